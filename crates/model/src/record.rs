@@ -1,0 +1,41 @@
+//! A record: a row of a collection, with the collection that says what its values mean.
+
+use std::sync::Arc;
+
+use crate::collection::Collection;
+use crate::value::Value;
+
+/// A row. `values` stand in the order of `collection.fields` and are as many.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Where the row belongs, as of the schema it was read under.
+    pub collection: Arc<Collection>,
+    /// One value a field.
+    pub values: Vec<Value>,
+}
+
+impl Record {
+    /// A row of nulls.
+    pub fn empty(collection: Arc<Collection>) -> Record {
+        let values = vec![Value::Null; collection.fields.len()];
+        Record { collection, values }
+    }
+
+    /// The value of a field, null when there is no such field.
+    pub fn get(&self, name: &str) -> &Value {
+        const NULL: &Value = &Value::Null;
+        self.collection.field_index(name).map_or(NULL, |index| &self.values[index])
+    }
+
+    /// Sets the value of a field; does nothing when there is no such field.
+    pub fn set(&mut self, name: &str, value: Value) {
+        if let Some(index) = self.collection.field_index(name) {
+            self.values[index] = value;
+        }
+    }
+
+    /// The record id.
+    pub fn id(&self) -> &str {
+        self.get("id").as_str()
+    }
+}
