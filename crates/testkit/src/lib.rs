@@ -24,7 +24,7 @@ pub const ROOT_PASSWORD: &str = "password1234";
 
 /// The folder of the workspace's `Cargo.toml`.
 pub fn workspace_root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the crate lies in crates/testkit")
 }
 
 /// Whether this is a run that must not skip anything (`CI=true`).
