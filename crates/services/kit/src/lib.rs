@@ -1,0 +1,12 @@
+//! What the services share: reading a request and writing an answer, exactly as the contract has them.
+//!
+//! A handler takes its [`request::Call`] (who asks, from where, with which query), reads the body by
+//! [`body::read`], and answers with [`respond::json`] or an [`error::ApiError`]. Records become JSON by
+//! a [`record_json::RecordShape`], lists by [`list_json`]; the `fields` parameter is applied by
+//! [`fields`]. Rules, stores and routes are left to the services.
+
+pub mod body;
+pub mod error;
+mod form_values;
+pub mod query;
+pub mod respond;
