@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use conformance::report;
 use conformance::run::{Selection, Subject, run};
 use conformance::self_check::self_check;
@@ -40,6 +40,7 @@ fn run_command() -> Result<bool> {
 
 fn compare(options: &Options, out: &mut dyn Write) -> Result<bool> {
     let outcomes = run(&options.selection, options.subject)?;
+    ensure!(!outcomes.is_empty(), "no pair is selected");
     report::print(&outcomes, options.verbose, out)?;
     Ok(report::passed(&outcomes))
 }

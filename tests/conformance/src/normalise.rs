@@ -125,7 +125,8 @@ impl Seen {
     }
 
     fn is_generated_id(&mut self, before: &str, word: &str) -> bool {
-        if word.len() != ID_LENGTH || !word.bytes().all(is_id_byte) || is_field_id(word) {
+        let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
+        if word.len() != ID_LENGTH || !word.bytes().all(is_id_byte) || is_number || is_field_id(word) {
             return false;
         }
         if ["\"id\":\"", "Id\":\"", "Ref\":\""].iter().any(|key| before.ends_with(key)) {
@@ -300,6 +301,7 @@ mod tests {
     #[test]
     fn given_ids_and_field_ids_must_be_equal() {
         assert!(!agree("cat000000000001", r#""cat000000000001""#, r#""abcde0123456789""#));
+        assert!(!agree("", "123456789012345", "123456789012346"));
         assert!(!agree("", r#""number511086779""#, r#""number511086778""#));
         assert!(!agree("", r#""pbc_383469904200""#, r#""pbc_383469904201""#));
     }
