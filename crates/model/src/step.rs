@@ -2,6 +2,7 @@
 //! depends on stored rows is not decided by whoever builds a step but by [`crate::plan`], under the
 //! store's locks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::collection::Collection;
@@ -53,8 +54,8 @@ pub struct CreateRecord {
     pub collection: String,
     /// As sent: modifiers, unknown keys and all.
     pub body: JsonObject,
-    /// What the password field will hold, made beforehand from the body's `password`.
-    pub password_hash: Option<String>,
+    /// What the password fields will hold, by field name, made beforehand from the body's plain texts.
+    pub password_hashes: BTreeMap<String, String>,
     /// Who asks for it, and how.
     pub access: Access,
 }
@@ -68,8 +69,8 @@ pub struct PatchRecord {
     pub id: String,
     /// As sent.
     pub body: JsonObject,
-    /// What the password field will hold, made beforehand from the body's `password`.
-    pub password_hash: Option<String>,
+    /// What the password fields will hold, by field name, made beforehand from the body's plain texts.
+    pub password_hashes: BTreeMap<String, String>,
     /// The body's `oldPassword` was right for this hash. The step is refused with
     /// [`Guard::PasswordHash`] when the record no longer holds it.
     pub old_password_for: Option<String>,

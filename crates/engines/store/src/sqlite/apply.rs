@@ -18,7 +18,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::layout::{self, quoted};
 use super::outbox::{self, NewEvent};
-use super::{cascade, questions, rows, schema_steps};
+use super::{cascade, questions, rows, schema_rows, schema_steps};
 
 /// What a transaction did besides its rows: made visible after COMMIT, forgotten with a rollback.
 pub(super) struct Effects {
@@ -167,7 +167,11 @@ fn step(conn: &Connection, step: &Step, effects: &mut Effects) -> Result<StepRes
             schema_steps::delete(conn, collection, effects).map(|()| StepResult::Done)
         }
         Step::Truncate(collection) => cascade::truncate(conn, collection, effects).map(|()| StepResult::Done),
-        Step::SaveSettings(settings) => save_settings(conn, settings, effects),
+        Step::SaveSettings(settings) => {
+            schema_rows::save_settings(conn, settings, &effects.now.to_text())?;
+            effects.settings = Some(settings.clone());
+            Ok(StepResult::Done)
+        }
     }
 }
 
@@ -181,7 +185,7 @@ fn create_record(
     let mut rng = rand::rng();
     let mut environment = Environment { schema: &schema, now: effects.now, rng: &mut rng };
     let pending = plan::create(&mut environment, collection, create)?;
-    let answers = questions::answer(conn, pending.questions())?;
+    let answers = questions::answer(conn, &schema, pending.questions())?;
     let record = pending.decide(&answers)?;
     rows::insert(conn, &record)?;
     effects.count(&collection.id, 1);
@@ -200,7 +204,7 @@ fn patch_record(
     let mut rng = rand::rng();
     let mut environment = Environment { schema: &schema, now: effects.now, rng: &mut rng };
     let pending = plan::patch(&mut environment, patch, &old)?;
-    let answers = questions::answer(conn, pending.questions())?;
+    let answers = questions::answer(conn, &schema, pending.questions())?;
     let record = pending.decide(&answers)?;
     rows::update(conn, &old, &record)?;
     effects.emit(conn, &patch.access, Some(&old), Some(&record))?;
@@ -218,23 +222,9 @@ fn delete_record(
     let mut rng = rand::rng();
     let mut environment = Environment { schema: &schema, now: effects.now, rng: &mut rng };
     let pending = plan::delete(&mut environment, delete, &old)?;
-    let answers = questions::answer(conn, pending.questions())?;
+    let answers = questions::answer(conn, &schema, pending.questions())?;
     let record = pending.decide(&answers)?;
     cascade::delete(conn, &delete.access, record, effects)?;
-    Ok(StepResult::Done)
-}
-
-fn save_settings(
-    conn: &Connection,
-    settings: &Arc<Settings>,
-    effects: &mut Effects,
-) -> Result<StepResult, StepFailure> {
-    conn.execute(
-        "INSERT INTO `_params` (`id`, `value`, `created`, `updated`) VALUES ('settings', ?1, ?2, ?2) \
-         ON CONFLICT (`id`) DO UPDATE SET `value` = excluded.`value`, `updated` = excluded.`updated`",
-        [settings.to_stored(), effects.now.to_text()],
-    )?;
-    effects.settings = Some(settings.clone());
     Ok(StepResult::Done)
 }
 

@@ -9,11 +9,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use contract::store::StoreError;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use model::collection::Collection;
 use model::step::{Refused, StepResult, WriteBatch};
+use model::time::Timestamp;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
@@ -51,11 +53,16 @@ pub(super) struct Writer {
 // === impl Writer ===
 
 impl Writer {
-    pub(super) fn start(conn: Connection, shared: Arc<Shared>, bounds: OutboxBounds) -> Writer {
+    pub(super) fn start(
+        conn: Connection,
+        shared: Arc<Shared>,
+        bounds: OutboxBounds,
+        has_consumers: bool,
+    ) -> Writer {
         let (sender, receiver) = crossbeam_channel::bounded(QUEUE);
         let thread = std::thread::Builder::new()
             .name("store-write".to_owned())
-            .spawn(move || WriterThread { conn, shared, bounds, since_trim: 0 }.run(&receiver))
+            .spawn(move || WriterThread { conn, shared, bounds, has_consumers, since_trim: 0 }.run(&receiver))
             .expect("the system starts a thread");
         Writer { queue: Some(sender), thread: Some(thread) }
     }
@@ -107,6 +114,8 @@ struct WriterThread {
     conn: Connection,
     shared: Arc<Shared>,
     bounds: OutboxBounds,
+    /// Whether anyone follows the events; with nobody, they are not written.
+    has_consumers: bool,
     /// Batches with events since the outbox was last cut to its bounds.
     since_trim: u32,
 }
@@ -138,7 +147,9 @@ impl WriterThread {
     fn serve_other(&mut self, request: Request) {
         match request {
             Request::Register { consumer, reply } => {
-                let _ = reply.send(outbox::register(&self.conn, &consumer).map_err(|e| store_error(&e)));
+                let result = outbox::register(&self.conn, &consumer);
+                self.has_consumers |= result.is_ok();
+                let _ = reply.send(result.map_err(|e| store_error(&e)));
             }
             Request::Acknowledge { consumer, sequence, reply } => {
                 let result = outbox::acknowledge(&self.conn, &consumer, sequence);
@@ -192,7 +203,7 @@ impl WriterThread {
     /// One transaction. An error means that nothing of it was kept.
     fn run_transaction(&mut self, batches: &[&WriteBatch]) -> rusqlite::Result<Vec<BatchResult>> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut effects = Effects::new(self.shared.schema.load_full());
+        let mut effects = Effects::new(self.shared.schema.load_full(), clock(), self.has_consumers);
         let mut results = Vec::with_capacity(batches.len());
         for batch in batches {
             match self.run_batch(batch, &mut effects) {
@@ -325,6 +336,12 @@ fn is_environment(error: &rusqlite::Error) -> bool {
                 | ErrorCode::DatabaseBusy
         )
     )
+}
+
+/// The time of day.
+pub(super) fn clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn store_error(error: &rusqlite::Error) -> StoreError {
