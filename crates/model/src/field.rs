@@ -5,6 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use regex::Regex;
 
+pub mod draft;
+pub mod generate;
+pub(crate) mod json;
+pub(crate) mod list;
+mod pattern_error;
+pub(crate) mod validate;
+
 /// One field of a collection. Its `id` stays the same when it is renamed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {
