@@ -8,5 +8,7 @@
 pub mod body;
 pub mod error;
 mod form_values;
+pub mod list_json;
 pub mod query;
+pub mod record_json;
 pub mod respond;

@@ -189,8 +189,8 @@ fn item_text(item: &Json) -> Result<String, BodyError> {
 
 /// A float64 that is a whole number within the range of i64.
 fn whole(number: f64) -> Option<i64> {
-    let is_in_range = number >= -9_223_372_036_854_775_808.0 && number < 9_223_372_036_854_775_808.0;
-    (number.fract() == 0.0 && is_in_range).then_some(number as i64)
+    const RANGE: std::ops::Range<f64> = -9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0;
+    (number.fract() == 0.0 && RANGE.contains(&number)).then_some(number as i64)
 }
 
 /// A whole number as Go reads one whose base its prefix says: `10`, `-10`, `0x10`, `0o10`, `010`, `0b10`,
