@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn flushes_are_summed_over_the_disks() {
         let stats = "254 0 vda 8816 4453 2592162 19461 1654 8475 562920 2981 0 8156 22744 3207 33 104368 289 195 12\n\
-             7 0 loop0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 5 0\n";
+             7 0 loop0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 5 0\n";
         assert_eq!(flushes_of(stats), 200);
     }
 }
