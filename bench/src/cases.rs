@@ -94,7 +94,7 @@ impl Case {
                     // Item n belongs to account n, so the second is another's: 404.
                     vec![
                         by(5, "GET", format!("{OWNED}/{}", id("itm", 5)), None),
-                        by(5, "GET", format!("{OWNED}/{}", id("itm", 6)), None),
+                        by(5, "GET", format!("{OWNED}/{}", id("itm", 6)), None).expecting(404),
                     ]
                 },
             },
@@ -135,14 +135,7 @@ impl Case {
                 name: "sign-ins",
                 title: "views at 500/s, sign-ins at 200/s beside them",
                 load: Load::SignIns { views: VIEW },
-                samples: |_| {
-                    vec![Request {
-                        method: "POST",
-                        path: SIGN_IN.to_owned(),
-                        body: Some(sign_in(0)),
-                        caller: Caller::Guest,
-                    }]
-                },
+                samples: |_| vec![Request::new("POST", SIGN_IN.to_owned(), Some(sign_in(0)))],
             },
             Self {
                 name: "create",
@@ -153,13 +146,8 @@ impl Case {
                     let body =
                         json!({ "id": id("itm", sizes.items), "title": "new", "body": "text", "score": 12 });
                     vec![
-                        Request {
-                            method: "POST",
-                            path: ITEMS.to_owned(),
-                            body: Some(body),
-                            caller: Caller::Guest,
-                        },
-                        Request { method: "DELETE", path, body: None, caller: Caller::Guest },
+                        Request::new("POST", ITEMS.to_owned(), Some(body)),
+                        Request::new("DELETE", path, None).expecting(204),
                     ]
                 },
             },
@@ -171,9 +159,9 @@ impl Case {
                     let new = id("itm", sizes.items);
                     let body = json!({ "id": new, "title": "new", "body": "text", "score": 12, "owner": id("acc", 4) });
                     vec![
-                        by(5, "POST", OWNED.to_owned(), Some(body.clone())),
+                        by(5, "POST", OWNED.to_owned(), Some(body.clone())).expecting(400),
                         by(4, "POST", OWNED.to_owned(), Some(body)),
-                        by(4, "DELETE", format!("{OWNED}/{new}"), None),
+                        by(4, "DELETE", format!("{OWNED}/{new}"), None).expecting(204),
                     ]
                 },
             },
@@ -182,11 +170,12 @@ impl Case {
                 title: "update by random id",
                 load: wrk(UPDATE),
                 samples: |_| {
-                    let patch = |score: usize| Request {
-                        method: "PATCH",
-                        path: format!("{ITEMS}/{}", id("itm", 9)),
-                        body: Some(json!({ "score": score })),
-                        caller: Caller::Guest,
+                    let patch = |score: usize| {
+                        Request::new(
+                            "PATCH",
+                            format!("{ITEMS}/{}", id("itm", 9)),
+                            Some(json!({ "score": score })),
+                        )
                     };
                     vec![patch(1_000_001), patch(data::score(9))]
                 },
@@ -224,11 +213,11 @@ pub(crate) fn sign_in(n: usize) -> serde_json::Value {
 }
 
 fn guest(path: String) -> Request {
-    Request { method: "GET", path, body: None, caller: Caller::Guest }
+    Request::new("GET", path, None)
 }
 
 fn by(account: usize, method: &'static str, path: String, body: Option<serde_json::Value>) -> Request {
-    Request { method, path, body, caller: Caller::Account(account) }
+    Request::new(method, path, body).by(Caller::Account(account))
 }
 
 fn rule_shared(round: usize) -> Vec<Request> {
@@ -244,7 +233,7 @@ fn cascade(round: usize) -> Vec<Request> {
 
 fn delete_customer(n: usize) -> Request {
     let path = format!("/api/collections/customers/records/{}", id("cus", n));
-    Request { method: "DELETE", path, body: None, caller: Caller::Superuser }
+    Request::new("DELETE", path, None).by(Caller::Superuser).expecting(204)
 }
 
 // The scripts: see `wrk.rs` for what they can use.

@@ -19,6 +19,8 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) body: Option<Value>,
     pub(crate) caller: Caller,
+    /// The status that the contract promises.
+    pub(crate) expected: u16,
 }
 
 /// Whose token a request carries.
@@ -27,6 +29,20 @@ pub(crate) enum Caller {
     Guest,
     Account(usize),
     Superuser,
+}
+
+impl Request {
+    pub(crate) fn new(method: &'static str, path: String, body: Option<Value>) -> Self {
+        Self { method, path, body, caller: Caller::Guest, expected: 200 }
+    }
+
+    pub(crate) fn by(self, caller: Caller) -> Self {
+        Self { caller, ..self }
+    }
+
+    pub(crate) fn expecting(self, expected: u16) -> Self {
+        Self { expected, ..self }
+    }
 }
 
 impl Client {

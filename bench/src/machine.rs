@@ -29,6 +29,12 @@ pub(crate) fn commit() -> String {
     format!("{commit}{}", if is_dirty { "-dirty" } else { "" })
 }
 
+/// How many processes wanted a core over the last minute. Before a run it should be near nothing.
+pub(crate) fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or_default()
+}
+
 /// Kilobytes under `name` (`VmRSS`, `VmHWM`) in the status of a process.
 pub(crate) fn memory_kb(pid: u32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -92,7 +98,7 @@ mod tests {
     #[test]
     fn flushes_are_summed_over_the_disks() {
         let stats = "254 0 vda 8816 4453 2592162 19461 1654 8475 562920 2981 0 8156 22744 3207 33 104368 289 195 12\n\
-             7 0 loop0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 5 0\n";
+             7 0 loop0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 5 0\n";
         assert_eq!(flushes_of(stats), 200);
     }
 }

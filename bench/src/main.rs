@@ -29,6 +29,7 @@ fn main() -> Result<()> {
     wrk::version()?;
     let cases = Case::named(&args.cases)?;
 
+    let load_before = machine::load_average();
     let mut contestants = Vec::new();
     for kind in args.kinds() {
         println!("{kind}: seeding");
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
     }
     rounds::compare_answers(&contestants, &cases)?;
 
-    let mut report = Report::new(&args, &contestants, durability);
+    let mut report = Report::new(&args, load_before, &contestants, durability);
     for case in &cases {
         stop::check()?;
         println!("{}: {}", case.name, case.title);

@@ -35,6 +35,7 @@ struct Run {
     seconds_per_round: u64,
     items: usize,
     is_quick: bool,
+    load_before: f64,
 }
 
 #[derive(Serialize)]
@@ -44,7 +45,12 @@ struct PeakMemory {
 }
 
 impl Report {
-    pub(crate) fn new(args: &Args, contestants: &[Contestant], durability: Vec<Durability>) -> Self {
+    pub(crate) fn new(
+        args: &Args,
+        load_before: f64,
+        contestants: &[Contestant],
+        durability: Vec<Durability>,
+    ) -> Self {
         let version =
             |contestant: &Contestant| format!("{}: {}", contestant.server.kind, contestant.server.version());
         let run = Run {
@@ -58,6 +64,7 @@ impl Report {
             seconds_per_round: args.round_duration().as_secs(),
             items: args.item_count(),
             is_quick: args.is_quick,
+            load_before,
         };
         Self { run, durability, lines: Vec::new(), peak_memory: Vec::new() }
     }
@@ -76,8 +83,19 @@ impl Report {
     }
 
     pub(crate) fn markdown(&self) -> String {
-        let Run { date, commit, cpu, cores, wrk, versions, rounds, seconds_per_round, items, is_quick } =
-            &self.run;
+        let Run {
+            date,
+            commit,
+            cpu,
+            cores,
+            wrk,
+            versions,
+            rounds,
+            seconds_per_round,
+            items,
+            is_quick,
+            load_before,
+        } = &self.run;
         let mut text = format!(
             "# {date}, commit {commit}{}\n\n",
             if *is_quick { " (quick: for trying out only)" } else { "" }
@@ -87,7 +105,10 @@ impl Report {
             "{cpu}, {cores} cores shared by server and load; wrk {wrk}; {}.",
             versions.join("; ")
         );
-        let _ = writeln!(text, "{items} items, medians of {rounds} rounds of {seconds_per_round} s.\n");
+        let _ = writeln!(
+            text,
+            "{items} items, medians of {rounds} rounds of {seconds_per_round} s. Load average before the run: {load_before}.\n"
+        );
         for durability in &self.durability {
             let _ = writeln!(text, "- {durability}");
         }

@@ -68,10 +68,14 @@ pub(crate) fn compare_answers(contestants: &[Contestant], cases: &[Case]) -> Res
         stop::check()?;
         let Some(first) = contestants.first() else { return Ok(()) };
         for request in (case.samples)(&first.sizes) {
-            let answer_of = |contestant: &Contestant| -> Result<(u16, Value)> {
+            let answer_of = |contestant: &Contestant| -> Result<Value> {
                 let (status, mut body) = contestant.send(&request)?;
+                if status != request.expected {
+                    let kind = contestant.server.kind;
+                    bail!("{}: {} {} on {kind}: {status} {body}", case.name, request.method, request.path);
+                }
                 forget_volatile(&mut body);
-                Ok((status, body))
+                Ok(body)
             };
             let expected = answer_of(first)?;
             for other in &contestants[1..] {
@@ -87,9 +91,17 @@ pub(crate) fn compare_answers(contestants: &[Contestant], cases: &[Case]) -> Res
                     );
                 }
             }
+            println!("same: {} {}, {}", request.method, request.path, in_short(request.expected, &expected));
         }
     }
     Ok(())
+}
+
+fn in_short(status: u16, answer: &Value) -> String {
+    match answer["items"].as_array() {
+        Some(items) => format!("{status} with {} of {} records", items.len(), answer["totalItems"]),
+        None => status.to_string(),
+    }
 }
 
 fn forget_volatile(value: &mut Value) {

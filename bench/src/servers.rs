@@ -61,7 +61,7 @@ impl Server {
     /// Starts the process again on the same folder.
     pub(crate) fn resume(&mut self) -> Result<()> {
         let mut command = self.command(&["serve", "--http", "127.0.0.1:0"])?;
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().context("the server's output")?;
         let deadline = Instant::now() + START_LIMIT;
         let lines = read_lines(stdout);

@@ -156,3 +156,36 @@ impl Outcome {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: Outcome = Outcome {
+        requests: 300,
+        duration_us: 2_000_000,
+        p50_us: 1_500,
+        p99_us: 9_000,
+        connect: 0,
+        read: 0,
+        write: 0,
+        status: 0,
+        timeout: 0,
+    };
+
+    #[test]
+    fn a_clean_run_is_a_sample() {
+        let sample = GOOD.into_sample(1).expect("no errors");
+        assert_eq!((sample.per_second, sample.p50_ms, sample.p99_ms), (150.0, 1.5, 9.0));
+    }
+
+    #[test]
+    fn one_error_of_any_kind_fails_the_run() {
+        assert!(Outcome { status: 1, ..GOOD }.into_sample(1).is_err());
+        assert!(Outcome { connect: 1, ..GOOD }.into_sample(1).is_err());
+        assert!(Outcome { read: 1, ..GOOD }.into_sample(1).is_err());
+        assert!(Outcome { write: 1, ..GOOD }.into_sample(1).is_err());
+        assert!(Outcome { timeout: 1, ..GOOD }.into_sample(1).is_err());
+        assert!(Outcome { requests: 0, ..GOOD }.into_sample(1).is_err());
+    }
+}

@@ -165,7 +165,7 @@ test('users sign in by another unique field, where the collection says so', asyn
   const { pb, email } = await signUp({ name }, { nick });
   assert.equal((await pb.collection(name).authWithPassword(nick, PASSWORD)).record.nick, nick);
   await pb.collection(name).authWithPassword(email, PASSWORD);
-  await refused(pb.collection(name).authWithPassword(nick, PASSWORD, { body: { identityField: 'email' } }), 400);
+  await refused(pb.collection(name).authWithPassword(nick, PASSWORD, { body: { identity: nick, password: PASSWORD, identityField: 'email' } }), 400);
 });
 
 test('auth methods tell what a collection offers', async () => {
