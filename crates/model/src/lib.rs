@@ -7,14 +7,17 @@
 
 pub mod checks;
 pub mod collection;
+pub mod condition;
 pub mod context;
 pub mod errors;
 pub mod field;
 pub mod filter;
 pub mod json;
 pub mod not_yet;
+pub mod plan;
 pub mod record;
 pub mod schema;
 pub mod settings;
+pub mod step;
 pub mod time;
 pub mod value;

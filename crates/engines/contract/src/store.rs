@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::collection::Collection;
-use model::context::{RequestContext, RuleBody};
-use model::filter::{Filter, Sort};
+use model::condition::Condition;
+use model::context::RequestContext;
+use model::filter::Sort;
 use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
@@ -66,17 +67,6 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ends: what was accepted is finished, nothing more is accepted.
     fn close(&self) -> Answer<'_, ()>;
-}
-
-/// A filter or rule, with what it sees of the request.
-#[derive(Debug, Clone)]
-pub struct Condition {
-    /// The checked expression.
-    pub filter: Arc<Filter>,
-    /// The request.
-    pub context: Arc<RequestContext>,
-    /// What `@request.body.*` sees.
-    pub body: Arc<RuleBody>,
 }
 
 /// A record by id.

@@ -5,6 +5,7 @@ mod apply;
 mod cascade;
 mod connection;
 mod counts;
+mod filter_sql;
 mod folder;
 mod layout;
 mod open;
@@ -12,6 +13,7 @@ mod outbox;
 mod questions;
 mod read_pool;
 mod reads;
+mod rows;
 mod schema_rows;
 mod schema_steps;
 mod shared;
@@ -23,10 +25,11 @@ use std::time::Duration;
 
 use contract::event::Events;
 use contract::store::{
-    Answer, Condition, FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords, Store,
+    Answer, FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords, Store,
     StoreError, StoreStatus,
 };
 use model::collection::Collection;
+use model::condition::Condition;
 use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;

@@ -69,7 +69,7 @@ impl Stop {
 
 /// Runs `work`, interrupted when `stop` is due.
 pub(super) fn with_stop<T>(
-    conn: &Connection,
+    conn: &mut Connection,
     stop: &Stop,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {

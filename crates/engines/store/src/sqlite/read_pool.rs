@@ -16,7 +16,7 @@ use super::connection::{self, Stop};
 /// Reads that may wait; one more is refused as busy.
 const QUEUE: usize = 1_024;
 
-type Work = Box<dyn FnOnce(&Connection) + Send>;
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// Runs reads on threads of its own. Dropping it ends them after what they are doing.
 pub(super) struct ReadPool {
@@ -31,11 +31,11 @@ impl ReadPool {
         let (sender, receiver) = crossbeam_channel::bounded(QUEUE);
         let mut handles = Vec::with_capacity(threads);
         for index in 0..threads {
-            let conn = connection::open_reader(path)?;
+            let mut conn = connection::open_reader(path)?;
             let receiver = receiver.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("store-read-{index}"))
-                .spawn(move || serve(&conn, &receiver))
+                .spawn(move || serve(&mut conn, &receiver))
                 .expect("the system starts a thread");
             handles.push(thread);
         }
@@ -88,7 +88,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-fn serve(conn: &Connection, queue: &Receiver<Work>) {
+fn serve(conn: &mut Connection, queue: &Receiver<Work>) {
     while let Ok(work) = queue.recv() {
         // A panic in one read must not take the thread from the others.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(conn)));
