@@ -31,6 +31,18 @@ pub enum Step {
     Patch(PatchRecord),
     /// Removes a record and what must go with it.
     Delete(DeleteRecord),
+    /// Replaces a password hash by another of the same password. Changes nothing that anyone can see,
+    /// and does nothing when the record no longer holds the old one.
+    ReplacePasswordHash {
+        /// The collection's id.
+        collection: String,
+        /// The record's id.
+        id: String,
+        /// The hash that was verified.
+        from: String,
+        /// The hash to hold from now on.
+        to: String,
+    },
     /// Makes (`before` is none) or changes a collection. Validated by who built it, under the
     /// batch's `schema_version`.
     SaveCollection {

@@ -122,6 +122,13 @@ pub fn has_unique(statements: &[String], column: &str) -> bool {
     statements.iter().filter_map(|text| Index::parse(text)).any(|index| index.is_unique_on(column))
 }
 
+/// Whether some statement makes this one column unique without regard to case.
+pub fn is_unique_ignoring_case(statements: &[String], column: &str) -> bool {
+    let ignores_case = |index: &Index| index.columns.iter().all(|column| column.collate.eq_ignore_ascii_case("nocase"));
+    let mut indexes = statements.iter().filter_map(|text| Index::parse(text));
+    indexes.any(|index| index.is_unique_on(column) && ignores_case(&index))
+}
+
 /// The statement for this table: the text as it is when it names the table, rendered anew otherwise,
 /// and untouched when it cannot be read.
 pub fn for_table(statement: &str, table: &str) -> String {

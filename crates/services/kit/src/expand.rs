@@ -86,7 +86,7 @@ impl Target {
         Some(Target::Back {
             collection: other.clone(),
             field: back.name.clone(),
-            is_unique: model::collection::has_single_column_unique_index(other, &back.name),
+            is_unique: model::collection::index::has_unique(&other.indexes, &back.name),
         })
     }
 }

@@ -160,6 +160,12 @@ fn step(conn: &Connection, step: &Step, effects: &mut Effects) -> Result<StepRes
         Step::Create(create) => create_record(conn, create, effects),
         Step::Patch(patch) => patch_record(conn, patch, effects),
         Step::Delete(delete) => delete_record(conn, delete, effects),
+        Step::ReplacePasswordHash { collection, id, from, to } => {
+            if let Some(collection) = effects.schema.by_id(collection) {
+                rows::replace_password_hash(conn, &collection.name, id, from, to)?;
+            }
+            Ok(StepResult::Done)
+        }
         Step::SaveCollection { before, after } => {
             schema_steps::save(conn, before.as_deref(), after, effects).map(|()| StepResult::Done)
         }

@@ -58,6 +58,19 @@ pub(super) fn delete(conn: &Connection, record: &Record) -> rusqlite::Result<boo
     Ok(execute(conn, &sql, &[record.get("id")])? > 0)
 }
 
+/// Sets the hash of a password, if the row still holds the old one.
+pub(super) fn replace_password_hash(
+    conn: &Connection,
+    table: &str,
+    id: &str,
+    from: &str,
+    to: &str,
+) -> rusqlite::Result<()> {
+    let sql = format!("UPDATE {} SET `password` = ?1 WHERE `id` = ?2 AND `password` = ?3", quoted(table));
+    conn.execute(&sql, [to, id, from])?;
+    Ok(())
+}
+
 /// A violated unique index is the client's fault: `validation_not_unique` on each of its fields.
 fn write_failure(collection: &Collection, error: rusqlite::Error) -> StepFailure {
     match unique_columns(collection, &error) {
