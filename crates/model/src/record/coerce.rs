@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::json_text::{self, JsonText};
 use super::{date, number};
@@ -42,7 +42,7 @@ pub fn coerce(field: &Field, input: &Json) -> Value {
         FieldKind::Autodate(_) => zero(field),
         FieldKind::Select(_) | FieldKind::Relation(_) => from_names(field, names(input)),
         FieldKind::File(_) => from_names(field, file_names(input)),
-        FieldKind::Json(_) => json(input),
+        FieldKind::Json(_) => json_with_length(input).0,
         FieldKind::GeoPoint => geo(input),
     }
 }
@@ -87,7 +87,7 @@ fn date(input: &Json) -> String {
 /// lists nothing.
 pub(crate) fn names(input: &Json) -> Vec<String> {
     let listed = match input {
-        Json::Text(text) => names_in_text(text),
+        Json::Text(text) => return names_in_text(text),
         Json::Array(items) if items.iter().any(|item| matches!(item, Json::Array(_) | Json::Object(_))) => {
             Vec::new()
         }
@@ -108,22 +108,19 @@ pub(crate) fn file_names(input: &Json) -> Vec<String> {
     without_doubles(one_each.collect())
 }
 
-fn names_in_text(text: &str) -> Vec<String> {
-    array_of_strings(text).unwrap_or_else(|| vec![text.to_owned()])
-}
-
-/// The strings of a text that is a JSON array of strings and nulls, a null being an empty one.
-fn array_of_strings(text: &str) -> Option<Vec<String>> {
+/// The names of a text: itself, or the strings of the JSON array that it holds. Of an array that goes
+/// wrong, what came before, and the text.
+pub(crate) fn names_in_text(text: &str) -> Vec<String> {
     if !text.contains('[') {
-        return None;
+        return without_doubles(vec![text.to_owned()]);
     }
-    let Ok(Json::Array(items)) = Json::parse_whole(text) else { return None };
-    let strings = items.into_iter().map(|item| match item {
-        Json::Text(text) => Some(text),
-        Json::Null => Some(String::new()),
-        _ => None,
-    });
-    strings.collect()
+    let mut strings = Vec::new();
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = StringsSeed(&mut strings).deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    if read.is_err() {
+        strings.push(text.to_owned());
+    }
+    without_doubles(strings)
 }
 
 /// Drops empty names, and those that came before.
@@ -149,44 +146,74 @@ pub(crate) fn without_doubles(mut names: Vec<String>) -> Vec<String> {
 /// A list in the field's stored form: all of it, or of a single-valued field the last.
 pub(crate) fn from_names(field: &Field, mut names: Vec<String>) -> Value {
     if field.is_multiple() {
+        if matches!(field.kind, FieldKind::File(_)) {
+            names.retain(|name| !name.contains('[') || names_in_text(name).len() == 1);
+        }
         return Value::from_list(&names);
     }
     let mut last = names.pop().unwrap_or_default();
-    // A single name is read again as it passes on; what it lists shrinks every time.
-    while let Some(listed) = array_of_strings(&last) {
-        last = without_doubles(listed).pop().unwrap_or_default();
+    // A single name is read again as it passes on, until that changes nothing.
+    while last.contains('[') {
+        let next = names_in_text(&last).pop().unwrap_or_default();
+        if next == last {
+            break;
+        }
+        last = next;
     }
     Value::Text(last)
 }
 
-fn json(input: &Json) -> Value {
+/// The stored value of a `json` field, and the length that its size limit counts: that of the JSON text as
+/// it was sent.
+pub(super) fn json_with_length(input: &Json) -> (Value, usize) {
     match input {
-        Json::Null => Value::Null,
+        Json::Null => (Value::Null, 0),
         Json::Text(text) => json_of_text(text),
-        other => Value::Json(other.to_string()),
+        other => {
+            let text = other.to_string();
+            let length = text.len();
+            (Value::Json(text), length)
+        }
     }
 }
 
 /// A text is a JSON value if it looks like one and is one, and else a JSON string.
-fn json_of_text(text: &str) -> Value {
+fn json_of_text(text: &str) -> (Value, usize) {
     let looks_like_json = matches!(text.as_bytes().first(), Some(b'0'..=b'9' | b'-' | b'"' | b'[' | b'{'));
     if looks_like_json {
         match json_text::read(text) {
-            JsonText::Valid(compact) => return Value::Json(canonical_number(compact)),
-            JsonText::Refused => return Value::Json(String::new()),
+            JsonText::Valid(compact) => return (Value::Json(canonical_number(compact)), text.len()),
+            JsonText::Refused => return (Value::Json(String::new()), text.len()),
             JsonText::Not => {}
         }
     } else if matches!(text, "null" | "true" | "false") {
-        return Value::Json(text.to_owned());
+        return (Value::Json(text.to_owned()), text.len());
     }
-    // PocketBase escapes these in a way that JSON has not, and then refuses the value.
-    let is_refused = |char: char| matches!(char, '\0'..='\x07' | '\x0b' | '\x0e'..='\x1f' | '\x7f');
-    if text.contains(is_refused) {
-        return Value::Json(String::new());
+    let length = 2 + text.chars().map(quoted_length).sum::<usize>();
+    if text.contains(has_no_json_escape) {
+        return (Value::Json(String::new()), length);
     }
-    let mut quoted = String::with_capacity(text.len() + 2);
+    let mut quoted = String::with_capacity(length);
     write_string(text, &mut quoted);
-    Value::Json(quoted)
+    (Value::Json(quoted), length)
+}
+
+/// PocketBase escapes these in a way that JSON has not, and then refuses the value.
+fn has_no_json_escape(char: char) -> bool {
+    matches!(char, '\0'..='\x07' | '\x0b' | '\x0e'..='\x1f' | '\x7f')
+}
+
+/// How many bytes PocketBase's quoting makes of a character. What cannot be seen is written as an escape.
+fn quoted_length(char: char) -> usize {
+    match char {
+        '"' | '\\' | '\x07'..='\r' => 2,
+        '\0'..='\x06' | '\x0e'..='\x1f' | '\x7f' => 4,
+        ' ' => 1,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => 6,
+        '\u{e000}'..='\u{f8ff}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}' => 6,
+        char if char.is_control() || char.is_whitespace() => 6,
+        char => char.len_utf8(),
+    }
 }
 
 /// A number that is the whole value is stored as a number, so its digits are not kept, except those of
@@ -280,6 +307,33 @@ impl<'de> Visitor<'de> for PointSeed<'_> {
                 Some(coordinate) => *coordinate = members.next_value::<Option<f64>>()?.unwrap_or(0.0),
                 None => drop(members.next_value::<IgnoredAny>()?),
             }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a JSON array of strings and nulls into a list, item by item, so that what was read stays when a
+/// later one is bad.
+struct StringsSeed<'a>(&'a mut Vec<String>);
+
+impl<'de> DeserializeSeed<'de> for StringsSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for StringsSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element::<Option<String>>()? {
+            self.0.push(item.unwrap_or_default());
         }
         Ok(())
     }

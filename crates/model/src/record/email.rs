@@ -25,36 +25,51 @@ fn is_plain_local(local: &str) -> bool {
     local.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_allowed))
 }
 
-/// Anything printable in quotes. A quote within is allowed after an opening parenthesis (it should have
-/// been a backslash: an old slip of the contract's validator).
+/// A slip in the contract's validator, which apps have come to know: a quote and one character, repeated,
+/// and a last quote. The character may be `(` and any other one, and may have white space before it.
 fn is_quoted_local(local: &str) -> bool {
-    let Some(inner) = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return false };
-    let mut after_parenthesis = false;
-    inner.replace("\r\n ", " ").replace("\r\n\t", "\t").chars().all(|char| {
-        let is_plain = !matches!(char, '\0' | '\n' | '\r' | '"' | '\\') && char.is_ascii();
-        let is_allowed =
-            is_plain || is_beyond_ascii(char) || after_parenthesis && matches!(char, '"' | '\\' | '\r');
-        after_parenthesis = char == '(';
-        is_allowed
-    })
+    let rest = without_folding_space(local);
+    if rest == "\"" {
+        return true;
+    }
+    let Some(rest) = local.strip_prefix('"') else { return false };
+    let mut chars = without_folding_space(rest).chars();
+    let Some(first) = chars.next().filter(|char| is_allowed_in_quotes(*char)) else { return false };
+    if is_quoted_local(chars.as_str()) {
+        return true;
+    }
+    first == '('
+        && chars.next().is_some_and(|second| second.is_ascii() && !matches!(second, '\0' | '\n'))
+        && is_quoted_local(chars.as_str())
 }
 
-/// A domain has a dot between a letter or digit and a letter, starts with a letter or digit and ends
-/// with a letter, perhaps with one more dot. It is not looked at label by label.
+fn is_allowed_in_quotes(char: char) -> bool {
+    let is_refused = matches!(char, '\0' | '\t' | '\n' | '\r' | ' ' | '"' | '\\');
+    char.is_ascii() && !is_refused || is_beyond_ascii(char)
+}
+
+/// Skips spaces and tabs, perhaps with one line break among them that more of them follow.
+fn without_folding_space(text: &str) -> &str {
+    let is_space = |char| matches!(char, ' ' | '\t');
+    let rest = text.trim_start_matches(is_space);
+    match rest.strip_prefix("\r\n") {
+        Some(folded) if folded.starts_with(is_space) => folded.trim_start_matches(is_space),
+        _ => rest,
+    }
+}
+
+/// The part after the last dot starts and ends with a letter, the part before it with a letter or digit;
+/// one more dot may end it all. It is not looked at label by label.
 fn is_domain(domain: &str) -> bool {
     let domain = domain.strip_suffix('.').unwrap_or(domain);
     let is_letter = |char: char| char.is_ascii_alphabetic() || is_beyond_ascii(char);
     let is_alphanumeric = |char: char| is_letter(char) || char.is_ascii_digit();
-    let dots_are_placed_well = || {
-        domain.match_indices('.').any(|(dot, _)| {
-            domain[..dot].chars().next_back().is_some_and(is_alphanumeric)
-                && domain[dot + 1..].chars().next().is_some_and(is_letter)
-        })
-    };
+    let Some((name, top)) = domain.rsplit_once('.') else { return false };
     domain.chars().all(|char| is_alphanumeric(char) || matches!(char, '-' | '.' | '_' | '~'))
-        && domain.starts_with(is_alphanumeric)
-        && domain.ends_with(is_letter)
-        && dots_are_placed_well()
+        && name.starts_with(is_alphanumeric)
+        && name.ends_with(is_alphanumeric)
+        && top.starts_with(is_letter)
+        && top.ends_with(is_letter)
 }
 
 #[cfg(test)]
@@ -67,14 +82,18 @@ mod tests {
             "a@b.c",
             "A.b+c@X.co",
             "a@b-c.de.",
-            "\"a b\"@c.de",
-            "\"(\"\"@c.de",
             "é@ü.de",
             "a@1.de",
-            "a@b.c..d",
             "a@b_c.d~e",
+            "a@b.c.-d.e",
+            "a@b.xn--p1ai",
             "!#$%&'*+-/=?^_`{|}~@b.co",
-            "\"\"@b.co",
+            "\"@c.de",
+            "\"a\"@c.de",
+            "\"a\"b\"@c.de",
+            "\"(a\"@c.de",
+            "\"(\"\"@c.de",
+            "\" \r\n a \"@c.de",
         ];
         let bad = [
             "",
@@ -93,12 +112,16 @@ mod tests {
             "a@c-.com",
             "a@.c.de",
             "a@b..c",
+            "a@b.c..d",
             "a@b.c1",
-            "a@b.1",
+            "a@b.1c",
             "a@b.c-",
+            "a@b._c",
             "😀@b.co",
             "a@😀.co",
-            "\"a\"b\"@c.de",
+            "\"ab\"@c.de",
+            "\"\"@c.de",
+            "\"a b\"@c.de",
             "a@b@c.de",
             "a@b.co..",
             " a@b.co",

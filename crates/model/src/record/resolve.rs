@@ -51,7 +51,7 @@ pub struct Resolved {
     pub auth: AuthInput,
     /// The files that the row names: only these are kept.
     pub uploads: Vec<Upload>,
-    /// The lengths of `json` values that were given as text with whitespace, which the size limit counts.
+    /// The lengths that the size limit counts of `json` values, where they are not those of what is stored.
     pub(super) json_lengths: Vec<(usize, usize)>,
 }
 
@@ -139,13 +139,15 @@ impl Resolved {
             FieldKind::Password(_) => {
                 self.passwords.push(PlainPassword { field: position, plain: coerce::text(input) });
             }
+            FieldKind::Json(_) => {
+                let (value, length) = coerce::json_with_length(input);
+                if length != value.as_str().len() {
+                    self.json_lengths.push((position, length));
+                }
+                self.record.values[position] = value;
+            }
             _ => {
                 let value = modifiers::apply(field, &self.record.values[position], change, input, random);
-                if let (FieldKind::Json(_), Json::Text(text)) = (&field.kind, input)
-                    && text.len() > value.as_str().len()
-                {
-                    self.json_lengths.push((position, text.len()));
-                }
                 self.record.values[position] = value;
             }
         }

@@ -9,7 +9,7 @@ mod text;
 use super::Record;
 use super::lookup::Lookup;
 use super::resolve::Resolved;
-use super::{email, url};
+use super::{coerce, email, url};
 use crate::errors::{FieldError, FieldErrors};
 use crate::field::{DateOptions, DomainOptions, Field, FieldKind, JsonOptions};
 use crate::value::Value;
@@ -84,6 +84,14 @@ impl Check<'_> {
     /// `validation_required` unless the field has a value, if it must have one.
     fn required(&self, has_value: bool) -> Checked {
         if self.field.required && !has_value { Err(FieldError::required()) } else { Ok(()) }
+    }
+
+    /// What a select, file or relation lists. A single name that holds a broken array counts as several.
+    fn names(&self) -> Vec<String> {
+        match self.value {
+            Value::Text(text) => coerce::names_in_text(text),
+            value => value.list(),
+        }
     }
 
     fn email(&self, options: &DomainOptions, text: &str) -> Checked {

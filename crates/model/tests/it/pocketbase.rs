@@ -28,7 +28,8 @@ impl PocketBase {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("model-it-{}-{number}", std::process::id()));
-        let data = format!("--dir={}", folder.display());
+        // The server also writes beside its data folder.
+        let data = format!("--dir={}", folder.join("data").display());
         let superuser = ["superuser", "upsert", "root@example.com", "1234567890", &data];
         let status = Command::new(binary).args(superuser).stdout(Stdio::null()).status().unwrap();
         assert!(status.success());

@@ -18,7 +18,7 @@ const MAX_NAME: usize = 150;
 impl Check<'_> {
     /// A row may name stored files and new ones, and no others.
     pub(super) fn file(&self, options: &FileOptions) -> Checked {
-        let names = self.value.list();
+        let names = self.names();
         if names.is_empty() {
             return self.required(false);
         }

@@ -9,7 +9,7 @@ use crate::record::lookup::Lookup;
 
 impl Check<'_> {
     pub(super) fn select(&self, options: &SelectOptions) -> Checked {
-        let chosen = self.value.list();
+        let chosen = self.names();
         if chosen.is_empty() {
             return self.required(false);
         }
@@ -26,7 +26,7 @@ impl Check<'_> {
     /// The store is asked only for what the write changes: what was stored existed then, and goes from
     /// the row when its record is deleted.
     pub(super) fn relation(&self, options: &RelationOptions, lookups: &mut Vec<Lookup>) -> Checked {
-        let ids = self.value.list();
+        let ids = self.names();
         if ids.is_empty() {
             return self.required(false);
         }
