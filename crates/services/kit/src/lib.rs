@@ -7,8 +7,11 @@
 
 pub mod body;
 pub mod error;
+mod excerpt;
+pub mod fields;
 mod form_values;
 pub mod list_json;
 pub mod query;
 pub mod record_json;
+pub mod request;
 pub mod respond;
