@@ -138,6 +138,22 @@ pub struct ListRecords {
     pub with_total: bool,
 }
 
+/// Is told of every commit before it is acknowledged, so that nothing stale outlives the answer to
+/// a write. Called on the store's own thread: it must return quickly.
+pub trait CommitObserver: Send + Sync {
+    /// A transaction was committed.
+    fn committed(&self, commit: &Commit);
+}
+
+/// What a commit changed that others remember.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// Collection and record ids of the changed and deleted records of auth collections.
+    pub auth_records: Vec<(String, String)>,
+    /// Whether any collection was changed.
+    pub schema_changed: bool,
+}
+
 /// What a list returns.
 #[derive(Debug, Clone)]
 pub struct RecordPage {

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use contract::event::Events;
 use contract::store::{
-    Answer, FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords, Store,
+    Answer, CommitObserver, FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords, Store,
     StoreError, StoreStatus,
 };
 use model::collection::Collection;
@@ -42,7 +42,7 @@ use shared::Shared;
 use writer::Writer;
 
 /// How the store is opened.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// The data folder; made when missing.
     pub dir: PathBuf,
@@ -54,6 +54,8 @@ pub struct Options {
     pub read_deadline: Duration,
     /// Bounds of the outbox.
     pub outbox: OutboxBounds,
+    /// Who is told of commits.
+    pub observers: Vec<Arc<dyn CommitObserver>>,
 }
 
 /// SQLite's `synchronous`, of which two make sense with a write-ahead log.
@@ -94,6 +96,7 @@ impl Options {
             readers: 4,
             read_deadline: Duration::from_secs(30),
             outbox: OutboxBounds::default(),
+            observers: Vec::new(),
         }
     }
 }

@@ -59,7 +59,6 @@ pub(crate) async fn update(
         Ok(Change { steps: save::steps(&app, Some(&before), after.clone()), outcome: after })
     });
     let saved = saved.await?.map_err(|refused| store_refusal(refused, collection::update::FAILED))?;
-    app.identity.forget_collection(&saved.id);
     answer(&call, &saved)
 }
 
@@ -76,7 +75,6 @@ pub(crate) async fn remove(
         Ok(Change { steps: vec![Step::DeleteCollection(collection.clone())], outcome: collection })
     });
     let removed = removed.await?.map_err(|_| ApiError::bad_request_with("Failed to delete collection."))?;
-    app.identity.forget_collection(&removed.id);
     Ok(respond::no_content())
 }
 
@@ -100,7 +98,6 @@ pub(crate) async fn truncate(
             "Failed to truncate collection (most likely due to required cascade delete record references).",
         )
     })?;
-    app.identity.forget_collection(&truncated.id);
     Ok(respond::no_content())
 }
 

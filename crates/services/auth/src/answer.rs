@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use http::StatusCode;
-use identity::caller::is_allowed_ip;
+use identity::address::is_allowed;
 use kit::app::App;
 use kit::error::ApiError;
 use kit::request::Call;
@@ -54,7 +54,7 @@ async fn holds(app: &App, condition: Condition, record: &Record) -> Result<bool,
 /// Superusers sign in from listed addresses only, where any are listed.
 pub(crate) fn check_address(app: &App, call: &Call, collection: &Collection) -> Result<(), ApiError> {
     let is_refused = collection.is_superusers()
-        && !is_allowed_ip(&app.store.settings().superuser_ips, call.client_ip());
+        && !is_allowed(&app.store.settings().superuser_ips, call.client_ip());
     if is_refused { Err(ApiError::forbidden()) } else { Ok(()) }
 }
 

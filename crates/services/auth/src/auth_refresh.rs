@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use identity::caller::bearer;
+use identity::jwt::bearer_token;
 use kit::app::{App, now};
 use kit::error::ApiError;
 use kit::request::Call;
@@ -24,7 +24,7 @@ pub(crate) async fn handle(
         return Err(ApiError::wrong_collection(&record.collection.name));
     }
     answer::check_auth_rule(&app, &call, Origin::Default, JsonObject::new(), &record).await?;
-    let given = call.header(http::header::AUTHORIZATION).map(bearer).unwrap_or_default();
+    let given = call.header(http::header::AUTHORIZATION).map(bearer_token).unwrap_or_default();
     let token = if app.identity.is_refreshable(given) {
         let duration = collection::options(&collection)?.auth_token.duration;
         app.identity.auth_token(&record, duration, true, now()).ok_or_else(ApiError::internal)?

@@ -1,6 +1,7 @@
 //! `POST /api/collections/{collection}/auth-with-password` (CONTRACT §5.4)
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -44,14 +45,16 @@ pub(crate) async fn handle(
     credentials.check(options).into_result().map_err(ApiError::invalid_form)?;
 
     let throttle = app.identity.throttle();
-    let attempt = throttle.attempt(&collection.id, &credentials.identity, call.client_ip());
-    attempt.map_err(|wait| ApiError::too_many_requests().with_retry_after(wait))?;
+    let (name, address) = (credentials.identity.as_str(), call.client_ip());
+    throttle
+        .check(&collection.id, name, address, Instant::now())
+        .map_err(|throttled| ApiError::too_many_requests().with_retry_after(throttled.retry_after))?;
     let found = find_record(&app, &collection, options, &credentials).await?;
     let Some(record) = prove(&app, found, &credentials.password).await? else {
-        throttle.failed(&collection.id, &credentials.identity, call.client_ip());
+        throttle.failed(&collection.id, name, address, Instant::now());
         return Err(ApiError::bad_request_with("Failed to authenticate."));
     };
-    throttle.succeeded(&collection.id, &credentials.identity, call.client_ip());
+    throttle.succeeded(&collection.id, name, address);
 
     answer::check_address(&app, &call, &collection)?;
     let body = credentials.rule_body();

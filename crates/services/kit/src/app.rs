@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use contract::store::{Store, StoreError};
 use identity::Identity;
+use identity::hash_pool::HashPoolError;
 use model::time::Timestamp;
 
 use crate::error::ApiError;
@@ -16,7 +17,7 @@ pub struct App {
     /// The data.
     pub store: Arc<dyn Store>,
     /// Tokens, passwords, sign-in throttle.
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     /// How records become JSON, by collection.
     pub shapes: ShapeCache,
     /// Checked filters and sorts of clients.
@@ -25,7 +26,7 @@ pub struct App {
 
 impl App {
     /// With nothing remembered yet.
-    pub fn new(store: Arc<dyn Store>, identity: Identity) -> App {
+    pub fn new(store: Arc<dyn Store>, identity: Arc<Identity>) -> App {
         App { store, identity, shapes: ShapeCache::default(), filters: FilterCache::default() }
     }
 }
@@ -47,6 +48,19 @@ impl From<StoreError> for ApiError {
             }
             StoreError::Internal(detail) => {
                 tracing::error!(detail, "the store failed");
+                ApiError::internal()
+            }
+        }
+    }
+}
+
+/// Hashing that was not done is asked for again; one that failed is our own mistake.
+impl From<HashPoolError> for ApiError {
+    fn from(error: HashPoolError) -> ApiError {
+        match error {
+            HashPoolError::Busy | HashPoolError::GivenUp => ApiError::busy(Duration::from_secs(1)),
+            HashPoolError::Failed(failure) => {
+                tracing::error!(%failure, "a password could not be hashed");
                 ApiError::internal()
             }
         }

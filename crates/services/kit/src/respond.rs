@@ -13,6 +13,18 @@ pub fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     response
 }
 
+/// Marks an answer that must not be compressed, because it carries a secret: the length of a
+/// compressed answer tells about what else is in it.
+#[derive(Debug, Clone, Copy)]
+pub struct NoCompression;
+
+/// A JSON answer that carries a token.
+pub fn secret_json(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = json(status, body);
+    response.extensions_mut().insert(NoCompression);
+    response
+}
+
 /// 204: no body and no type.
 pub fn no_content() -> Response {
     let mut response = Response::new(Body::empty());

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use contract::event::Action;
+use contract::store::Commit;
 use model::collection::Collection;
 use model::json::{Json, JsonObject};
 use model::plan::{self, Environment};
@@ -24,7 +25,8 @@ use super::{cascade, questions, rows, schema_rows, schema_steps};
 pub(super) struct Effects {
     /// As the steps so far left it.
     pub(super) schema: Arc<Schema>,
-    pub(super) schema_changed: bool,
+    /// What observers are told.
+    pub(super) commit: Commit,
     pub(super) settings: Option<Arc<Settings>>,
     /// Rows more or fewer, by collection id.
     pub(super) row_changes: HashMap<String, i64>,
@@ -55,7 +57,7 @@ impl Effects {
     pub(super) fn new(schema: Arc<Schema>, now: Timestamp, has_consumers: bool) -> Effects {
         Effects {
             schema,
-            schema_changed: false,
+            commit: Commit::default(),
             settings: None,
             row_changes: HashMap::new(),
             wrote_events: false,
@@ -73,7 +75,8 @@ impl Effects {
     /// Takes over what a batch did.
     pub(super) fn merge(&mut self, batch: Effects) {
         self.schema = batch.schema;
-        self.schema_changed |= batch.schema_changed;
+        self.commit.schema_changed |= batch.commit.schema_changed;
+        self.commit.auth_records.extend(batch.commit.auth_records);
         self.settings = batch.settings.or(self.settings.take());
         self.wrote_events |= batch.wrote_events;
         for (collection, change) in batch.row_changes {
@@ -90,7 +93,7 @@ impl Effects {
         }
     }
 
-    /// Leaves a change event behind, if anyone follows them.
+    /// Notes what observers must know of a change, and leaves a change event behind if anyone follows them.
     pub(super) fn emit(
         &mut self,
         conn: &Connection,
@@ -98,7 +101,13 @@ impl Effects {
         before: Option<&Record>,
         after: Option<&Record>,
     ) -> rusqlite::Result<()> {
-        let (Some(record), true) = (after.or(before), self.has_consumers) else { return Ok(()) };
+        let Some(record) = after.or(before) else { return Ok(()) };
+        if record.collection.is_auth() && before.is_some() {
+            self.commit.auth_records.push((record.collection.id.clone(), record.id().to_owned()));
+        }
+        if !self.has_consumers {
+            return Ok(());
+        }
         let action = match (before, after) {
             (None, _) => Action::Create,
             (Some(_), Some(_)) => Action::Update,

@@ -17,7 +17,7 @@ use super::writer::{Writer, clock};
 use super::{Options, SqliteStore, connection, layout, outbox};
 
 /// The name of the data file in the folder.
-pub const DATA_FILE: &str = "data.db";
+const DATA_FILE: &str = "data.db";
 
 /// Why a data folder cannot be opened: a sentence for the person who started the server.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
     let shared = Arc::new(Shared::new(Arc::new(schema), Arc::new(settings), options.synchronous));
     let reads = ReadPool::open(&file, options.readers.max(1), options.read_deadline)
         .map_err(|error| unreadable(error.to_string()))?;
-    let writer = Writer::start(conn, shared.clone(), options.outbox, consumers > 0);
+    let writer = Writer::start(conn, shared.clone(), &options, consumers > 0);
     Ok(SqliteStore { shared, reads, writer, _folder: lock })
 }
 

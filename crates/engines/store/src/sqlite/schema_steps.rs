@@ -51,7 +51,7 @@ pub(super) fn delete(
 fn put(conn: &Connection, collections: Vec<Arc<Collection>>, effects: &mut Effects) -> Result<(), StepFailure> {
     let version = schema_rows::next_version(conn)?;
     effects.schema = Arc::new(Schema::new(version, collections));
-    effects.schema_changed = true;
+    effects.commit.schema_changed = true;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use contract::store::StoreError;
+use contract::store::{Commit, CommitObserver, StoreError};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use model::collection::Collection;
 use model::step::{Refused, StepResult, WriteBatch};
@@ -19,7 +19,7 @@ use model::time::Timestamp;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
-use super::OutboxBounds;
+use super::{Options, OutboxBounds};
 use super::apply::{self, Effects};
 use super::outbox;
 use super::shared::Shared;
@@ -56,13 +56,21 @@ impl Writer {
     pub(super) fn start(
         conn: Connection,
         shared: Arc<Shared>,
-        bounds: OutboxBounds,
+        options: &Options,
         has_consumers: bool,
     ) -> Writer {
         let (sender, receiver) = crossbeam_channel::bounded(QUEUE);
+        let mut thread = WriterThread {
+            conn,
+            shared,
+            bounds: options.outbox,
+            observers: options.observers.clone(),
+            has_consumers,
+            since_trim: 0,
+        };
         let thread = std::thread::Builder::new()
             .name("store-write".to_owned())
-            .spawn(move || WriterThread { conn, shared, bounds, has_consumers, since_trim: 0 }.run(&receiver))
+            .spawn(move || thread.run(&receiver))
             .expect("the system starts a thread");
         Writer { queue: Some(sender), thread: Some(thread) }
     }
@@ -114,6 +122,7 @@ struct WriterThread {
     conn: Connection,
     shared: Arc<Shared>,
     bounds: OutboxBounds,
+    observers: Vec<Arc<dyn CommitObserver>>,
     /// Whether anyone follows the events; with nobody, they are not written.
     has_consumers: bool,
     /// Batches with events since the outbox was last cut to its bounds.
@@ -289,9 +298,14 @@ impl WriterThread {
         if let Some(settings) = effects.settings {
             self.shared.settings.store(settings);
         }
-        if effects.schema_changed {
+        if effects.commit.schema_changed {
             self.shared.counts.clear();
             self.shared.schema.store(effects.schema);
+        }
+        if effects.commit != Commit::default() {
+            for observer in &self.observers {
+                observer.committed(&effects.commit);
+            }
         }
     }
 
