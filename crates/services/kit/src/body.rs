@@ -92,12 +92,13 @@ pub async fn read(
     body: Body,
     limits: BodyLimits,
 ) -> Result<Submitted, BodyError> {
-    if declared_length(headers).is_some_and(|length| length > limits.max_bytes) {
+    let declared = declared_length(headers);
+    if declared.is_some_and(|length| length > limits.max_bytes) {
         return Err(BodyError::TooLarge);
     }
     let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let is_multipart = content_type.starts_with(b"multipart/form-data");
-    if body.size_hint().exact() == Some(0) {
+    if declared == Some(0) || body.size_hint().exact() == Some(0) {
         return Ok(Submitted { content: Content::Empty { is_multipart } });
     }
     let chunks = Chunks::new(body, limits);

@@ -5,14 +5,10 @@ use std::borrow::Cow;
 
 use model::json::{Json, JsonObject};
 
-/// Why a pair cannot be read.
+/// A pair that cannot be read: it holds a `;` (which once separated pairs), or a `%` without two
+/// hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PairProblem {
-    /// It holds a `;`, which once separated pairs.
-    Semicolon,
-    /// A `%` is not followed by two hexadecimal digits.
-    Escape,
-}
+pub(crate) struct BadPair;
 
 /// The pairs of a raw query string or form, undecoded; empty ones are left out.
 pub(crate) fn pairs(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -20,9 +16,9 @@ pub(crate) fn pairs(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Splits a pair at its first `=` and decodes both sides.
-pub(crate) fn decode_pair(pair: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), PairProblem> {
+pub(crate) fn decode_pair(pair: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), BadPair> {
     if pair.contains(&b';') {
-        return Err(PairProblem::Semicolon);
+        return Err(BadPair);
     }
     let split = pair.iter().position(|byte| *byte == b'=');
     let (name, value) = match split {
@@ -32,7 +28,7 @@ pub(crate) fn decode_pair(pair: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), P
     Ok((decode(name)?, decode(value)?))
 }
 
-fn decode(raw: &[u8]) -> Result<Cow<'_, str>, PairProblem> {
+fn decode(raw: &[u8]) -> Result<Cow<'_, str>, BadPair> {
     if !raw.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return Ok(String::from_utf8_lossy(raw));
     }
@@ -43,9 +39,9 @@ fn decode(raw: &[u8]) -> Result<Cow<'_, str>, PairProblem> {
         match first {
             b'+' => bytes.push(b' '),
             b'%' => {
-                let [high, low, after @ ..] = after else { return Err(PairProblem::Escape) };
+                let [high, low, after @ ..] = after else { return Err(BadPair) };
                 let (Some(high), Some(low)) = (hex(*high), hex(*low)) else {
-                    return Err(PairProblem::Escape);
+                    return Err(BadPair);
                 };
                 bytes.push(high << 4 | low);
                 rest = after;

@@ -48,6 +48,11 @@ impl Call {
         Call { parts, info, body, query: OnceLock::new() }
     }
 
+    /// What the gateway knows of the request; the requests within a batch share it.
+    pub fn info(&self) -> &CallInfo {
+        &self.info
+    }
+
     /// Who asks.
     pub fn caller(&self) -> &Caller {
         &self.info.caller

@@ -172,3 +172,23 @@ async fn many_pieces_make_one_body() {
     let body = Body::from_stream(futures_util::stream::iter(pieces));
     assert_eq!(object("application/json", "", body).await.as_deref(), Some(r#"{"t":"a"}"#));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_read_without_harm(
+        content_type in "(application/json|application/x-www-form-urlencoded|multipart/form-data; boundary=BB)",
+        body in "(--BB(--)?|\\r\\n|Content-Disposition: form-data; |name=\"a\"|filename=\"b\"|[a&=%;{}:\"0-9]){0,30}",
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            for is_form in [false, true] {
+                let Ok(submitted) = submit(&content_type, "", body.clone()).await else { return };
+                if is_form {
+                    let _ = submitted.into_form().map(|form| form.text("a").is_ok());
+                } else {
+                    let _ = submitted.into_object();
+                }
+            }
+        });
+    }
+}

@@ -121,3 +121,11 @@ fn any_bytes_are_text() {
         let _ = excerpt.of(html);
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn an_excerpt_is_no_longer_than_asked(html in "(</?(b|p|svg|form|title|select)/?>|<!--|-->|&[a-z]{0,3};?|[a-zé <>])*", max in 1_usize..20) {
+        let excerpt = Excerpt { max, with_ellipsis: false }.of(&html);
+        proptest::prop_assert!(excerpt.chars().count() <= max);
+    }
+}

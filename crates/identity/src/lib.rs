@@ -1,0 +1,13 @@
+//! Who a caller is: tokens and the keys that sign them, passwords, and what keeps guessing slow.
+//!
+//! A token is read unverified by [`jwt::read`] to learn whose it is, its record is loaded, and
+//! [`jwt::Unverified::verify`] checks it with the record's own [`jwt::SigningKey`]. The outcome is
+//! remembered in a [`cache::TokenCache`] until the record or its collection changes. Passwords are
+//! hashed and checked in a [`hash_pool::HashPool`]; a [`throttle::SignInThrottle`] counts failures.
+//! Loading records, and what a caller may do, are left to others.
+
+pub mod cache;
+pub mod hash_pool;
+pub mod jwt;
+pub mod password;
+pub mod throttle;
