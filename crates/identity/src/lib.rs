@@ -4,10 +4,15 @@
 //! [`jwt::Unverified::verify`] checks it with the record's own [`jwt::SigningKey`]. The outcome is
 //! remembered in a [`cache::TokenCache`] until the record or its collection changes. Passwords are
 //! hashed and checked in a [`hash_pool::HashPool`]; a [`throttle::SignInThrottle`] counts failures.
-//! Loading records, and what a caller may do, are left to others.
+//! [`Identity`] keeps all of this for a node; what a caller may do is left to others.
 
+pub mod address;
 pub mod cache;
+mod caller;
 pub mod hash_pool;
+mod identity;
 pub mod jwt;
 pub mod password;
 pub mod throttle;
+
+pub use identity::Identity;
