@@ -330,6 +330,27 @@ mod tests {
     }
 
     #[test]
+    fn real_tokens_of_other_kinds_are_verified() {
+        const FILE: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJjb2xsZWN0aW9uSWQiOiJfcGJfdXNlcnNfYXV0aF8iLCJleHAiOjE3OTU0OTQ0NjEsImlkIjoiZ3l2bnhtaWY5ZHd0MG96IiwidHlwZSI6ImZpbGUifQ.SzdqdBUOefVWTW4J_ULH8dn2BNZK4OFopqjEsw9nAYU";
+        const IMPERSONATE: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJjb2xsZWN0aW9uSWQiOiJfcGJfdXNlcnNfYXV0aF8iLCJleHAiOjE3OTU0OTQzODEsImlkIjoiZ3l2bnhtaWY5ZHd0MG96IiwicmVmcmVzaGFibGUiOmZhbHNlLCJ0eXBlIjoiYXV0aCJ9.kaivGBJoHlgIM1OiElnIr-51UWaOP6I2a4k1vQsGz-w";
+        const USER_KEY: &str = "jyy8m6GVLnltcnh8tZgQGCFrMc0Qv3I7SsOCaiPFguz3pE4A62";
+        let cases = [
+            (FILE, "t32oC2laK4wCtOvKoCmE2XiOYIB96wvJLVHhTdWeSSWWua8Yip", Purpose::File),
+            (
+                IMPERSONATE,
+                "pkUxoUEAITRv8CQ6n4tBtwRNL5soYSmkNABSVcNnsERPe9uysv",
+                Purpose::Auth { refreshable: false },
+            ),
+        ];
+        for (token, secret, purpose) in cases {
+            let key = SigningKey::new(USER_KEY, secret).unwrap();
+            let claims = read(token).unwrap().verify(&key, 0).unwrap();
+            assert_eq!(claims.purpose, purpose);
+            assert_eq!(sign(&claims, &key), token);
+        }
+    }
+
+    #[test]
     fn every_kind_survives_the_round_trip_with_sorted_claims() {
         let email = || "a@x.com".to_owned();
         let purposes = [

@@ -16,7 +16,7 @@ use model::json::{Json, JsonObject};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{ApiError, UNREADABLE_FORM};
-use crate::form_values::{decode_pair, infer, merge_over, pairs};
+use crate::form_values::{decode_pair, has_too_many_pairs, infer, merge_over, pairs};
 use crate::query::Query;
 
 pub use form::Form;
@@ -205,6 +205,9 @@ fn parse_object(bytes: &[u8]) -> Result<JsonObject, BodyError> {
 
 impl FormData {
     fn from_urlencoded(bytes: &[u8]) -> Result<FormData, BodyError> {
+        if has_too_many_pairs(bytes) {
+            return Err(BodyError::malformed("too many form pairs"));
+        }
         let mut data = FormData::default();
         for pair in pairs(bytes) {
             let (name, value) = decode_pair(pair).map_err(|_| BodyError::malformed("a bad form pair"))?;

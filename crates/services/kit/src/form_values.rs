@@ -10,6 +10,14 @@ use model::json::{Json, JsonObject};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadPair;
 
+/// A query string or form of more pairs, empty ones included, is not read at all.
+const MAX_PAIRS: usize = 10_000;
+
+/// Whether there are more pairs than are read.
+pub(crate) fn has_too_many_pairs(raw: &[u8]) -> bool {
+    raw.iter().filter(|byte| **byte == b'&').count() >= MAX_PAIRS
+}
+
 /// The pairs of a raw query string or form, undecoded; empty ones are left out.
 pub(crate) fn pairs(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
     raw.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty())

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::ApiError;
-use crate::form_values::{decode_pair, pairs};
+use crate::form_values::{decode_pair, has_too_many_pairs, pairs};
 
 /// A read query string. The texts lie in one buffer; an empty query allocates nothing.
 #[derive(Debug, Clone, Default)]
@@ -40,9 +40,12 @@ pub struct ListQuery {
 // === impl Query ===
 
 impl Query {
-    /// Reads a raw query string, without its `?`.
+    /// Reads a raw query string, without its `?`. One of more than 10,000 pairs counts as empty.
     pub fn parse(raw: &str) -> Query {
-        let mut query = Query::default();
+        let mut query = Query { has_bad_pair: has_too_many_pairs(raw.as_bytes()), ..Query::default() };
+        if query.has_bad_pair {
+            return query;
+        }
         for pair in pairs(raw.as_bytes()) {
             let start = query.text.len();
             match decode_pair(pair) {
@@ -203,6 +206,12 @@ mod tests {
             let query = Query::parse(&raw);
             let _ = (query.list(), query.for_rules(), query.fields(), query.expand());
         }
+    }
+
+    #[test]
+    fn too_many_pairs_are_none() {
+        assert_eq!(list(&format!("perPage=1{}", "&x=1".repeat(9_999))), Some((1, 1, false)));
+        assert_eq!(list(&format!("perPage=1{}", "&x=1".repeat(10_000))), Some((1, 30, false)));
     }
 
     #[test]

@@ -93,6 +93,8 @@ enum ValueForm {
     Raw {
         empty: &'static str,
     },
+    /// JSON text that a database of the contract's server may hold with spaces between its tokens.
+    Json,
     /// Always the empty string.
     Blank,
 }
@@ -196,7 +198,7 @@ impl ValueForm {
         match &field.kind {
             FieldKind::Bool => ValueForm::Bool,
             FieldKind::Number(_) => ValueForm::Number,
-            FieldKind::Json(_) => ValueForm::Raw { empty: "null" },
+            FieldKind::Json(_) => ValueForm::Json,
             FieldKind::GeoPoint => ValueForm::Raw { empty: r#"{"lon":0,"lat":0}"# },
             FieldKind::Password(_) => ValueForm::Blank,
             _ if field.is_multiple() => ValueForm::Raw { empty: "[]" },
@@ -210,9 +212,13 @@ impl ValueForm {
             (ValueForm::Bool, value) => out.push_str(if value.as_bool() { "true" } else { "false" }),
             (ValueForm::Number, Value::Number(number)) => push_number(*number, out),
             (ValueForm::Number, _) => out.push('0'),
+            (ValueForm::Json, Value::Json(json)) if !json.is_empty() => push_compact(json, out),
             (ValueForm::Raw { .. }, Value::Json(json)) if !json.is_empty() => out.push_str(json),
-            (ValueForm::Raw { .. }, Value::Text(text)) if !text.is_empty() => push_string(text, out),
-            (ValueForm::Raw { .. }, Value::Number(number)) => push_number(*number, out),
+            (ValueForm::Json | ValueForm::Raw { .. }, Value::Text(text)) if !text.is_empty() => {
+                push_string(text, out);
+            }
+            (ValueForm::Json | ValueForm::Raw { .. }, Value::Number(number)) => push_number(*number, out),
+            (ValueForm::Json, _) => out.push_str("null"),
             (ValueForm::Raw { empty }, _) => out.push_str(empty),
             (ValueForm::Text, Value::Number(number)) => {
                 out.push('"');
@@ -318,6 +324,27 @@ fn push_number(number: f64, out: &mut String) {
     } else {
         write_number(number, out);
     }
+}
+
+/// JSON text without the white space between its tokens.
+fn push_compact(json: &str, out: &mut String) {
+    let is_space = |byte: u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
+    if !json.bytes().any(is_space) {
+        return out.push_str(json);
+    }
+    let (mut start, mut in_string, mut is_escaped) = (0, false, false);
+    for (index, byte) in json.bytes().enumerate() {
+        if in_string {
+            in_string = byte != b'"' || is_escaped;
+            is_escaped = byte == b'\\' && !is_escaped;
+        } else if is_space(byte) {
+            out.push_str(&json[start..index]);
+            start = index + 1;
+        } else {
+            in_string = byte == b'"';
+        }
+    }
+    out.push_str(&json[start..]);
 }
 
 /// As [`write_string`], with a shorter way for texts that need no escapes.

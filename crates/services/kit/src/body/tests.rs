@@ -88,6 +88,12 @@ async fn a_form_takes_the_query_too() {
     assert_eq!(object("application/json", "t=q", "{}").await.as_deref(), Some("{}"));
 }
 
+#[tokio::test]
+async fn a_form_of_too_many_pairs_is_refused() {
+    assert!(object(URLENCODED, "", format!("t=1{}", "&x=1".repeat(9_999))).await.is_some());
+    assert!(object(URLENCODED, "", format!("t=1{}", "&x=1".repeat(10_000))).await.is_none());
+}
+
 fn multipart(parts: &[(&str, &str)], end: &str) -> String {
     let mut body = String::new();
     for (disposition, value) in parts {

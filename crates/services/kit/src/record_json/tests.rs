@@ -167,6 +167,35 @@ fn the_cache_follows_the_collection() {
     assert!(!Arc::ptr_eq(&shape, &cache.get(&every_type())));
 }
 
+#[test]
+fn a_real_record_is_written_to_the_byte() {
+    // What the contract's server answered, and what lay in its database.
+    let seen = "{\"Up\":\"U\",\"_u\":\"_\",\"b\":true,\"collectionId\":\"pbc_all\",\"collectionName\":\"all\",\"g\":{\"lon\":-2,\"lat\":1.5},\"hid\":\"secret\",\"id\":\"ifugzr4huk4x0ns\",\"j\":{\"z\":1,\"a\":\"b \\\" c\"},\"n\":-1.5e-7,\"pw\":\"\",\"s1\":\"a\",\"sm\":[\"b\",\"a\"],\"t\":\"a\\\"b\\\\\\n\u{2028}<&>\\u0001é\"}";
+    let mut record = Record::empty(every_type());
+    let texts = [
+        ("id", "ifugzr4huk4x0ns"),
+        ("t", "a\"b\\\n\u{2028}<&>\u{1}é"),
+        ("s1", "a"),
+        ("pw", "$2a$10$CuZqx0TU"),
+        ("hid", "secret"),
+        ("Up", "U"),
+        ("_u", "_"),
+    ];
+    for (name, text) in texts {
+        record.set(name, Value::Text(text.to_owned()));
+    }
+    for (name, json) in [
+        ("j", "{\"z\": 1,\n\"a\": \"b \\\" c\"}"),
+        ("sm", "[\"b\",\"a\"]"),
+        ("g", "{\"lon\":-2,\"lat\":1.5}"),
+    ] {
+        record.set(name, Value::Json(json.to_owned()));
+    }
+    record.set("n", Value::Number(-1.5e-07));
+    record.set("b", Value::bool(true));
+    assert_eq!(write(&record, Visibility::SUPERUSER), seen);
+}
+
 /// The plain way: every member as a text of its own, sorted at the end.
 fn naive(record: &Record, visibility: Visibility) -> String {
     let collection = &record.collection;
@@ -228,6 +257,15 @@ proptest! {
         let record = Record { collection: every_type(), values };
         let visibility = if is_superuser { Visibility::SUPERUSER } else { Visibility::PUBLIC };
         prop_assert_eq!(write(&record, visibility), naive(&record, visibility));
+    }
+
+    #[test]
+    fn compact_json_means_the_same(text in "(?s)[ a\\\\\"\n\u{0}é]{0,20}", number: i32) {
+        let compact = Json::Array(vec![Json::from(text), Json::from(f64::from(number)), Json::Null]).to_string();
+        let spaced = compact.replace(",", " ,\n\t");
+        let mut out = String::new();
+        push_compact(&spaced, &mut out);
+        prop_assert_eq!(out, compact);
     }
 
     #[test]
