@@ -62,7 +62,7 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
 fn start_loops(settings: &Settings, app: &App, draining: &CancellationToken) -> io::Result<RequestLoops> {
     let origins = Origins::new(&settings.server.origins);
     RequestLoops::start(settings.server.request_loops, draining, DRAIN_LIMIT, || {
-        ConnectionServer::new(Front::new(app::router(app), origins.clone()))
+        ConnectionServer::new(Front::new(Arc::clone(app.services()), app::router(app), origins.clone()))
     })
 }
 

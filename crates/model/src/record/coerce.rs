@@ -48,7 +48,7 @@ pub fn coerce(field: &Field, input: &Json) -> Value {
 }
 
 /// Strings as they are, numbers in plain decimal, booleans by name; anything else is empty.
-pub(crate) fn text(input: &Json) -> String {
+pub fn text(input: &Json) -> String {
     match input {
         Json::Text(text) => text.clone(),
         Json::Number(number) => format!("{number}"),

@@ -33,11 +33,12 @@ pub(crate) async fn check_auth_rule(
     let schema = app.store.schema();
     let context = Arc::new(call.context(origin, kit::app::now()));
     let body = Arc::new(RuleBody { values: body });
-    match Demand::of(&schema, &record.collection, RuleKind::Auth, &context, &body) {
-        Demand::Nothing => Ok(()),
-        Demand::That(condition) if holds(app, condition, record).await? => Ok(()),
-        _ => Err(ApiError::auth_rule_denied()),
-    }
+    let may_sign_in = match Demand::of(&schema, &record.collection, RuleKind::Auth, &context, &body) {
+        Demand::Nothing => true,
+        Demand::Impossible => false,
+        Demand::That(condition) => holds(app, condition, record).await?,
+    };
+    if may_sign_in { Ok(()) } else { Err(ApiError::auth_rule_denied()) }
 }
 
 async fn holds(app: &App, condition: Condition, record: &Record) -> Result<bool, ApiError> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
@@ -35,7 +35,8 @@ pub struct RequestId(pub Arc<str>);
 pub struct Call {
     parts: Parts,
     info: CallInfo,
-    body: Body,
+    /// Behind a lock that is never taken: only `&mut self` reaches it, and the lock makes a call [`Sync`].
+    body: Mutex<Body>,
     query: OnceLock<Query>,
 }
 
@@ -45,7 +46,7 @@ impl Call {
     /// A request of which this is known.
     pub fn new(request: Request, info: CallInfo) -> Call {
         let (parts, body) = request.into_parts();
-        Call { parts, info, body, query: OnceLock::new() }
+        Call { parts, info, body: Mutex::new(body), query: OnceLock::new() }
     }
 
     /// What the gateway knows of the request; the requests within a batch share it.
@@ -109,7 +110,7 @@ impl Call {
 
     /// Reads the body, once: a second reading finds it empty.
     pub async fn read_body(&mut self, limits: BodyLimits) -> Result<Submitted, BodyError> {
-        let body = std::mem::take(&mut self.body);
+        let body = std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner));
         body::read(&self.parts.headers, self.query(), body, limits).await
     }
 
