@@ -3,23 +3,11 @@ use crate::field::{
     AutodateOptions, DateOptions, DomainOptions, EditorOptions, FileOptions, JsonOptions, NumberOptions,
     PasswordOptions, RelationOptions, SelectOptions, TextOptions,
 };
-
-fn field(kind: FieldKind) -> Field {
-    Field {
-        id: String::new(),
-        name: "f".to_owned(),
-        system: false,
-        hidden: false,
-        presentable: false,
-        required: false,
-        help: String::new(),
-        kind,
-    }
-}
+use crate::record::testing::field;
 
 /// Checks a table of JSON texts and what a field stores for them, as JSON texts too, `-` being NULL.
 fn check(kind: FieldKind, cases: &[(&str, &str)]) {
-    let field = field(kind);
+    let field = field("f", kind);
     for (input, expected) in cases {
         let stored = match coerce(&field, &Json::parse_first(input.as_bytes()).unwrap()) {
             Value::Null => "-".to_owned(),
