@@ -15,3 +15,5 @@ pub mod record;
 pub mod schema;
 pub mod time;
 pub mod value;
+
+mod dialect;
