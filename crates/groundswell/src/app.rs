@@ -14,7 +14,7 @@ use model::context::RequestContext;
 use store::sqlite::{self, SqliteStore};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Settings;
+use crate::config::{Settings, Synchronous};
 use crate::http::{StaticFolder, unmatched};
 
 /// What the services of this process stand on. One for the process, shared by its request loops.
@@ -70,7 +70,10 @@ pub(crate) fn open_store(
     identity: &Arc<Identity>,
 ) -> Result<Arc<dyn Store>, sqlite::OpenError> {
     let mut options = sqlite::Options::new(settings.server.dir.clone());
-    options.synchronous = settings.store.synchronous;
+    options.synchronous = match settings.store.synchronous {
+        Synchronous::Full => sqlite::Synchronous::Full,
+        Synchronous::Normal => sqlite::Synchronous::Normal,
+    };
     options.readers = settings.store.readers;
     options.read_deadline = settings.server.query_timeout;
     options.observers.push(identity.clone());

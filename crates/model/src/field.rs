@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use regex::Regex;
 
+use crate::dialect::translate;
+
 pub mod draft;
 pub mod generate;
 pub(crate) mod json;
@@ -273,7 +275,7 @@ impl Pattern {
 
     fn regex(&self) -> Option<&Regex> {
         self.compiled
-            .get_or_init(|| regex::RegexBuilder::new(&self.text).size_limit(1 << 20).build().ok())
+            .get_or_init(|| regex::RegexBuilder::new(&translate(&self.text)).size_limit(1 << 20).build().ok())
             .as_ref()
     }
 }

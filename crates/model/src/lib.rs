@@ -21,3 +21,5 @@ pub mod settings;
 pub mod step;
 pub mod time;
 pub mod value;
+
+mod dialect;

@@ -21,6 +21,9 @@ mod json_text;
 mod modifiers;
 mod number;
 
+#[cfg(test)]
+mod testing;
+
 use std::sync::Arc;
 
 use crate::collection::Collection;

@@ -3,6 +3,8 @@
 use rand::{Rng, RngExt};
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind};
 
+use crate::dialect::translate;
+
 /// How often an unbounded repetition repeats at most.
 const MAX_UNBOUNDED: u32 = 6;
 
@@ -23,7 +25,7 @@ pub fn is_supported(pattern: &str) -> bool {
 }
 
 fn parse(pattern: &str) -> Option<Hir> {
-    regex_syntax::ParserBuilder::new().build().parse(pattern).ok()
+    regex_syntax::ParserBuilder::new().build().parse(&translate(pattern)).ok()
 }
 
 fn write(expression: &Hir, random: &mut impl Rng, out: &mut String) {

@@ -55,3 +55,49 @@ pub fn renew_token_key(
     }
     renews
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::record::testing::{auth, base, field};
+
+    #[test]
+    fn autodates_follow_their_options() {
+        let dated = |name, on_create, on_update| {
+            field(name, FieldKind::Autodate(AutodateOptions { on_create, on_update }))
+        };
+        let fields =
+            vec![dated("created", true, false), dated("updated", true, true), dated("changed", false, true)];
+        let mut record = Record::zero(base(fields));
+        let text = |record: &Record, name: &str| record.get(name).as_str().to_owned();
+        fill_before_store(&mut record, true, Timestamp(0));
+        assert_eq!(text(&record, "created"), "1970-01-01 00:00:00.000Z");
+        assert_eq!(text(&record, "updated"), text(&record, "created"));
+        assert_eq!(text(&record, "changed"), "");
+        fill_before_store(&mut record, false, Timestamp(1));
+        assert_eq!(text(&record, "created"), "1970-01-01 00:00:00.000Z");
+        assert_eq!(text(&record, "updated"), "1970-01-01 00:00:00.001Z");
+        assert_eq!(text(&record, "changed"), text(&record, "updated"));
+    }
+
+    #[test]
+    fn a_token_key_is_renewed_with_email_or_password() {
+        let mut random = StdRng::seed_from_u64(1);
+        let old = Record::zero(auth(Vec::new()));
+        let mut same = old.clone();
+        assert!(!renew_token_key(&mut same, &old, false, &mut random));
+        assert!(renew_token_key(&mut same, &old, true, &mut random));
+        assert_eq!(same.get("tokenKey").as_str().len(), 50);
+        let mut changed = old.clone();
+        changed.set("email", Value::Text("a@b.co".to_owned()));
+        assert!(renew_token_key(&mut changed.clone(), &old, false, &mut random));
+        changed.set("tokenKey", Value::Text("given".to_owned()));
+        assert!(!renew_token_key(&mut changed, &old, true, &mut random));
+        let mut base = Record::zero(base(Vec::new()));
+        let old = base.clone();
+        assert!(!renew_token_key(&mut base, &old, true, &mut random));
+    }
+}

@@ -84,3 +84,95 @@ impl std::fmt::Debug for OldPasswordCheck {
         formatter.debug_struct("OldPasswordCheck").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::json::Json;
+    use crate::record::resolve::{WriteInput, resolve_body};
+    use crate::record::testing::{auth, base};
+    use crate::value::Value;
+
+    /// The codes that a body gets, by field, and the old password that is to be compared.
+    fn codes(old: Option<&Record>, body: &str, is_manager: bool) -> String {
+        let body = Json::parse_first(body.as_bytes()).unwrap();
+        let input = WriteInput { body: body.as_object().unwrap(), uploads: &[], is_superuser: false };
+        let collection = old.map_or_else(|| auth(Vec::new()), |old| old.collection.clone());
+        let resolved = resolve_body(&collection, old, input, &mut StdRng::seed_from_u64(1));
+        let findings = check(&resolved, old, is_manager);
+        let names = ["email", "oldPassword", "password", "passwordConfirm", "verified"];
+        let mut text = String::new();
+        findings.errors.write(&mut text);
+        let found = names.into_iter().filter(|name| findings.errors.contains(name)).map(|name| {
+            let after = text.split(&format!("\"{name}\":{{\"code\":\"validation_")).nth(1).unwrap();
+            format!("{name}:{} ", after.split('"').next().unwrap())
+        });
+        let mut found: String = found.collect();
+        if let Some(check) = findings.old_password {
+            found.push_str(&format!("compare:{}", check.plain));
+        }
+        found.trim_end().to_owned()
+    }
+
+    #[test]
+    fn a_new_record_needs_its_password_twice() {
+        let both = "password:required passwordConfirm:required";
+        let cases = [
+            ("{}", false, both),
+            ("{}", true, both),
+            ("{\"password\":\"12345678\"}", false, "passwordConfirm:required"),
+            ("{\"password\":\"a\",\"passwordConfirm\":\"b\"}", false, "passwordConfirm:values_mismatch"),
+            ("{\"password\":1,\"passwordConfirm\":\"1\",\"email\":\"zz\"}", false, ""),
+            (
+                "{\"password\":\"a\",\"passwordConfirm\":\"a\",\"verified\":\"true\"}",
+                false,
+                "verified:values_mismatch",
+            ),
+            ("{\"password\":\"a\",\"passwordConfirm\":\"a\",\"verified\":true}", true, ""),
+            ("{\"password\":\"a\",\"passwordConfirm\":\"a\",\"oldPassword\":\"q\"}", false, ""),
+        ];
+        for (body, is_manager, expected) in cases {
+            assert_eq!(codes(None, body, is_manager), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_password_needs_the_old_one() {
+        let mut old = Record::zero(auth(Vec::new()));
+        old.set("email", Value::Text("a@b.co".to_owned()));
+        let all = "{\"password\":\"a\",\"passwordConfirm\":\"b\",\"oldPassword\":\"q\",\"email\":\"x\",\"verified\":true}";
+        let cases = [
+            ("{}", false, ""),
+            ("{\"password\":\"a\"}", false, "oldPassword:required passwordConfirm:required"),
+            (
+                "{\"passwordConfirm\":\"a\"}",
+                false,
+                "oldPassword:required password:required passwordConfirm:values_mismatch",
+            ),
+            ("{\"oldPassword\":\"a\"}", false, "password:required passwordConfirm:required"),
+            ("{\"oldPassword\":\"a\"}", true, "password:required passwordConfirm:required"),
+            ("{\"password\":\"a\",\"passwordConfirm\":\"a\",\"oldPassword\":\"q\"}", false, "compare:q"),
+            ("{\"password\":\"a\",\"passwordConfirm\":\"a\"}", true, ""),
+            (
+                all,
+                false,
+                "email:values_mismatch passwordConfirm:values_mismatch verified:values_mismatch compare:q",
+            ),
+            ("{\"email\":\"a@b.co\",\"verified\":false}", false, ""),
+            ("{\"email\":\"\"}", false, "email:values_mismatch"),
+            ("{\"email\":\"x\",\"verified\":true}", true, ""),
+        ];
+        for (body, is_manager, expected) in cases {
+            assert_eq!(codes(Some(&old), body, is_manager), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn other_collections_have_no_form() {
+        let old = Record::zero(base(Vec::new()));
+        assert_eq!(codes(Some(&old), "{\"password\":\"a\"}", false), "");
+    }
+}

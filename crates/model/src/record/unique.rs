@@ -11,3 +11,17 @@ pub fn unique_errors<S: AsRef<str>>(index_columns: &[S]) -> FieldErrors {
     }
     errors
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_of_the_index_is_named() {
+        let mut text = String::new();
+        unique_errors(&["b", "a"]).write(&mut text);
+        let error = r#"{"code":"validation_not_unique","message":"Value must be unique."}"#;
+        assert_eq!(text, format!("{{\"a\":{error},\"b\":{error}}}"));
+        assert!(unique_errors::<&str>(&[]).is_empty());
+    }
+}

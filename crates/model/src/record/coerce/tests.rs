@@ -3,23 +3,11 @@ use crate::field::{
     AutodateOptions, DateOptions, DomainOptions, EditorOptions, FileOptions, JsonOptions, NumberOptions,
     PasswordOptions, RelationOptions, SelectOptions, TextOptions,
 };
-
-fn field(kind: FieldKind) -> Field {
-    Field {
-        id: String::new(),
-        name: "f".to_owned(),
-        system: false,
-        hidden: false,
-        presentable: false,
-        required: false,
-        help: String::new(),
-        kind,
-    }
-}
+use crate::record::testing::field;
 
 /// Checks a table of JSON texts and what a field stores for them, as JSON texts too, `-` being NULL.
 fn check(kind: FieldKind, cases: &[(&str, &str)]) {
-    let field = field(kind);
+    let field = field("f", kind);
     for (input, expected) in cases {
         let stored = match coerce(&field, &Json::parse_first(input.as_bytes()).unwrap()) {
             Value::Null => "-".to_owned(),
@@ -57,6 +45,8 @@ fn numbers() {
     let cases = [
         ("2.5", "2.5"),
         ("-0", "0"),
+        ("0.30000000000000004", "0.30000000000000004"),
+        ("713.7270811394341", "713.7270811394341"),
         ("\"5\"", "5"),
         ("\"1e3\"", "1000"),
         ("\"-0\"", "0"),
