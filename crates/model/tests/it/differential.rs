@@ -17,7 +17,7 @@ use model::time::Timestamp;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::pocketbase::PocketBase;
+use crate::reference_server::PocketBase;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 

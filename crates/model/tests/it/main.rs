@@ -4,5 +4,6 @@
 
 mod diff;
 mod differential;
-mod pocketbase;
+mod properties;
+mod reference_server;
 mod secrets;
