@@ -7,7 +7,8 @@ pub mod create;
 mod defaults;
 pub mod delete;
 pub mod diff;
-pub mod draft;
+mod draft;
+pub mod import;
 
 pub mod index;
 pub mod json;

@@ -5,8 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use regex::Regex;
 
-use crate::dialect::translate;
-
+pub(crate) mod dialect;
 pub mod draft;
 pub mod generate;
 pub(crate) mod json;
@@ -275,7 +274,10 @@ impl Pattern {
 
     fn regex(&self) -> Option<&Regex> {
         self.compiled
-            .get_or_init(|| regex::RegexBuilder::new(&translate(&self.text)).size_limit(1 << 20).build().ok())
+            .get_or_init(|| {
+                let text = dialect::translate(&self.text).ok()?;
+                regex::RegexBuilder::new(&text).size_limit(1 << 20).build().ok()
+            })
             .as_ref()
     }
 }

@@ -22,4 +22,3 @@ pub mod step;
 pub mod time;
 pub mod value;
 
-mod dialect;

@@ -28,17 +28,19 @@ pub fn create(
         Json::Object(object) => object,
         _ => return Err(SaveError::UnreadableType),
     };
-    let draft = draft(schema, object, now, rng)?;
+    let draft = draft(schema, object, None, now, rng)?;
     let next = schema_with(schema, draft.clone().into_collection());
-    let validation = Validation { draft: &draft, old: None, around: schema, next: &next };
+    let validation = Validation { draft: &draft, old: None, existing: None, around: schema, next: &next };
     validate::validate(&validation, rng).map_err(SaveError::Invalid)?;
     Ok(draft.into_collection())
 }
 
-/// A new collection before its checks.
+/// A new collection before its checks. The names of an auth collection's indexes hold `index_key`, or
+/// else the id that it would have if it were given none.
 pub(super) fn draft(
     schema: &Schema,
     body: &JsonObject,
+    index_key: Option<&str>,
     now: Timestamp,
     rng: &mut impl Rng,
 ) -> Result<Draft, SaveError> {
@@ -47,6 +49,10 @@ pub(super) fn draft(
     load_member(body, "name", Names::AnyCase, &mut name).map_err(|_| SaveError::UnreadableType)?;
     let mut draft = blank(&type_name, name, rng);
     let given_by_us = draft.id.clone();
+    if let Some(key) = index_key.filter(|_| draft.is_auth()) {
+        draft.indexes.clear();
+        complete_auth_indexes(&mut draft.indexes, &draft.name, key);
+    }
     draft.load(body)?;
     let is_generated = draft.id.is_empty() || draft.id == given_by_us;
     if draft.id.is_empty() {

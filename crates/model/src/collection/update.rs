@@ -35,7 +35,8 @@ pub fn update(
     draft.updated = now.to_text();
     draft.complete();
     let next = schema_with(schema, draft.clone().into_collection());
-    let validation = Validation { draft: &draft, old: Some(old), around: schema, next: &next };
+    let validation =
+        Validation { draft: &draft, old: Some(old), existing: Some(old), around: schema, next: &next };
     validate::validate(&validation, rng).map_err(SaveError::Invalid)?;
     rotate_secret(old, &mut draft, rng);
     Ok(draft.into_collection())

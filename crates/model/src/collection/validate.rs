@@ -18,8 +18,11 @@ mod indexes;
 pub(super) struct Validation<'a> {
     /// What is judged.
     pub(super) draft: &'a Draft,
-    /// The collection as it was, if it existed.
+    /// The collection as it was, if it existed: what may not change is compared with it.
     pub(super) old: Option<&'a Collection>,
+    /// The same, except that a new collection of an import has none: what is not built yet may not be
+    /// switched on, but may stay on.
+    pub(super) existing: Option<&'a Collection>,
     /// The collections whose names, ids and indexes must not clash.
     pub(super) around: &'a Schema,
     /// The collections as they will be, this one included: rules are read against it.
@@ -36,6 +39,10 @@ pub(super) fn validate(validation: &Validation<'_>, rng: &mut impl Rng) -> Resul
     check("name", validation.name(), &mut errors);
     if draft.type_name != "view" {
         fields::check_fields(validation, rng, &mut errors);
+    } else if draft.view.query.is_empty() {
+        // A view's fields come from its query.
+        errors.add("fields", FieldError::required());
+        errors.add("viewQuery", FieldError::required());
     }
     validation.rules(&mut errors);
     indexes::check_indexes(validation, &mut errors);
@@ -164,7 +171,7 @@ impl Validation<'_> {
         if !draft.is_auth() {
             return;
         }
-        let old = self.old.and_then(Collection::auth);
+        let old = self.existing.and_then(Collection::auth);
         let (auth, was_on) = (&draft.auth, |is_on: fn(&super::AuthOptions) -> bool| old.is_some_and(is_on));
         if auth.mfa.enabled && !was_on(|auth| auth.mfa.enabled) {
             Feature::Mfa.refuse(errors);
@@ -189,7 +196,7 @@ fn named_rules(rules: &Rules) -> [(&'static str, &Option<String>); 5] {
 }
 
 /// The tables that every store has beside those of collections. A store may know more.
-fn is_internal_table(name: &str) -> bool {
+pub(super) fn is_internal_table(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     matches!(name.as_str(), "_collections" | "_params" | "_migrations")
         || name.starts_with("_gs_")

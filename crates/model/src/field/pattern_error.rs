@@ -2,33 +2,34 @@
 
 use regex_syntax::ast;
 
+use super::Pattern;
+use super::dialect::translate;
 use super::generate::parser;
 
 /// The message of `validation_invalid_regex`, or nothing when the pattern is fine.
 pub(super) fn pattern_error(pattern: &str) -> Option<String> {
-    let error = match parser().parse(pattern) {
-        Ok(_) => return None,
-        Err(regex_syntax::Error::Parse(error)) => parse_error(pattern, &error),
-        Err(error) => error.to_string(),
+    let error = match translate(pattern) {
+        Err(error) => error,
+        Ok(translated) => match parser().parse(&translated) {
+            Ok(_) if Pattern::new(pattern).is_valid() => return None,
+            Ok(_) => format!("expression nests too deeply: `{pattern}`"),
+            Err(regex_syntax::Error::Parse(error)) => parse_error(pattern, &translated, &error),
+            Err(error) => error.to_string(),
+        },
     };
     Some(format!("error parsing regexp: {error}"))
 }
 
-fn parse_error(pattern: &str, error: &ast::Error) -> String {
+fn parse_error(pattern: &str, translated: &str, error: &ast::Error) -> String {
     use ast::ErrorKind;
-    let at = &pattern[error.span().start.offset..error.span().end.offset];
-    let from = &pattern[error.span().start.offset..];
+    let at = &translated[error.span().start.offset..error.span().end.offset];
     match error.kind() {
         ErrorKind::GroupUnclosed => format!("missing closing ): `{pattern}`"),
         ErrorKind::GroupUnopened => format!("unexpected ): `{pattern}`"),
-        ErrorKind::ClassUnclosed => format!("missing closing ]: `{from}`"),
         ErrorKind::ClassRangeInvalid => format!("invalid character class range: `{at}`"),
         ErrorKind::RepetitionMissing => format!("missing argument to repetition operator: `{at}`"),
-        ErrorKind::RepetitionCountInvalid => format!("invalid repeat count: `{at}`"),
-        ErrorKind::EscapeUnexpectedEof => "trailing backslash at end of expression: ``".to_owned(),
-        ErrorKind::EscapeUnrecognized => format!("invalid escape sequence: `{at}`"),
-        ErrorKind::UnsupportedLookAround | ErrorKind::FlagUnrecognized => {
-            format!("invalid or unsupported Perl syntax: `{at}`")
+        ErrorKind::EscapeUnrecognized | ErrorKind::UnsupportedBackreference => {
+            format!("invalid escape sequence: `{at}`")
         }
         kind => kind.to_string(),
     }

@@ -3,57 +3,64 @@
 const MACROS: [&str; 7] = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
 
 /// The message of `validation_invalid_cron`, or nothing when the expression is fine.
-pub(super) fn cron_error(expression: &str) -> Option<&'static str> {
+pub(super) fn cron_error(expression: &str) -> Option<String> {
     if MACROS.contains(&expression) {
         return None;
     }
+    check(expression).err()
+}
+
+fn check(expression: &str) -> Result<(), String> {
     let segments: Vec<&str> = expression.split(' ').collect();
     let [minute, hour, day, month, weekday] = segments.as_slice() else {
-        return Some(
-            "invalid cron expression - must be a valid macro or to have exactly 5 space separated segments",
+        return Err(
+            "invalid cron expression - must be a valid macro or to have exactly 5 space separated segments"
+                .to_owned(),
         );
     };
     let bounds = [(minute, 0, 59), (hour, 0, 23), (day, 1, 31), (month, 1, 12), (weekday, 0, 6)];
-    bounds.into_iter().find_map(|(segment, min, max)| segment_error(segment, min, max))
+    bounds.into_iter().try_for_each(|(segment, min, max)| {
+        segment.split(',').try_for_each(|part| check_part(part, min, max))
+    })
 }
 
-fn segment_error(segment: &str, min: u32, max: u32) -> Option<&'static str> {
-    segment.split(',').find_map(|part| part_error(part, min, max))
-}
-
-fn part_error(part: &str, min: u32, max: u32) -> Option<&'static str> {
-    let mut halves = part.split('/');
-    let (range, step) = (halves.next().unwrap_or_default(), halves.next());
-    if halves.next().is_some() {
-        return Some("invalid segment step format - must be in the format */n or 1-30/n");
-    }
-    if let Some(step) = step
-        && !step.parse::<u32>().is_ok_and(|step| (1..=max).contains(&step))
-    {
-        return Some("invalid segment step boundary - the step must be between 1 and the max segment value");
+fn check_part(part: &str, min: i64, max: i64) -> Result<(), String> {
+    let halves: Vec<&str> = part.split('/').collect();
+    let (range, step) = match halves.as_slice() {
+        [range] => (*range, 1),
+        [range, step] => (*range, number(step)?),
+        _ => return Err("invalid segment step format - must be in the format */n or 1-30/n".to_owned()),
+    };
+    if !(1..=max).contains(&step) {
+        return Err(format!("invalid segment step boundary - the step must be between 1 and the {max}"));
     }
     if range == "*" {
-        return None;
+        return Ok(());
     }
-    let is_within = |text: &str| text.parse::<u32>().ok().filter(|number| (min..=max).contains(number));
-    match range.split_once('-') {
-        None if step.is_some() => {
-            Some("invalid segment step - step could be used only with the wildcard or range format")
+    match range.split('-').collect::<Vec<_>>().as_slice() {
+        [_] if step > 1 => {
+            Err("invalid segment step - step > 1 could be used only with the wildcard or range format"
+                .to_owned())
         }
-        None => match is_within(range) {
-            Some(_) => None,
-            None => Some("invalid segment value - must be between the min and max of the segment"),
-        },
-        Some((first, last)) => match (is_within(first), is_within(last)) {
-            (Some(first), Some(last)) if first <= last => None,
-            (None, _) => {
-                Some("invalid segment range minimum - must be between the min and max of the segment")
-            }
-            _ => Some(
-                "invalid segment range maximum - must be between the range min and the max of the segment",
-            ),
-        },
+        [value] if (min..=max).contains(&number(value)?) => Ok(()),
+        [_] => Err("invalid segment value - must be between the min and max of the segment".to_owned()),
+        [first, last] => check_range(number(first)?, last, min, max),
+        _ => Err("invalid segment range format - the range must have 1 or 2 parts".to_owned()),
     }
+}
+
+fn check_range(first: i64, last: &str, min: i64, max: i64) -> Result<(), String> {
+    if !(min..=max).contains(&first) {
+        return Err(format!("invalid segment range minimum - must be between {min} and {max}"));
+    }
+    if !(first..=max).contains(&number(last)?) {
+        return Err(format!("invalid segment range maximum - must be between {first} and {max}"));
+    }
+    Ok(())
+}
+
+fn number(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| format!("strconv.Atoi: parsing {text:?}: invalid syntax"))
 }
 
 #[cfg(test)]

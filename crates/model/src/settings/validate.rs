@@ -173,7 +173,8 @@ fn label(label: &str) -> Check {
 }
 
 fn refuse_what_is_not_built(old: &Settings, new: &Settings, errors: &mut FieldErrors) {
-    let switches: [(Feature, fn(&Settings) -> bool); 6] = [
+    type IsOn = fn(&Settings) -> bool;
+    let switches: [(Feature, IsOn); 6] = [
         (Feature::Smtp, |settings| settings.smtp.enabled),
         (Feature::S3, |settings| settings.s3.enabled),
         (Feature::BackupsS3, |settings| settings.backups.s3.enabled),

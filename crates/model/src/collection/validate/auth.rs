@@ -27,7 +27,9 @@ fn each_option(validation: &Validation<'_>) -> FieldErrors {
     check("manageRule", manage_rule(validation, auth, old), &mut errors);
     let alert_template = template(&auth.auth_alert.email_template);
     errors.nest("authAlert", nested("emailTemplate", alert_template));
-    if auth.password_auth.enabled && auth.password_auth.identity_fields.is_empty() {
+    // Empty names do not count.
+    let identity_fields = &auth.password_auth.identity_fields;
+    if auth.password_auth.enabled && identity_fields.iter().all(String::is_empty) {
         errors.add_at(&["passwordAuth", "identityFields"], FieldError::required());
     }
     errors.nest("oauth2", oauth2(&auth.oauth2));

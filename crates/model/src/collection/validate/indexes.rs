@@ -64,7 +64,8 @@ fn table_with_index(validation: &Validation<'_>, name: &str) -> Option<String> {
     let has_it = |statement: &String| {
         Index::parse(statement).is_some_and(|index| index.name.eq_ignore_ascii_case(name))
     };
-    let mut others = validation.around.collections().filter(|other| other.id != validation.draft.id);
+    let own_id = validation.old.map_or(&validation.draft.id, |old| &old.id);
+    let mut others = validation.around.collections().filter(|other| other.id != *own_id);
     others.find(|other| other.indexes.iter().any(has_it)).map(|other| other.name.clone())
 }
 
