@@ -68,6 +68,22 @@ impl Subject {
             Self::PocketBase => PocketBase::start(),
         }
     }
+
+    /// Starts one as the scenario wants it.
+    pub fn start_for(self, scenario: &Scenario) -> Result<Server> {
+        let mut server = self.start()?;
+        if scenario.public.is_empty() {
+            return Ok(server);
+        }
+        for (path, text) in &scenario.public {
+            let file = server.public_dir().join(path);
+            std::fs::create_dir_all(file.parent().context("a file of the public folder without a name")?)?;
+            std::fs::write(&file, text).with_context(|| format!("write {path:?} of the public folder"))?;
+        }
+        // A server may look at the folder only when it starts.
+        server.restart()?;
+        Ok(server)
+    }
 }
 
 impl Selection {
@@ -104,7 +120,7 @@ pub fn run(selection: &Selection, subject: Subject) -> Result<Vec<Outcome>> {
     };
     let mut outcomes = Vec::new();
     for scenario in selection.scenarios()? {
-        let servers = (PocketBase::start()?, subject.start()?);
+        let servers = (Subject::PocketBase.start_for(&scenario)?, subject.start_for(&scenario)?);
         outcomes.extend(run_scenario(&scenario, &servers.0.client(), &servers.1.client(), &mut |_| {})?);
     }
     outcomes.retain(|outcome| selection.selects_pair(&outcome.name));

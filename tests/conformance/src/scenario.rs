@@ -17,6 +17,8 @@ pub struct Scenario {
     pub name: String,
     /// The text of the file: every word in it counts as given, not generated.
     pub text: String,
+    /// Files of the public folder, by path; there before the servers start.
+    pub public: BTreeMap<String, String>,
     /// What both servers must accept before the first pair.
     pub setup: Vec<Step>,
     /// The pairs, those of the tables last.
@@ -136,6 +138,8 @@ struct File {
     #[serde(default, rename = "as")]
     actor: Option<String>,
     #[serde(default)]
+    public: BTreeMap<String, String>,
+    #[serde(default)]
     setup: Vec<Step>,
     #[serde(default)]
     pairs: Vec<Pair>,
@@ -206,7 +210,7 @@ fn parse(name: String, text: String) -> Result<Scenario> {
         pair.actor = pair.actor.take().or_else(|| file.actor.clone());
     }
     check_names(&pairs)?;
-    Ok(Scenario { name, text, setup: file.setup, pairs })
+    Ok(Scenario { name, text, public: file.public, setup: file.setup, pairs })
 }
 
 fn check_names(pairs: &[Pair]) -> Result<()> {

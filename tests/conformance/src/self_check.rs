@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
-use testkit::PocketBase;
 
 use crate::mutation::Mutation;
 use crate::proxy::Proxy;
@@ -42,7 +41,8 @@ pub fn self_check(selection: &Selection) -> Result<SelfCheck> {
 }
 
 fn check_scenario(scenario: &Scenario, turn: &mut usize, check: &mut SelfCheck) -> Result<()> {
-    let (reference, behind) = (PocketBase::start()?, PocketBase::start()?);
+    let start = || Subject::PocketBase.start_for(scenario);
+    let (reference, behind) = (start()?, start()?);
     let proxy = Proxy::start(behind.client())?;
     let mut armed = Vec::new();
     let outcomes = run_scenario(scenario, &reference.client(), &proxy.client(), &mut |pair| {
