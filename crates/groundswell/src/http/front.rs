@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -34,6 +34,7 @@ const MAX_REQUEST_ID_BYTES: usize = 64;
 pub(crate) struct Front {
     router: Router,
     origins: Origins,
+    body_timeout: Duration,
     answered: AnsweredRequests,
 }
 
@@ -57,9 +58,9 @@ struct Access {
 }
 
 impl Front {
-    /// A front of `router`, for browsers of `origins`.
-    pub(crate) fn new(router: Router, origins: Origins) -> Self {
-        Self { router, origins, answered: AnsweredRequests::new() }
+    /// A front of `router`, for browsers of `origins`; a body may be silent for `body_timeout`.
+    pub(crate) fn new(router: Router, origins: Origins, body_timeout: Duration) -> Self {
+        Self { router, origins, body_timeout, answered: AnsweredRequests::new() }
     }
 
     /// Answers one request.
@@ -100,7 +101,7 @@ impl Front {
     }
 
     async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-        let (mut request, limit) = body::bounded(request);
+        let (mut request, limit) = body::bounded(request, self.body_timeout);
         request.extensions_mut().insert(ConnectInfo(peer));
         let mut router = self.router.clone();
         let answered = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind().await;
