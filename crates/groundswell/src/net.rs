@@ -3,6 +3,7 @@
 
 mod acceptor;
 mod connection;
+mod lingering;
 mod listen;
 mod request_target;
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
@@ -18,13 +17,10 @@ use crate::readiness::Readiness;
 use crate::runtimes::{self, RequestLoops};
 use crate::{logs, output, shutdown};
 
-/// How long requests in flight may take once the process is asked to stop. Orchestrators kill after 30 s.
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
-
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     logs::start(&settings.log);
-    net::raise_open_files();
+    let max_connections = net::raise_open_files(settings.server.max_connections);
     let metrics = manage::install_metrics()?;
     let http = bind(settings.server.http)?;
     let management = bind_management(settings.server.manage)?;
@@ -39,7 +35,6 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     let loops = Arc::new(start_loops(settings, &app, &draining).context("start the request loops")?);
     let acceptor = background.spawn({
         let (loops, draining) = (Arc::clone(&loops), draining.clone());
-        let max_connections = settings.server.max_connections;
         async move { net::accept(http, &loops, max_connections, draining).await }
     });
     readiness.set_ready();
@@ -60,9 +55,11 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn start_loops(settings: &Settings, app: &App, draining: &CancellationToken) -> io::Result<RequestLoops> {
-    let origins = Origins::new(&settings.server.origins);
-    RequestLoops::start(settings.server.request_loops, draining, DRAIN_LIMIT, || {
-        ConnectionServer::new(Front::new(Arc::clone(app.services()), app::router(app), origins.clone()))
+    let server = &settings.server;
+    let origins = Origins::new(&server.origins);
+    RequestLoops::start(server.request_loops, draining, server.drain_timeout, || {
+        let front = Front::new(Arc::clone(app.services()), app::router(app), origins.clone(), server.body_timeout);
+        ConnectionServer::new(front, server.head_timeout)
     })
 }
 

@@ -32,6 +32,9 @@ pub(crate) struct ServerSettings {
     pub(crate) origins: Vec<String>,
     pub(crate) manage: Address,
     pub(crate) query_timeout: Duration,
+    pub(crate) head_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
     pub(crate) request_loops: usize,
     pub(crate) max_connections: usize,
 }
@@ -77,7 +80,14 @@ pub(crate) enum LogFormat {
 
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8090);
 const DEFAULT_MANAGE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8091);
+
+// The real server's, and its limit for heads; bodies may be as slow as they like there.
 const DEFAULT_QUERY_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Orchestrators kill 30 s after they ask.
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// As many as the 65,536 open files that we ask for allow, with room for everything else.
 const DEFAULT_MAX_CONNECTIONS: usize = 60_000;
@@ -115,9 +125,10 @@ impl ServerSettings {
                 .is_none_or(|(value, _)| value),
             origins: section.list("origins").map_or_else(|| vec!["*".to_owned()], |(origins, _)| origins),
             manage: manage(&mut section, http),
-            query_timeout: section
-                .parsed("query_timeout", "a time such as 30s, 500ms or 2m", duration)
-                .map_or(DEFAULT_QUERY_TIMEOUT, |(value, _)| value),
+            query_timeout: time(&mut section, "query_timeout", DEFAULT_QUERY_TIMEOUT),
+            head_timeout: time(&mut section, "head_timeout", DEFAULT_HEAD_TIMEOUT),
+            body_timeout: time(&mut section, "body_timeout", DEFAULT_BODY_TIMEOUT),
+            drain_timeout: time(&mut section, "drain_timeout", DEFAULT_DRAIN_TIMEOUT),
             request_loops: count(&mut section, "request_loops").unwrap_or_else(cores),
             max_connections: count(&mut section, "max_connections").unwrap_or(DEFAULT_MAX_CONNECTIONS),
         };
@@ -197,6 +208,10 @@ fn refuse_other_roles(section: &mut Section<'_>) {
         let message = "separate roles are not available: this process runs all; write [\"all\"]";
         section.refuse(&origin, "roles", message);
     }
+}
+
+fn time(section: &mut Section<'_>, key: &'static str, default: Duration) -> Duration {
+    section.parsed(key, "a time such as 30s, 500ms or 2m", duration).map_or(default, |(value, _)| value)
 }
 
 fn count(section: &mut Section<'_>, key: &'static str) -> Option<usize> {

@@ -19,9 +19,6 @@ use super::error;
 /// The contract's limit for a body, where a route has no other.
 const DEFAULT_MAX_BODY_BYTES: u64 = 32 * 1024 * 1024;
 
-/// How long a body may stay without a byte.
-const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// The limit of one request's body, an extension of the request. A service that takes more raises it before it
 /// reads.
 #[derive(Debug, Clone)]
@@ -55,20 +52,28 @@ struct BoundedBody {
     incoming: Incoming,
     limit: BodyLimit,
     received_bytes: u64,
+    timeout: Duration,
     // Made the first time that the body makes us wait.
     patience: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
 }
 
-/// The request with its body bounded, and the limit if it has a body at all.
-pub(super) fn bounded(request: Request<Incoming>) -> (Request<Body>, Option<BodyLimit>) {
+/// The request with its body bounded, and the limit if it has a body at all. The body breaks off when it is silent
+/// for `timeout`.
+pub(super) fn bounded(request: Request<Incoming>, timeout: Duration) -> (Request<Body>, Option<BodyLimit>) {
     let (parts, incoming) = request.into_parts();
     if incoming.is_end_stream() {
         return (Request::from_parts(parts, Body::empty()), None);
     }
     let limit = BodyLimit::new(DEFAULT_MAX_BODY_BYTES);
-    let body =
-        BoundedBody { incoming, limit: limit.clone(), received_bytes: 0, patience: None, is_waiting: false };
+    let body = BoundedBody {
+        incoming,
+        limit: limit.clone(),
+        received_bytes: 0,
+        timeout,
+        patience: None,
+        is_waiting: false,
+    };
     let mut request = Request::from_parts(parts, Body::new(body));
     request.extensions_mut().insert(limit.clone());
     (request, Some(limit))
@@ -122,7 +127,7 @@ impl BoundedBody {
 
     /// Whether the body has kept us waiting for too long.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> bool {
-        let deadline = Instant::now() + CHUNK_TIMEOUT;
+        let deadline = Instant::now() + self.timeout;
         let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if !self.is_waiting {
             patience.as_mut().reset(deadline);

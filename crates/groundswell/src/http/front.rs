@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -36,6 +36,7 @@ pub(crate) struct Front {
     services: Arc<kit::app::App>,
     router: Router,
     origins: Origins,
+    body_timeout: Duration,
     answered: AnsweredRequests,
 }
 
@@ -59,9 +60,14 @@ struct Access {
 }
 
 impl Front {
-    /// A front of `router`, for browsers of `origins`.
-    pub(crate) fn new(services: Arc<kit::app::App>, router: Router, origins: Origins) -> Self {
-        Self { services, router, origins, answered: AnsweredRequests::new() }
+    /// A front of `router`, for browsers of `origins`; a body may be silent for `body_timeout`.
+    pub(crate) fn new(
+        services: Arc<kit::app::App>,
+        router: Router,
+        origins: Origins,
+        body_timeout: Duration,
+    ) -> Self {
+        Self { services, router, origins, body_timeout, answered: AnsweredRequests::new() }
     }
 
     /// Answers one request.
@@ -107,7 +113,7 @@ impl Front {
         peer: SocketAddr,
         request_id: &HeaderValue,
     ) -> Response<Body> {
-        let (mut request, limit) = body::bounded(request);
+        let (mut request, limit) = body::bounded(request, self.body_timeout);
         if let Err(refusal) = caller::note(&self.services, &mut request, peer, request_id).await {
             return refusal.into_response();
         }

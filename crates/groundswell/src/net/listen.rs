@@ -23,17 +23,18 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Raises the limit of open files to the highest allowed.
-pub(crate) fn raise_open_files() {
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) if limit < ENOUGH_OPEN_FILES => {
-            warn!(
-                limit,
-                recommended = ENOUGH_OPEN_FILES,
-                "few files may be open: connections are bounded by it"
-            );
+/// Raises the limit of open files to the highest allowed, and gives how many of `wanted` connections fit below it.
+pub(crate) fn raise_open_files(wanted: usize) -> usize {
+    let limit = match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => limit,
+        Err(error) => {
+            warn!(%error, "could not raise the limit of open files");
+            return wanted;
         }
-        Ok(_) => (),
-        Err(error) => warn!(%error, "could not raise the limit of open files"),
+    };
+    let connections = wanted.min(usize::try_from(limit - limit / 8).unwrap_or(usize::MAX));
+    if limit < ENOUGH_OPEN_FILES {
+        warn!(limit, recommended = ENOUGH_OPEN_FILES, connections, "few files may be open");
     }
+    connections
 }

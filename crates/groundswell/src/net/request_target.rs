@@ -95,6 +95,11 @@ impl<S> RewritingStream<S> {
         }
     }
 
+    /// Whether the client may still be sending a request.
+    pub(super) fn is_mid_request(&self) -> bool {
+        self.watcher.state != State::Idle
+    }
+
     fn deliver_rewritten(&mut self, buffer: &mut ReadBuf<'_>) {
         let waiting = &self.rewritten[self.delivered..];
         let count = waiting.len().min(buffer.remaining());
