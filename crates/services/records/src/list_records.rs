@@ -27,10 +27,12 @@ pub(crate) async fn handle(
     let viewer = Viewer::new(&app, &call);
     let collection = collection::of_path(&viewer, &name)?;
     let query = call.query().list();
-    let mut conditions =
-        viewer.conditions(&collection, RuleKind::List).ok_or_else(ApiError::superusers_only)?;
+    let rule = viewer.conditions(&collection, RuleKind::List).ok_or_else(ApiError::superusers_only)?;
     let query = query?;
-    conditions.extend(client_filter(&viewer, &collection, &query)?);
+    let conditions = match client_filter(&viewer, &collection, &query)? {
+        Some(filter) => all_at_once(rule, filter)?,
+        None => rule,
+    };
     let sort = client_sort(&viewer, &collection, &query)?;
 
     let found = app
@@ -47,6 +49,16 @@ pub(crate) async fn handle(
         .await?;
     let page = Page { page: query.page, per_page: query.per_page, total_items: found.total };
     viewer.answer_page(page, found.records).await
+}
+
+/// The rule and the filter as one: where both follow the same path, the same joined row has to fit.
+fn all_at_once(rule: Vec<Condition>, filter: Condition) -> Result<Vec<Condition>, ApiError> {
+    let mut all = filter;
+    for condition in rule {
+        let both = condition.filter.and(&all.filter).map_err(|_| ApiError::bad_request())?;
+        all = Condition { filter: Arc::new(both), ..condition };
+    }
+    Ok(vec![all])
 }
 
 fn client_filter(
