@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use regex::Regex;
 
 mod dialect;
-pub mod draft;
+pub(crate) mod draft;
 pub mod generate;
 pub(crate) mod json;
 pub(crate) mod list;
