@@ -1,0 +1,3 @@
+//! The store engine's adapters: SQLite.
+
+pub mod sqlite;

@@ -1,0 +1,3 @@
+//! The store on SQLite.
+
+pub mod filter_sql;
