@@ -11,6 +11,8 @@ use testkit::{Client, Response};
 
 use crate::mutation::Mutation;
 
+const LARGEST_BODY: usize = 1024 * 1024;
+
 /// A running proxy, stopped when dropped. It serves one request at a time.
 #[derive(Debug)]
 pub struct Proxy {
@@ -103,13 +105,15 @@ fn read_request(stream: &mut TcpStream) -> Result<Vec<u8>> {
     Ok(request)
 }
 
-/// Whether the head and as much body as it announces are there; the runner never sends chunks.
+/// Whether the head and as much body as it announces are there; the runner never sends chunks. A body that is
+/// announced larger than any scenario's is not sent at all: the server has to refuse it unseen.
 fn is_complete(request: &[u8]) -> bool {
     let Some(head_length) = request.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&request[..head_length]).to_ascii_lowercase();
     let announced =
         head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
-    request.len() >= head_length + 4 + announced.unwrap_or(0)
+    let sent = announced.filter(|length| *length <= LARGEST_BODY).unwrap_or(0);
+    request.len() >= head_length + 4 + sent
 }
 
 fn to_bytes(response: &Response, is_head: bool) -> Vec<u8> {
