@@ -91,6 +91,7 @@ fn delete(record: &Record) -> Step {
     Step::Delete(DeleteRecord {
         collection: record.collection.id.clone(),
         id: record.id().to_owned(),
+        body: JsonObject::new(),
         access: own_access(),
     })
 }

@@ -43,7 +43,7 @@ async fn load(store: &dyn Store, claims: &Claims) -> Option<Record> {
     if claims.purpose.kind() != TokenKind::Auth {
         return None;
     }
-    let collection = store.schema().by_id(&claims.collection_id)?.clone();
+    let collection = store.schema().find(&claims.collection_id)?.clone();
     if !collection.is_auth() {
         return None;
     }

@@ -75,6 +75,8 @@ pub struct SigningKey(String);
 #[derive(Debug, Clone)]
 pub struct Unverified<'t> {
     claims: Claims,
+    /// Seconds since 1970; before that the token does not count yet.
+    valid_from: i64,
     signed: &'t str,
     signature: Vec<u8>,
 }
@@ -129,8 +131,19 @@ pub fn read(token: &str) -> Result<Unverified<'_>, TokenError> {
     if header != HEADER && decode_object(header)?.get("alg") != Some(&Json::from("HS256")) {
         return Err(TokenError::Malformed);
     }
-    let claims = Claims::from_json(&decode_object(payload)?).ok_or(TokenError::Malformed)?;
-    Ok(Unverified { claims, signed, signature: decode(signature)? })
+    let payload = decode_object(payload)?;
+    let claims = Claims::from_json(&payload).ok_or(TokenError::Malformed)?;
+    let from = |name| seconds(&payload, name).ok_or(TokenError::Malformed);
+    let valid_from = from("nbf")?.max(from("iat")?).unwrap_or(0);
+    Ok(Unverified { claims, valid_from, signed, signature: decode(signature)? })
+}
+
+/// A time among the claims: `None` when it is not a number, `Some(None)` when it is not there.
+fn seconds(claims: &JsonObject, name: &str) -> Option<Option<i64>> {
+    match claims.get(name) {
+        None => Some(None),
+        Some(value) => value.as_number().map(|seconds| Some(seconds as i64)),
+    }
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, TokenError> {
@@ -186,7 +199,8 @@ impl Claims {
             }
         };
         let (collection_id, record_id) = (text("collectionId"), text("id"));
-        let expires_at = object.get("exp")?.as_number()? as i64;
+        // One of ours always has it; a token without is one that never expires.
+        let expires_at = seconds(object, "exp")?.unwrap_or(i64::MAX);
         let is_complete = !collection_id.is_empty() && !record_id.is_empty();
         is_complete.then_some(Claims { collection_id, record_id, expires_at, purpose })
     }
@@ -294,7 +308,8 @@ impl Unverified<'_> {
     /// Checks the signature, then the time; `now` is in seconds since 1970.
     pub fn verify(self, key: &SigningKey, now: i64) -> Result<Claims, TokenError> {
         key.mac(self.signed).verify_slice(&self.signature).map_err(|_| TokenError::BadSignature)?;
-        if now < self.claims.expires_at { Ok(self.claims) } else { Err(TokenError::Expired) }
+        let is_current = (self.valid_from..self.claims.expires_at).contains(&now);
+        if is_current { Ok(self.claims) } else { Err(TokenError::Expired) }
     }
 }
 

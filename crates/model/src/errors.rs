@@ -138,6 +138,19 @@ impl FieldErrors {
         })
     }
 
+    /// Adds all of `other`, level by level; what has an error already keeps it.
+    pub fn merge_deep(&mut self, other: FieldErrors) {
+        for (name, entry) in other.entries {
+            match (self.entries.get_mut(&name), entry) {
+                (Some(Entry::Nested(own)), Entry::Nested(nested)) => own.merge_deep(nested),
+                (Some(_), _) => {}
+                (None, entry) => {
+                    self.entries.insert(name, entry);
+                }
+            }
+        }
+    }
+
     /// `Ok` when nothing is wrong.
     pub fn into_result(self) -> Result<(), FieldErrors> {
         if self.is_empty() { Ok(()) } else { Err(self) }

@@ -124,10 +124,10 @@ pub fn check_sort(
 /// The contract's 403 for a `filter` or `sort` of someone who is no superuser: these words may not be
 /// in the text, not even inside quotes. Asked before anything else is checked.
 pub fn forbidden_for_clients(text: &str) -> Option<&'static str> {
-    if text.contains("@request.") {
-        return Some("Only superusers can filter by @request.");
+    if text.contains("@collection.") {
+        return Some("Only superusers can filter by @collection.");
     }
-    text.contains("@collection.").then_some("Only superusers can filter by @collection.")
+    text.contains("@request.").then_some("Only superusers can filter by @request.")
 }
 
 // === impl Filter ===

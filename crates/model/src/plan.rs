@@ -82,6 +82,8 @@ pub struct Pending {
     forms: FormErrors,
     field_errors: FieldErrors,
     lookups: Vec<(Lookup, Decision)>,
+    /// Whether every password that is to be stored has its hash.
+    has_hashes: bool,
     /// That another superuser is left.
     other_superuser: Decision,
     row: Record,
@@ -127,8 +129,8 @@ pub fn create<R: Rng>(
     fill::fill_generated(&mut resolved.record, environment.rng);
     let (field_errors, lookups) = validate::validate(&resolved, None);
     let lookups = ask_all(environment.schema, collection, lookups, &mut questions);
+    let has_hashes = set_passwords(&mut resolved, &step.password_hashes);
     let mut row = resolved.record;
-    set_passwords(&mut row, &step.password_hashes);
     fill::fill_before_store(&mut row, true, environment.now);
     Ok(Pending {
         questions,
@@ -137,6 +139,7 @@ pub fn create<R: Rng>(
         forms,
         field_errors,
         lookups,
+        has_hashes,
         other_superuser: Decision::Known(true),
         row,
     })
@@ -151,7 +154,7 @@ pub fn patch<R: Rng>(
     let collection = &old.collection;
     let is_superuser = step.access.is_superuser();
     let input = WriteInput { body: &step.body, uploads: &[], is_superuser };
-    let resolved = resolve_body(collection, Some(old), input, environment.rng);
+    let mut resolved = resolve_body(collection, Some(old), input, environment.rng);
 
     let mut questions = Vec::new();
     let mut rule = Decision::Known(true);
@@ -172,8 +175,8 @@ pub fn patch<R: Rng>(
     }
     let (field_errors, lookups) = validate::validate(&resolved, Some(old));
     let lookups = ask_all(environment.schema, collection, lookups, &mut questions);
+    let has_hashes = set_passwords(&mut resolved, &step.password_hashes);
     let mut row = resolved.record;
-    set_passwords(&mut row, &step.password_hashes);
     let is_password_changed = collection.is_auth() && step.password_hashes.contains_key("password");
     fill::renew_token_key(&mut row, old, is_password_changed, environment.rng);
     fill::fill_before_store(&mut row, false, environment.now);
@@ -184,6 +187,7 @@ pub fn patch<R: Rng>(
         forms,
         field_errors,
         lookups,
+        has_hashes,
         other_superuser: Decision::Known(true),
         row,
     })
@@ -199,7 +203,8 @@ pub fn delete<R: Rng>(
     let mut rule = Decision::Known(true);
     if !step.access.is_superuser() {
         let judge = Judge { schema: environment.schema, access: &step.access, row: old, is_stored: true };
-        rule = judge.rule(RuleKind::Delete, &Arc::new(RuleBody::default()), &mut questions);
+        let body = Arc::new(RuleBody { values: step.body.clone() });
+        rule = judge.rule(RuleKind::Delete, &body, &mut questions);
         rule.refuse_known_no()?;
     }
     let other_superuser = if old.collection.is_superusers() {
@@ -215,6 +220,7 @@ pub fn delete<R: Rng>(
         forms: FormErrors::default(),
         field_errors: FieldErrors::new(),
         lookups: Vec::new(),
+        has_hashes: true,
         other_superuser,
         row: old.clone(),
     })
@@ -258,6 +264,9 @@ impl Pending {
         field_outcome(self.field_errors, &self.lookups, answers).map_err(Why::Fields)?;
         if !self.other_superuser.is_yes(answers) {
             return Err(Why::LastSuperuser);
+        }
+        if !self.has_hashes {
+            return Err(Why::Guard(Guard::PasswordHash));
         }
         Ok(self.row)
     }
@@ -330,10 +339,24 @@ fn ask_lookup(
     }
 }
 
-fn set_passwords(row: &mut Record, hashes: &BTreeMap<String, String>) {
-    for (field, hash) in hashes {
-        row.set(field, Value::Text(hash.clone()));
+/// Puts hashes where plain passwords were sent. One that is missing was not made because the password
+/// is refused; if it is not refused after all, the step must be built again.
+fn set_passwords(resolved: &mut Resolved, hashes: &BTreeMap<String, String>) -> bool {
+    let mut has_all = true;
+    for password in &resolved.passwords {
+        let record = &mut resolved.record;
+        let name = &record.collection.fields[password.field].name;
+        let value = match hashes.get(name) {
+            _ if password.plain.is_empty() => String::new(),
+            Some(hash) => hash.clone(),
+            None => {
+                has_all = false;
+                continue;
+            }
+        };
+        record.values[password.field] = Value::Text(value);
     }
+    has_all
 }
 
 // === impl FormErrors ===

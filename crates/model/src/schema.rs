@@ -91,9 +91,14 @@ impl Schema {
         self.entries.iter().map(|entry| &entry.collection)
     }
 
-    /// By id (case matters) or by name (case does not matter).
+    /// By id (case matters) or by name (case does not matter); the older one when both are taken.
     pub fn find(&self, id_or_name: &str) -> Option<&Arc<Collection>> {
-        self.by_id(id_or_name).or_else(|| self.by_name(id_or_name))
+        let by_id = self.by_id.get(id_or_name).copied();
+        let position = match (by_id, self.position_by_name(id_or_name)) {
+            (Some(one), Some(other)) => one.min(other),
+            (one, other) => one.or(other)?,
+        };
+        Some(&self.entries[position].collection)
     }
 
     /// By id.
@@ -103,11 +108,11 @@ impl Schema {
 
     /// By name; case does not matter.
     pub fn by_name(&self, name: &str) -> Option<&Arc<Collection>> {
-        let position = match self.by_name.get(name) {
-            Some(position) => position,
-            None => self.by_name.get(&name.to_lowercase())?,
-        };
-        Some(&self.entries[*position].collection)
+        self.position_by_name(name).map(|position| &self.entries[position].collection)
+    }
+
+    fn position_by_name(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).or_else(|| self.by_name.get(&name.to_lowercase())).copied()
     }
 
     /// The relation fields that point to a collection, ordered by the name of the collection that holds them.

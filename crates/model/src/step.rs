@@ -97,6 +97,8 @@ pub struct DeleteRecord {
     pub collection: String,
     /// The record's id.
     pub id: String,
+    /// What the rule sees as the request's body.
+    pub body: JsonObject,
     /// Who asks for it, and how.
     pub access: Access,
 }

@@ -13,7 +13,6 @@ use kit::request::Call;
 use model::collection::{AuthOptions, Collection, index};
 use model::context::Origin;
 use model::errors::{FieldError, FieldErrors};
-use model::json::{Json, JsonObject};
 use model::record::Record;
 use model::record::email::is_email;
 use model::step::{Step, WriteBatch};
@@ -57,8 +56,7 @@ pub(crate) async fn handle(
     throttle.succeeded(&collection.id, name, address);
 
     answer::check_address(&app, &call, &collection)?;
-    let body = credentials.rule_body();
-    answer::check_auth_rule(&app, &call, Origin::Password, body, &record).await?;
+    answer::check_auth_rule(&app, &call, Origin::Password, form.to_object(), &record).await?;
     let duration = options.auth_token.duration;
     let token =
         app.identity.auth_token(&record, duration, true, now()).ok_or_else(ApiError::internal)?;
@@ -97,11 +95,6 @@ impl Credentials {
             );
         }
         errors
-    }
-
-    fn rule_body(&self) -> JsonObject {
-        let members = [("identity", &self.identity), ("password", &self.password)];
-        members.into_iter().map(|(name, value)| (name.to_owned(), Json::from(value.as_str()))).collect()
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) async fn handle(
     mut call: Call,
 ) -> Result<Response, ApiError> {
     call.require_superuser()?;
-    let collection = collection::of_path(&app, &name)?;
+    let collection = collection::of_path(&app, &name).map_err(|_| ApiError::not_an_auth_collection())?;
     let query = GetRecord { collection: collection.clone(), id, conditions: Vec::new() };
     let record = app.store.get(query).await?.ok_or_else(ApiError::not_found)?;
     let submitted = call.read_body(BodyLimits::default()).await.map_err(BodyError::into_form_error)?;

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use contract::store::{GetRecords, ReferringRecords};
 use model::collection::Collection;
 use model::field::Field;
+use model::json::JsonObject;
 use model::record::Record;
 use model::schema::RuleKind;
 
 use crate::error::ApiError;
 use crate::record_json::{Expand, Expanded, ShapedRecord};
-use crate::viewer::Viewer;
+use crate::viewer::{ReadAccess, Viewer};
 
 /// Levels that are expanded; deeper ones are left out.
 const MAX_DEPTH: usize = 6;
@@ -36,7 +37,16 @@ enum Target {
     Back { collection: Arc<Collection>, field: String, is_unique: bool },
 }
 
-type Shaping<'a> = Pin<Box<dyn Future<Output = Result<Vec<ShapedRecord>, ApiError>> + Send + 'a>>;
+/// Records with what they expand to.
+pub struct Expansion {
+    /// In the order in which they were given.
+    pub records: Vec<ShapedRecord>,
+    /// Whether some path could be followed to its end. One that leads into a locked collection, or
+    /// nowhere, is as if it had not been asked for, with all that it passes.
+    pub is_reached: bool,
+}
+
+type Expanding<'a> = Pin<Box<dyn Future<Output = Result<Expansion, ApiError>> + Send + 'a>>;
 
 // === impl ExpandTree ===
 
@@ -101,12 +111,20 @@ fn split_back_relation(name: &str) -> Option<(&str, &str)> {
 }
 
 impl Viewer<'_> {
-    /// Shapes records, each with its expanded ones.
-    pub fn expand<'s>(&'s self, records: Vec<Arc<Record>>, tree: &'s ExpandTree) -> Shaping<'s> {
+    /// Shapes records, each with its expanded ones. All records are of one collection.
+    pub fn expand<'s>(&'s self, records: Vec<Arc<Record>>, tree: &'s ExpandTree) -> Expanding<'s> {
         Box::pin(async move {
-            let mut expands: Vec<Expand> = vec![Expand::new(); records.len()];
+            let mut expands: Vec<Option<Expand>> = vec![None; records.len()];
+            let mut is_reached = tree.is_empty() || records.is_empty();
             for (name, below) in &tree.children {
-                self.expand_name(&records, name, below, &mut expands).await?;
+                let Some(found) = self.expand_name(&records, name, below).await? else { continue };
+                is_reached = true;
+                for (expand, related) in expands.iter_mut().zip(found) {
+                    let expand = expand.get_or_insert_default();
+                    if let Some(related) = related {
+                        expand.insert(name.clone(), related);
+                    }
+                }
             }
             let mut shaped = Vec::with_capacity(records.len());
             for (record, expand) in records.into_iter().zip(expands) {
@@ -114,26 +132,25 @@ impl Viewer<'_> {
                 let visibility = self.visibility(&record).await?;
                 shaped.push(ShapedRecord { record, shape, visibility, expand });
             }
-            Ok(shaped)
+            Ok(Expansion { records: shaped, is_reached })
         })
     }
 
-    /// Adds one name to what each record expands to. All records are of one collection.
+    /// What one name is for each record; nothing when no path through it reaches its end.
     async fn expand_name(
         &self,
         records: &[Arc<Record>],
         name: &str,
         below: &ExpandTree,
-        expands: &mut [Expand],
-    ) -> Result<(), ApiError> {
-        let Some(first) = records.first() else { return Ok(()) };
+    ) -> Result<Option<Vec<Option<Expanded>>>, ApiError> {
+        let Some(first) = records.first() else { return Ok(None) };
         match Target::find(self, &first.collection, name) {
-            None => Ok(()),
+            None => Ok(None),
             Some(Target::Forward { field, collection }) => {
-                self.expand_forward(records, name, below, expands, field, collection).await
+                self.expand_forward(records, below, field, collection).await
             }
             Some(Target::Back { collection, field, is_unique }) => {
-                self.expand_back(records, name, below, expands, collection, field, is_unique).await
+                self.expand_back(records, below, collection, field, is_unique).await
             }
         }
     }
@@ -141,45 +158,43 @@ impl Viewer<'_> {
     async fn expand_forward(
         &self,
         records: &[Arc<Record>],
-        name: &str,
         below: &ExpandTree,
-        expands: &mut [Expand],
         field: usize,
         collection: Arc<Collection>,
-    ) -> Result<(), ApiError> {
-        let Some(conditions) = self.expand_conditions(&collection) else { return Ok(()) };
+    ) -> Result<Option<Vec<Option<Expanded>>>, ApiError> {
+        let Some(conditions) = self.expand_conditions(&collection) else { return Ok(None) };
         let lists: Vec<Vec<String>> = records.iter().map(|record| record.values[field].list()).collect();
         let mut ids: Vec<String> = lists.iter().flatten().cloned().collect();
         ids.sort_unstable();
         ids.dedup();
-        if ids.is_empty() {
-            return Ok(());
+        let mut found = Vec::new();
+        if !ids.is_empty() {
+            found = self.app.store.get_many(GetRecords { collection, ids, conditions }).await?;
         }
-        let found = self.app.store.get_many(GetRecords { collection, ids, conditions }).await?;
-        let shaped = self.expand(found.into_iter().map(Arc::new).collect(), below).await?;
+        let expansion = self.expand(found.into_iter().map(Arc::new).collect(), below).await?;
+        if !expansion.is_reached {
+            return Ok(None);
+        }
+        let shaped = expansion.records.into_iter();
         let by_id: HashMap<String, ShapedRecord> =
-            shaped.into_iter().map(|shaped| (shaped.record.id().to_owned(), shaped)).collect();
-        let is_multiple = records.first().is_some_and(|record| is_list(&record.collection.fields[field]));
-        for (list, expand) in lists.iter().zip(expands) {
-            let related = list.iter().filter_map(|id| by_id.get(id).cloned()).collect();
-            put(expand, name, related, !is_multiple);
-        }
-        Ok(())
+            shaped.map(|shaped| (shaped.record.id().to_owned(), shaped)).collect();
+        let is_single = records.first().is_some_and(|record| !is_list(&record.collection.fields[field]));
+        let related = |list: &Vec<String>| list.iter().filter_map(|id| by_id.get(id).cloned()).collect();
+        Ok(Some(lists.iter().map(|list| expanded(related(list), is_single)).collect()))
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the parts of one target, used here only")]
     async fn expand_back(
         &self,
         records: &[Arc<Record>],
-        name: &str,
         below: &ExpandTree,
-        expands: &mut [Expand],
         collection: Arc<Collection>,
         field: String,
         is_unique: bool,
-    ) -> Result<(), ApiError> {
-        let Some(conditions) = self.expand_conditions(&collection) else { return Ok(()) };
-        for (record, expand) in records.iter().zip(expands) {
+    ) -> Result<Option<Vec<Option<Expanded>>>, ApiError> {
+        let Some(conditions) = self.expand_conditions(&collection) else { return Ok(None) };
+        let mut counts = Vec::with_capacity(records.len());
+        let mut all = Vec::new();
+        for record in records {
             let query = ReferringRecords {
                 collection: collection.clone(),
                 field: field.clone(),
@@ -188,14 +203,23 @@ impl Viewer<'_> {
                 limit: MAX_REFERRING,
             };
             let found = self.app.store.referring(query).await?;
-            let shaped = self.expand(found.into_iter().map(Arc::new).collect(), below).await?;
-            put(expand, name, shaped, is_unique);
+            counts.push(found.len());
+            all.extend(found.into_iter().map(Arc::new));
         }
-        Ok(())
+        let expansion = self.expand(all, below).await?;
+        if !expansion.is_reached {
+            return Ok(None);
+        }
+        let mut shaped = expansion.records.into_iter();
+        let of_each = counts.into_iter().map(|count| expanded(shaped.by_ref().take(count).collect(), is_unique));
+        Ok(Some(of_each.collect()))
     }
 
     fn expand_conditions(&self, collection: &Collection) -> Option<Vec<model::condition::Condition>> {
-        self.conditions_in(collection, RuleKind::View, || self.expand_context())
+        match self.access_in(collection, RuleKind::View, JsonObject::new(), || self.expand_context()) {
+            ReadAccess::Granted(conditions) => Some(conditions),
+            ReadAccess::Locked | ReadAccess::Broken => None,
+        }
     }
 }
 
@@ -203,16 +227,11 @@ fn is_list(field: &Field) -> bool {
     field.is_multiple()
 }
 
-fn put(expand: &mut Expand, name: &str, mut related: Vec<ShapedRecord>, is_single: bool) {
+fn expanded(mut related: Vec<ShapedRecord>, is_single: bool) -> Option<Expanded> {
     if related.is_empty() {
-        return;
+        return None;
     }
-    let expanded = if is_single {
-        Expanded::One(Box::new(related.swap_remove(0)))
-    } else {
-        Expanded::Many(related)
-    };
-    expand.insert(name.to_owned(), expanded);
+    Some(if is_single { Expanded::One(Box::new(related.swap_remove(0))) } else { Expanded::Many(related) })
 }
 
 #[cfg(test)]

@@ -38,8 +38,8 @@ pub struct ShapedRecord {
     pub shape: Arc<RecordShape>,
     /// What the viewer may see of it.
     pub visibility: Visibility,
-    /// What is shown under `expand`; the key is absent when this is empty.
-    pub expand: Expand,
+    /// What is shown under `expand`; without it the key is absent.
+    pub expand: Option<Expand>,
 }
 
 /// What is shown under `expand`, by name.
@@ -131,7 +131,7 @@ impl RecordShape {
     }
 
     /// Appends a record's JSON. The record is one of the collection that the shape was made for.
-    pub fn write(&self, record: &Record, visibility: Visibility, expand: &Expand, out: &mut String) {
+    pub fn write(&self, record: &Record, visibility: Visibility, expand: Option<&Expand>, out: &mut String) {
         let shows_email = visibility.shows_email || self.tells_email(record);
         // The first piece that is written leaves out its comma.
         let mut skipped = 1;
@@ -142,14 +142,14 @@ impl RecordShape {
                 Audience::Email => shows_email,
                 Audience::Superusers => visibility.shows_hidden,
             };
-            if !is_shown || (matches!(piece.content, Content::Expand) && expand.is_empty()) {
+            if !is_shown || (matches!(piece.content, Content::Expand) && expand.is_none()) {
                 continue;
             }
             out.push_str(&piece.text[skipped..]);
             skipped = 0;
             match piece.content {
                 Content::Nothing => {}
-                Content::Expand => write_expand(expand, out),
+                Content::Expand => write_expand(expand.unwrap_or(&Expand::new()), out),
                 Content::Value { index, form } => form.write(&record.values[index], out),
             }
         }
@@ -231,6 +231,9 @@ impl ValueForm {
 }
 
 fn write_expand(expand: &Expand, out: &mut String) {
+    if expand.is_empty() {
+        out.push('{');
+    }
     for (index, (name, expanded)) in expand.iter().enumerate() {
         out.push(if index == 0 { '{' } else { ',' });
         push_string(name, out);
@@ -283,7 +286,7 @@ impl Visibility {
 impl ShapedRecord {
     /// Appends the record's JSON.
     pub fn write(&self, out: &mut String) {
-        self.shape.write(&self.record, self.visibility, &self.expand, out);
+        self.shape.write(&self.record, self.visibility, self.expand.as_ref(), out);
     }
 }
 

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
 use http::{HeaderMap, HeaderName, Method, request::Parts};
 use model::context::{Caller, Origin, RequestContext};
+use model::json::JsonObject;
 use model::time::Timestamp;
 
 use crate::body::{self, BodyError, BodyLimits, Submitted};
@@ -112,6 +113,19 @@ impl Call {
     pub async fn read_body(&mut self, limits: BodyLimits) -> Result<Submitted, BodyError> {
         let body = std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner));
         body::read(&self.parts.headers, self.query(), body, limits).await
+    }
+
+    /// The body of a request that needs none, as rules see it. One that cannot be read is a bad request.
+    pub async fn read_rule_body(&mut self) -> Result<JsonObject, ApiError> {
+        let is_empty = {
+            let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+            body.size_hint().exact() == Some(0)
+        };
+        if is_empty {
+            return Ok(JsonObject::new());
+        }
+        let submitted = self.read_body(BodyLimits::default()).await.map_err(BodyError::into_record_error)?;
+        submitted.into_object().map_err(BodyError::into_record_error)
     }
 
     /// What rules see of the request. It is built anew each time: a handler asks once, and only when a

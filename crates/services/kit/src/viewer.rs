@@ -10,7 +10,8 @@ use model::condition::{Condition, Demand};
 use model::context::{Caller, Origin, RequestContext, RuleBody};
 use model::filter::Verdict;
 use model::record::Record;
-use model::schema::{RuleKind, Schema};
+use model::json::JsonObject;
+use model::schema::{Rule, RuleKind, Schema};
 use model::time::Timestamp;
 
 use crate::app::{App, now};
@@ -21,6 +22,16 @@ use crate::list_json::{self, Page};
 use crate::record_json::{ShapedRecord, Visibility};
 use crate::request::Call;
 use crate::respond;
+
+/// What a rule says of a read.
+pub enum ReadAccess {
+    /// Superusers only.
+    Locked,
+    /// The rule no longer fits the schema: nobody passes but superusers.
+    Broken,
+    /// Records for which all of these hold.
+    Granted(Vec<Condition>),
+}
 
 /// Who reads, under which schema, and what rules see of the request.
 pub struct Viewer<'a> {
@@ -73,29 +84,30 @@ impl<'a> Viewer<'a> {
         RequestContext { caller: self.caller.clone(), ..self.call.context(origin, self.now) }
     }
 
-    /// What a rule puts on a read. `None` when nobody but a superuser passes.
-    pub fn conditions(&self, collection: &Collection, kind: RuleKind) -> Option<Vec<Condition>> {
-        self.conditions_in(collection, kind, || self.context())
+    /// What a rule puts on a read. `body` is what it sees as the request's body.
+    pub fn access(&self, collection: &Collection, kind: RuleKind, body: JsonObject) -> ReadAccess {
+        self.access_in(collection, kind, body, || self.context())
     }
 
-    pub(crate) fn conditions_in<'c>(
+    pub(crate) fn access_in<'c>(
         &self,
         collection: &Collection,
         kind: RuleKind,
+        body: JsonObject,
         context: impl FnOnce() -> &'c Arc<RequestContext>,
-    ) -> Option<Vec<Condition>> {
+    ) -> ReadAccess {
         if self.caller.is_superuser() {
-            return Some(Vec::new());
+            return ReadAccess::Granted(Vec::new());
         }
-        match kind.text(collection) {
-            None => return None,
-            Some("") => return Some(Vec::new()),
-            Some(_) => {}
-        }
-        match Demand::of(&self.schema, collection, kind, context(), &Arc::new(RuleBody::default())) {
-            Demand::Impossible => None,
-            Demand::Nothing => Some(Vec::new()),
-            Demand::That(condition) => Some(vec![condition]),
+        match self.schema.rule(collection, kind) {
+            Rule::Locked => ReadAccess::Locked,
+            Rule::Invalid => ReadAccess::Broken,
+            Rule::Open => ReadAccess::Granted(Vec::new()),
+            Rule::When(filter) => ReadAccess::Granted(vec![Condition {
+                filter: filter.clone(),
+                context: context().clone(),
+                body: Arc::new(RuleBody { values: body }),
+            }]),
         }
     }
 
@@ -133,7 +145,8 @@ impl<'a> Viewer<'a> {
     /// Records as this viewer sees them, with what `expand` asks for.
     pub async fn shape(&self, records: Vec<Record>) -> Result<Vec<ShapedRecord>, ApiError> {
         let tree = ExpandTree::parse(self.call.query().expand().unwrap_or_default());
-        self.expand(records.into_iter().map(Arc::new).collect(), &tree).await
+        let records = records.into_iter().map(Arc::new).collect();
+        Ok(self.expand(records, &tree).await?.records)
     }
 
     /// One record as the whole answer.

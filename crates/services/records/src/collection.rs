@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
+use kit::app::App;
 use kit::body::{BodyError, BodyLimits};
 use kit::error::ApiError;
 use kit::request::Call;
-use kit::viewer::Viewer;
 use model::collection::Collection;
 use model::field::FieldKind;
 use model::json::JsonObject;
 use model::schema::Schema;
 
 /// For a read or a delete.
-pub(crate) fn of_path(viewer: &Viewer<'_>, name: &str) -> Result<Arc<Collection>, ApiError> {
-    viewer.schema.find(name).cloned().ok_or_else(ApiError::missing_collection)
+pub(crate) fn of_path(app: &App, name: &str) -> Result<Arc<Collection>, ApiError> {
+    app.store.schema().find(name).cloned().ok_or_else(ApiError::missing_collection)
 }
 
 /// For a create or an update, which name the missing collection differently and refuse views.

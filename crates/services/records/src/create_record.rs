@@ -22,7 +22,7 @@ pub(crate) async fn handle(
     let collection = collection::to_write(&schema, &name)?;
     let body = collection::read_body(&mut call, &collection).await?;
     let viewer = Viewer::new(&app, &call);
-    refusal::check_unlocked(&viewer, &collection, RuleKind::Create)?;
+    refusal::check_unlocked(viewer.caller(), &collection, RuleKind::Create)?;
     let password_hashes = passwords::hash_all(&app, &collection, &body).await?;
     let step = CreateRecord {
         collection: collection.id.clone(),

@@ -17,15 +17,17 @@ use crate::{collection, refusal};
 pub(crate) async fn handle(
     State(app): State<Arc<App>>,
     Path((name, id)): Path<(String, String)>,
-    call: Call,
+    mut call: Call,
 ) -> Result<Response, ApiError> {
-    let viewer = Viewer::new(&app, &call);
-    let collection = collection::of_path(&viewer, &name)?;
+    let collection = collection::of_path(&app, &name)?;
     collection::refuse_view(&collection)?;
-    refusal::check_unlocked(&viewer, &collection, RuleKind::Delete)?;
+    refusal::check_unlocked(call.caller(), &collection, RuleKind::Delete)?;
+    let body = call.read_rule_body().await?;
+    let viewer = Viewer::new(&app, &call);
     let step = DeleteRecord {
         collection: collection.id.clone(),
         id,
+        body,
         access: Access::of(viewer.context().clone()),
     };
     match app.store.write(WriteBatch::one(Step::Delete(step))).await? {

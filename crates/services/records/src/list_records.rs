@@ -10,7 +10,7 @@ use kit::error::ApiError;
 use kit::list_json::Page;
 use kit::query::ListQuery;
 use kit::request::Call;
-use kit::viewer::Viewer;
+use kit::viewer::{ReadAccess, Viewer};
 use model::collection::Collection;
 use model::condition::Condition;
 use model::context::RuleBody;
@@ -22,13 +22,17 @@ use crate::collection;
 pub(crate) async fn handle(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    call: Call,
+    mut call: Call,
 ) -> Result<Response, ApiError> {
+    let collection = collection::of_path(&app, &name)?;
+    let body = call.read_rule_body().await?;
     let viewer = Viewer::new(&app, &call);
-    let collection = collection::of_path(&viewer, &name)?;
-    let query = call.query().list();
-    let rule = viewer.conditions(&collection, RuleKind::List).ok_or_else(ApiError::superusers_only)?;
-    let query = query?;
+    let rule = match viewer.access(&collection, RuleKind::List, body) {
+        ReadAccess::Granted(conditions) => conditions,
+        ReadAccess::Locked => return Err(ApiError::superusers_only()),
+        ReadAccess::Broken => return Err(ApiError::bad_request()),
+    };
+    let query = call.query().list()?;
     let conditions = match client_filter(&viewer, &collection, &query)? {
         Some(filter) => all_at_once(rule, filter)?,
         None => rule,

@@ -9,7 +9,9 @@ use kit::error::ApiError;
 use kit::viewer::Viewer;
 use model::collection::Collection;
 use model::field::FieldKind;
-use model::json::{Json, JsonObject};
+use model::json::JsonObject;
+use model::record::coerce;
+use model::record::validate::validate_password;
 
 /// The hashes of the passwords in a body, by field name. What the form checks will refuse anyway is
 /// not hashed.
@@ -21,9 +23,9 @@ pub(crate) async fn hash_all(
     let mut hashes = BTreeMap::new();
     for field in &collection.fields {
         let FieldKind::Password(options) = &field.kind else { continue };
-        let plain = body.get(&field.name).map(model::record::coerce::text).unwrap_or_default();
-        let is_confirmed = !collection.is_auth() || body.get("passwordConfirm").and_then(Json::as_str) == Some(&plain);
-        if plain.is_empty() || !is_confirmed || model::record::validate::validate_password(options, &plain).is_err() {
+        let plain = text_at(body, &field.name);
+        let is_confirmed = !collection.is_auth() || text_at(body, "passwordConfirm") == plain;
+        if plain.is_empty() || !is_confirmed || validate_password(options, &plain).is_err() {
             continue;
         }
         hashes.insert(field.name.clone(), app.identity.hash(plain).await?);
@@ -41,14 +43,19 @@ pub(crate) async fn verify_old(
 ) -> Result<Option<String>, ApiError> {
     let is_asked = collection.is_auth()
         && !viewer.caller().is_superuser()
-        && body.get("password").is_some_and(|password| password.as_str() != Some(""));
-    let old = body.get("oldPassword").and_then(Json::as_str).unwrap_or_default();
+        && (!text_at(body, "password").is_empty() || !text_at(body, "passwordConfirm").is_empty());
+    let old = text_at(body, "oldPassword");
     if !is_asked || old.is_empty() {
         return Ok(None);
     }
     let query = GetRecord { collection: collection.clone(), id: id.to_owned(), conditions: Vec::new() };
     let Some(record) = viewer.app.store.get(query).await? else { return Ok(None) };
     let hash = record.get("password").as_str().to_owned();
-    let is_right = viewer.app.identity.verify_or_pretend(old.to_owned(), Some(hash.clone())).await?;
+    let is_right = viewer.app.identity.verify_or_pretend(old, Some(hash.clone())).await?;
     Ok(is_right.then_some(hash))
+}
+
+/// A value of the body as a password field takes it.
+fn text_at(body: &JsonObject, name: &str) -> String {
+    body.get(name).map(coerce::text).unwrap_or_default()
 }

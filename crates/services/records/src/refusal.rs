@@ -1,19 +1,19 @@
 //! From why a step was refused to the contract's answer (CONTRACT §4.1).
 
 use kit::error::ApiError;
-use kit::viewer::Viewer;
 use model::collection::Collection;
+use model::context::Caller;
 use model::record::Record;
 use model::schema::RuleKind;
 use model::step::{StepResult, Why};
 
 /// 403 for a rule that only superusers pass, before anything else is looked at.
 pub(crate) fn check_unlocked(
-    viewer: &Viewer<'_>,
+    caller: &Caller,
     collection: &Collection,
     kind: RuleKind,
 ) -> Result<(), ApiError> {
-    let is_locked = kind.text(collection).is_none() && !viewer.caller().is_superuser();
+    let is_locked = kind.text(collection).is_none() && !caller.is_superuser();
     if is_locked { Err(ApiError::superusers_only()) } else { Ok(()) }
 }
 

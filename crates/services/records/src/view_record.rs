@@ -8,7 +8,7 @@ use contract::store::GetRecord;
 use kit::app::App;
 use kit::error::ApiError;
 use kit::request::Call;
-use kit::viewer::Viewer;
+use kit::viewer::{ReadAccess, Viewer};
 use model::schema::RuleKind;
 
 use crate::collection;
@@ -16,12 +16,16 @@ use crate::collection;
 pub(crate) async fn handle(
     State(app): State<Arc<App>>,
     Path((name, id)): Path<(String, String)>,
-    call: Call,
+    mut call: Call,
 ) -> Result<Response, ApiError> {
+    let collection = collection::of_path(&app, &name)?;
+    let body = call.read_rule_body().await?;
     let viewer = Viewer::new(&app, &call);
-    let collection = collection::of_path(&viewer, &name)?;
-    let conditions =
-        viewer.conditions(&collection, RuleKind::View).ok_or_else(ApiError::superusers_only)?;
+    let conditions = match viewer.access(&collection, RuleKind::View, body) {
+        ReadAccess::Granted(conditions) => conditions,
+        ReadAccess::Locked => return Err(ApiError::superusers_only()),
+        ReadAccess::Broken => return Err(ApiError::not_found()),
+    };
     let record = app.store.get(GetRecord { collection, id, conditions }).await?;
     viewer.answer_record(record.ok_or_else(ApiError::not_found)?).await
 }

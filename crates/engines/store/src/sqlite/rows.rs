@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use model::collection::Collection;
-use model::errors::{FieldError, FieldErrors};
 use model::record::Record;
+use model::record::unique::unique_errors;
 use model::step::Why;
 use model::value::Value;
 use rusqlite::{Connection, ErrorCode, ffi};
@@ -26,7 +25,7 @@ pub(super) fn insert(conn: &Connection, record: &Record) -> Result<(), StepFailu
     }
     sql.push(')');
     let values: Vec<&Value> = record.values.iter().collect();
-    execute(conn, &sql, &values).map_err(|error| write_failure(collection, error))?;
+    execute(conn, &sql, &values).map_err(write_failure)?;
     Ok(())
 }
 
@@ -48,7 +47,7 @@ pub(super) fn update(conn: &Connection, old: &Record, new: &Record) -> Result<()
     }
     sql.push_str(" WHERE `id` = ?");
     values.push(old.get("id"));
-    execute(conn, &sql, &values).map_err(|error| write_failure(collection, error))?;
+    execute(conn, &sql, &values).map_err(write_failure)?;
     Ok(())
 }
 
@@ -72,22 +71,16 @@ pub(super) fn replace_password_hash(
 }
 
 /// A violated unique index is the client's fault: `validation_not_unique` on each of its fields.
-fn write_failure(collection: &Collection, error: rusqlite::Error) -> StepFailure {
-    match unique_columns(collection, &error) {
-        Some(columns) => {
-            let mut errors = FieldErrors::new();
-            for column in columns {
-                errors.add(&column, FieldError::not_unique());
-            }
-            Why::Fields(errors).into()
-        }
+fn write_failure(error: rusqlite::Error) -> StepFailure {
+    match unique_columns(&error) {
+        Some(columns) => Why::Fields(unique_errors(&columns)).into(),
         None => error.into(),
     }
 }
 
-/// The columns in `UNIQUE constraint failed: items.a, items.b`; for an index on expressions, which
-/// SQLite names instead of its columns, the fields that the index text mentions.
-fn unique_columns(collection: &Collection, error: &rusqlite::Error) -> Option<Vec<String>> {
+/// The columns in `UNIQUE constraint failed: items.a, items.b`. For an index on expressions SQLite
+/// names the index instead: there is no field to report, and the contract reports none.
+fn unique_columns(error: &rusqlite::Error) -> Option<Vec<String>> {
     let rusqlite::Error::SqliteFailure(code, Some(message)) = error else { return None };
     let is_unique = code.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE
         || code.extended_code == ffi::SQLITE_CONSTRAINT_PRIMARYKEY;
@@ -95,11 +88,5 @@ fn unique_columns(collection: &Collection, error: &rusqlite::Error) -> Option<Ve
         return None;
     }
     let list = message.split_once("failed: ")?.1;
-    if let Some(index) = list.strip_prefix("index ") {
-        let name = index.trim_matches('\'');
-        let text = collection.indexes.iter().find(|text| text.contains(name))?;
-        let fields = collection.fields.iter().filter(|field| text.contains(&field.name));
-        return Some(fields.map(|field| field.name.clone()).collect());
-    }
     Some(list.split(", ").filter_map(|column| Some(column.rsplit_once('.')?.1.to_owned())).collect())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::collection::diff::{SchemaChange, diff};
 use model::collection::{Collection, store_errors};
+use model::errors::FieldErrors;
 use model::field::Field;
 use model::schema::Schema;
 use model::step::Why;
@@ -21,9 +22,7 @@ pub(super) fn save(
     effects: &mut Effects,
 ) -> Result<(), StepFailure> {
     refuse_taken_table(conn, before, after)?;
-    for change in diff(before, Some(after)) {
-        apply(conn, &change)?;
-    }
+    apply_all(conn, &diff(before, Some(after)))?;
     schema_rows::save(conn, after)?;
     let mut collections: Vec<_> = effects.schema.collections().cloned().collect();
     match collections.iter_mut().find(|collection| collection.id == after.id) {
@@ -75,6 +74,18 @@ fn refuse_taken_table(
         Some(()) => Err(Why::Fields(store_errors::internal_table_exists()).into()),
         None => Ok(()),
     }
+}
+
+/// Every change; of indexes that are refused all are reported.
+fn apply_all(conn: &Connection, changes: &[SchemaChange]) -> Result<(), StepFailure> {
+    let mut errors = FieldErrors::new();
+    for change in changes {
+        match apply(conn, change) {
+            Err(StepFailure::Refused(Why::Fields(refused))) => errors.merge_deep(refused),
+            other => other?,
+        }
+    }
+    errors.into_result().map_err(|errors| Why::Fields(errors).into())
 }
 
 /// A change of one of our own collections, which SQLite has no reason to refuse.
@@ -166,15 +177,19 @@ fn create_index(conn: &Connection, position: usize, name: &str, statement: &str)
     if let Some(table) = index_owner(conn, name)? {
         return Err(Why::Fields(store_errors::existing_index_name(position, &table)).into());
     }
-    match conn.execute_batch(statement) {
-        Ok(()) => Ok(()),
-        Err(rusqlite::Error::SqliteFailure(code, message)) if is_refusal(code) => {
-            let detail = message.unwrap_or_else(|| code.to_string());
-            let detail = format!("SQL logic error: {detail} ({})", code.extended_code & 0xff);
-            Err(Why::Fields(store_errors::refused_index(position, name, &detail)).into())
-        }
-        Err(error) => Err(error.into()),
-    }
+    let (code, message) = match conn.execute_batch(statement) {
+        Ok(()) => return Ok(()),
+        Err(rusqlite::Error::SqliteFailure(code, Some(message))) if is_refusal(code) => (code, message),
+        Err(rusqlite::Error::SqlInputError { error, msg, .. }) => (error, msg),
+        Err(error) => return Err(error.into()),
+    };
+    let kind = if code.code == rusqlite::ErrorCode::ConstraintViolation {
+        "constraint failed"
+    } else {
+        "SQL logic error"
+    };
+    let detail = format!("{kind}: {message} ({})", code.extended_code);
+    Err(Why::Fields(store_errors::refused_index(position, name, &detail)).into())
 }
 
 /// SQLite refused the statement, or the rows violate a unique index.

@@ -35,6 +35,16 @@ impl Form {
         Form { json: payload, values, is_caseless: false }
     }
 
+    /// Everything that was given, as rules see it.
+    pub fn to_object(&self) -> JsonObject {
+        let values = self.values.iter().map(|(name, values)| {
+            let texts = values.iter().map(|text| Json::from(text.as_str()));
+            let value = if values.len() == 1 { texts.last().unwrap_or_default() } else { Json::Array(texts.collect()) };
+            (name.clone(), value)
+        });
+        values.chain(self.json.clone()).collect()
+    }
+
     /// Whether the field was given and is not null.
     pub fn has(&self, name: &str) -> Result<bool, BodyError> {
         Ok(self.given(name)?.is_some())

@@ -61,7 +61,7 @@ fn auth_kind() -> CollectionKind {
 
 fn write(record: &Record, visibility: Visibility) -> String {
     let mut out = String::new();
-    RecordShape::new(&record.collection).write(record, visibility, &Expand::new(), &mut out);
+    RecordShape::new(&record.collection).write(record, visibility, None, &mut out);
     out
 }
 
@@ -142,7 +142,7 @@ fn expand_sorts_among_the_keys() {
         record: Arc::new(Record::empty(cats.clone())),
         shape: shape.clone(),
         visibility: Visibility::PUBLIC,
-        expand: Expand::new(),
+        expand: None,
     };
     let one = r#"{"aye":"","collectionId":"pbc_cats","collectionName":"cats","id":"","zed":""}"#;
     let mut outer = inner.clone();
@@ -300,7 +300,7 @@ fn speed_of_a_record() {
     let start = std::time::Instant::now();
     for _ in 0..ROUNDS {
         out.clear();
-        shape.write(std::hint::black_box(&record), Visibility::PUBLIC, &Expand::new(), &mut out);
+        shape.write(std::hint::black_box(&record), Visibility::PUBLIC, None, &mut out);
         std::hint::black_box(&out);
     }
     println!("{:?} a record of {} bytes", start.elapsed() / ROUNDS, out.len());
