@@ -14,7 +14,7 @@ mod tree;
 use std::path::Path;
 
 pub(crate) use problem::Problems;
-pub(crate) use settings::{Address, LogFormat, LogSettings, Settings};
+pub(crate) use settings::{Address, LogFormat, LogSettings, Settings, Synchronous};
 pub(crate) use tree::Tree;
 
 use crate::cli::{GlobalFlags, ServeFlags};

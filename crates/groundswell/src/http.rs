@@ -2,6 +2,7 @@
 //! a chain of boxed layers ([`Front::handle`]), over parts that do one thing each.
 
 mod body;
+mod caller;
 mod clean_path;
 mod compress;
 mod cors;
@@ -14,10 +15,6 @@ pub(crate) use cors::Origins;
 pub(crate) use front::Front;
 pub(crate) use static_folder::StaticFolder;
 pub(crate) use unmatched::unmatched;
-
-/// A response's extension: never compress it. For answers that carry a token, whose length must tell nothing.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NoCompression;
 
 /// A response's extension: leave out `X-Frame-Options`. For files that are shown in other sites' pages.
 #[derive(Debug, Clone, Copy)]

@@ -7,6 +7,14 @@ use crate::context::{RequestContext, RuleBody};
 use crate::record::Record;
 use crate::schema::Schema;
 
+/// Longest filter of a query.
+pub const MAX_QUERY_BYTES: usize = 3_500;
+
+/// How often.
+pub fn judgements() -> (u64, u64) {
+    (0, 0)
+}
+
 /// Who wrote the text, which decides what it may name (CONTRACT §2.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {

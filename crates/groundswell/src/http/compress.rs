@@ -16,7 +16,7 @@ use futures_util::TryStreamExt;
 use http_body::Body as _;
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use super::NoCompression;
+use kit::respond::NoCompression;
 
 /// Below this a packet is a packet.
 const MIN_BYTES: u64 = 1024;

@@ -12,6 +12,7 @@ use axum::extract::ConnectInfo;
 use axum::http::header::{
     CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
 };
+use axum::response::IntoResponse;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use futures_util::FutureExt;
 use hyper::body::Incoming;
@@ -22,7 +23,7 @@ use tracing::{Level, debug, enabled, error};
 use super::body;
 use super::compress::{self, Encoding};
 use super::cors::Origins;
-use super::{AllowFraming, clean_path, error as errors};
+use super::{AllowFraming, caller, clean_path, error as errors};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
@@ -32,6 +33,7 @@ const MAX_REQUEST_ID_BYTES: usize = 64;
 
 /// Everything between the connections of one request loop and its router.
 pub(crate) struct Front {
+    services: Arc<kit::app::App>,
     router: Router,
     origins: Origins,
     body_timeout: Duration,
@@ -59,8 +61,13 @@ struct Access {
 
 impl Front {
     /// A front of `router`, for browsers of `origins`; a body may be silent for `body_timeout`.
-    pub(crate) fn new(router: Router, origins: Origins, body_timeout: Duration) -> Self {
-        Self { router, origins, body_timeout, answered: AnsweredRequests::new() }
+    pub(crate) fn new(
+        services: Arc<kit::app::App>,
+        router: Router,
+        origins: Origins,
+        body_timeout: Duration,
+    ) -> Self {
+        Self { services, router, origins, body_timeout, answered: AnsweredRequests::new() }
     }
 
     /// Answers one request.
@@ -80,7 +87,7 @@ impl Front {
             return Ok(self.origins.preflight(request.headers()));
         }
         let asked = self.note(&mut request, peer);
-        let mut response = self.route(request, peer).await;
+        let mut response = self.route(request, peer, &asked.request_id).await;
         self.finish(&mut response, asked);
         Ok(response)
     }
@@ -100,8 +107,16 @@ impl Front {
         }
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        request_id: &HeaderValue,
+    ) -> Response<Body> {
         let (mut request, limit) = body::bounded(request, self.body_timeout);
+        if let Err(refusal) = caller::note(&self.services, &mut request, peer, request_id).await {
+            return refusal.into_response();
+        }
         request.extensions_mut().insert(ConnectInfo(peer));
         let mut router = self.router.clone();
         let answered = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind().await;
