@@ -58,7 +58,7 @@ fn start_loops(settings: &Settings, app: &App, draining: &CancellationToken) -> 
     let server = &settings.server;
     let origins = Origins::new(&server.origins);
     RequestLoops::start(server.request_loops, draining, server.drain_timeout, || {
-        let front = Front::new(Arc::clone(app.services()), app::router(app), origins.clone(), server.body_timeout);
+        let front = Front::new(Arc::clone(app.services()), app::router(app), origins.clone());
         ConnectionServer::new(front, server.head_timeout)
     })
 }
