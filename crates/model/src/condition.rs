@@ -31,9 +31,14 @@ pub enum Demand {
 }
 
 impl Condition {
-    /// Judges a record in memory.
+    /// Judges a stored record in memory.
     pub fn judge(&self, record: &Record) -> Verdict {
         self.filter.judge(record, &self.context, &self.body)
+    }
+
+    /// Judges a record that is not stored yet.
+    pub fn judge_new(&self, record: &Record) -> Verdict {
+        self.filter.judge_new(record, &self.context, &self.body)
     }
 }
 

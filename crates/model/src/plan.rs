@@ -396,7 +396,7 @@ impl Judge<'_> {
         match Demand::of(self.schema, &self.row.collection, kind, &self.access.context, body) {
             Demand::Impossible => Decision::Known(false),
             Demand::Nothing => Decision::Known(true),
-            Demand::That(condition) => match condition.judge(self.row) {
+            Demand::That(condition) => match self.judge(&condition) {
                 Verdict::Yes => Decision::Known(true),
                 Verdict::No => Decision::Known(false),
                 Verdict::NeedsStore => {
@@ -405,6 +405,10 @@ impl Judge<'_> {
                 }
             },
         }
+    }
+
+    fn judge(&self, condition: &Condition) -> Verdict {
+        if self.is_stored { condition.judge(self.row) } else { condition.judge_new(self.row) }
     }
 
     /// The manage rule is for signed-in callers only.

@@ -53,7 +53,7 @@ fn retain_matching(
     text: &str,
     call: &Call,
 ) -> Result<(), ApiError> {
-    if text.len() > filter::MAX_QUERY_BYTES || text.contains("@request") || text.contains("@collection") {
+    if text.len() > filter::MAX_FILTER_BYTES || text.contains("@request") || text.contains("@collection") {
         return Err(ApiError::bad_request());
     }
     let schema = Schema::new(0, vec![rows.clone()]);

@@ -14,7 +14,7 @@ use model::json::{Json, JsonObject};
 pub(crate) async fn handle(State(app): State<Arc<App>>, call: Call) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let status = app.store.status().await?;
-    let (decided, passed) = model::filter::judgements();
+    let judged = model::filter::judge_counts();
     let store = object([
         ("adapter", Json::from(status.adapter)),
         ("synchronous", Json::from(status.synchronous)),
@@ -22,8 +22,8 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, call: Call) -> Result<Re
         ("batches", Json::from(status.batches as f64)),
     ]);
     let rules = object([
-        ("decidedInMemory", Json::from(decided as f64)),
-        ("leftToStore", Json::from(passed as f64)),
+        ("decidedInMemory", Json::from(judged.decided as f64)),
+        ("leftToStore", Json::from(judged.passed as f64)),
     ]);
     let version = Json::from(env!("CARGO_PKG_VERSION"));
     let answer = object([("rules", rules), ("store", store), ("version", version)]);

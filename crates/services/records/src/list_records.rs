@@ -27,10 +27,12 @@ pub(crate) async fn handle(
     let viewer = Viewer::new(&app, &call);
     let collection = collection::of_path(&viewer, &name)?;
     let query = call.query().list();
-    let mut conditions =
-        viewer.conditions(&collection, RuleKind::List).ok_or_else(ApiError::superusers_only)?;
+    let rule = viewer.conditions(&collection, RuleKind::List).ok_or_else(ApiError::superusers_only)?;
     let query = query?;
-    conditions.extend(client_filter(&viewer, &collection, &query)?);
+    let conditions = match client_filter(&viewer, &collection, &query)? {
+        Some(filter) => all_at_once(rule, filter)?,
+        None => rule,
+    };
     let sort = client_sort(&viewer, &collection, &query)?;
 
     let found = app
@@ -49,6 +51,16 @@ pub(crate) async fn handle(
     viewer.answer_page(page, found.records).await
 }
 
+/// The rule and the filter as one: where both follow the same path, the same joined row has to fit.
+fn all_at_once(rule: Vec<Condition>, filter: Condition) -> Result<Vec<Condition>, ApiError> {
+    let mut all = filter;
+    for condition in rule {
+        let both = condition.filter.and(&all.filter).map_err(|_| ApiError::bad_request())?;
+        all = Condition { filter: Arc::new(both), ..condition };
+    }
+    Ok(vec![all])
+}
+
 fn client_filter(
     viewer: &Viewer<'_>,
     collection: &Arc<Collection>,
@@ -57,10 +69,10 @@ fn client_filter(
     if query.filter.is_empty() {
         return Ok(None);
     }
-    if query.filter.len() > filter::MAX_QUERY_BYTES {
+    if query.filter.len() > filter::MAX_FILTER_BYTES {
         return Err(ApiError::bad_request());
     }
-    let scope = scope_of(viewer, &query.filter, "filter")?;
+    let scope = scope_of(viewer, &query.filter)?;
     let filter = viewer
         .app
         .filters
@@ -78,21 +90,18 @@ fn client_sort(
     if query.sort.is_empty() {
         return Ok(None);
     }
-    let scope = scope_of(viewer, &query.sort, "sort")?;
+    let scope = scope_of(viewer, &query.sort)?;
     let sort = viewer.app.filters.sort(&viewer.schema, collection, &query.sort, scope);
     sort.map(Some).map_err(|_| ApiError::bad_request())
 }
 
-/// What the text may name. For others than superusers the mere words `@request.` and `@collection.`
-/// are refused, wherever they stand (CONTRACT §2.2).
-fn scope_of(viewer: &Viewer<'_>, text: &str, what: &str) -> Result<Scope, ApiError> {
+/// What the text may name. Some words are refused to all but superusers, wherever they stand.
+fn scope_of(viewer: &Viewer<'_>, text: &str) -> Result<Scope, ApiError> {
     if viewer.caller().is_superuser() {
         return Ok(Scope::Rule);
     }
-    for word in ["@request.", "@collection."] {
-        if text.contains(word) {
-            return Err(ApiError::forbidden_with(format!("Only superusers can {what} by {word}")));
-        }
+    match filter::forbidden_for_clients(text) {
+        Some(message) => Err(ApiError::forbidden_with(message)),
+        None => Ok(Scope::Client),
     }
-    Ok(Scope::Client)
 }
