@@ -9,7 +9,8 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::{
-    CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
+    ALLOW, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    X_XSS_PROTECTION,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use axum::response::IntoResponse;
@@ -125,6 +126,8 @@ impl Front {
         let status = response.status();
         let may_be_framed = response.extensions().get::<AllowFraming>().is_some();
         let headers = response.headers_mut();
+        // The router names a path's methods; the contract's server knows no such thing.
+        headers.remove(ALLOW);
         secure(headers, may_be_framed);
         super::cors::vary_by_origin(headers);
         if let Some(origin) = asked.allowed_origin {
