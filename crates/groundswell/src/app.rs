@@ -8,9 +8,7 @@ use anyhow::Context;
 use axum::Router;
 use contract::store::{CommitObserver, ListRecords, Store};
 use identity::Identity;
-use kit::app::now;
 use model::collection::Collection;
-use model::context::RequestContext;
 use store::sqlite::{self, SqliteStore};
 use tokio_util::sync::CancellationToken;
 
@@ -87,7 +85,6 @@ async fn has_superuser(store: &dyn Store) -> anyhow::Result<bool> {
         collection: collection.clone(),
         conditions: Vec::new(),
         sort: None,
-        context: Arc::new(RequestContext::guest(now())),
         offset: 0,
         limit: 1,
         with_total: false,

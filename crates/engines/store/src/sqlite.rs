@@ -5,7 +5,7 @@ mod apply;
 mod cascade;
 mod connection;
 mod counts;
-mod filter_sql;
+pub mod filter_sql;
 mod folder;
 mod layout;
 mod open;

@@ -16,6 +16,14 @@ pub(super) fn resolve(query: &Query, context: &RequestContext, body: &RuleBody) 
     Query { joins, expr }
 }
 
+/// A comparison after the request is known.
+enum Settled {
+    /// The request decides it.
+    Is(Option<bool>),
+    /// What is left of it.
+    Not(Comparison),
+}
+
 struct Resolver<'a> {
     /// Knows the request and no record: what it can tell, the request decides.
     judge: Judge<'a>,
@@ -54,8 +62,8 @@ impl<'a> Resolver<'a> {
                 }
             }
             Expr::Compare(comparison) => match self.comparison(comparison) {
-                Ok(decided) => Expr::Fixed(decided == Some(true)),
-                Err(comparison) => Expr::Compare(comparison),
+                Settled::Is(truth) => Expr::Fixed(truth == Some(true)),
+                Settled::Not(comparison) => Expr::Compare(comparison),
             },
             Expr::Exists { joins: chosen, body } => match self.expr(body, joins) {
                 // Every join has a row, if only of NULLs.
@@ -70,8 +78,8 @@ impl<'a> Resolver<'a> {
                 }
             },
             Expr::Never { joins: private, violation } => match self.comparison(violation) {
-                Ok(decided) => Expr::Fixed(decided != Some(false)),
-                Err(violation) => {
+                Settled::Is(truth) => Expr::Fixed(truth != Some(false)),
+                Settled::Not(violation) => {
                     Expr::Never { joins: private.iter().map(|join| self.join(join)).collect(), violation }
                 }
             },
@@ -79,9 +87,9 @@ impl<'a> Resolver<'a> {
     }
 
     /// What the comparison says, or what is left of it.
-    fn comparison(&self, comparison: &'a Comparison) -> Result<Option<bool>, Comparison> {
+    fn comparison(&self, comparison: &'a Comparison) -> Settled {
         if let Some(decided) = self.judge.settled(comparison) {
-            return Ok(decided);
+            return Settled::Is(decided);
         }
         let left = self.side(&comparison.left);
         let mut right = self.side(&comparison.right);
@@ -90,7 +98,7 @@ impl<'a> Resolver<'a> {
         }
         let mut left_over = Comparison { left, operator: comparison.operator, right };
         self.judge.shorten_caller_id(&mut left_over);
-        Err(left_over)
+        Settled::Not(left_over)
     }
 
     fn pattern(&self, side: &'a Side) -> Side {

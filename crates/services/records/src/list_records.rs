@@ -40,7 +40,6 @@ pub(crate) async fn handle(
         .list(ListRecords {
             collection,
             conditions,
-            context: viewer.context().clone(),
             sort,
             offset: (query.page - 1).saturating_mul(u64::from(query.per_page)),
             limit: u64::from(query.per_page),

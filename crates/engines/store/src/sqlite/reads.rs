@@ -8,20 +8,24 @@ use model::collection::Collection;
 use model::condition::Condition;
 use model::filter::Verdict;
 use model::record::Record;
-use model::value::Value;
+use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
-use super::filter_sql;
-use super::layout::{self, quoted, value_to_sql};
+use super::filter_sql::{self, Expected, Fragment, Root, RootKind};
+use super::layout::{self, quoted};
 
 /// Records looked for in one statement by id.
 const IDS_AT_ONCE: usize = 200;
 
+/// The alias of the collection's table in every SELECT.
+const ALIAS: &str = "r";
+
 /// A SELECT being written, with the values of its parameters in order.
 struct Select<'a> {
     collection: &'a Arc<Collection>,
+    root: Root<'static>,
     sql: String,
-    params: Vec<Value>,
+    params: Vec<SqlValue>,
 }
 
 /// One record by id, if every condition holds. What can be judged in memory is.
@@ -46,15 +50,14 @@ pub(super) fn list(conn: &Connection, query: &ListRecords) -> rusqlite::Result<R
     let total = if query.with_total { Some(count(conn, query)?) } else { None };
     let mut select = Select::rows(&query.collection);
     select.conditions(&query.conditions);
+    let order = query.sort.as_deref().cloned().unwrap_or_default();
     select.sql.push_str(" ORDER BY ");
-    if let Some(sort) = &query.sort {
-        filter_sql::order(sort, &query.context, "r", &mut select.sql, &mut select.params);
-        select.sql.push_str(", ");
-    }
-    let _ = write!(select.sql, "r.rowid LIMIT {}", query.limit);
+    let root = select.root;
+    select.push(filter_sql::order_by(&order, root));
+    let _ = write!(select.sql, " LIMIT {}", query.limit);
     if query.offset > 0 {
         select.sql.push_str(" OFFSET ?");
-        select.params.push(Value::Number(query.offset as f64));
+        select.params.push(SqlValue::Integer(i64::try_from(query.offset).unwrap_or(i64::MAX)));
     }
     Ok(RecordPage { records: select.run(conn)?, total })
 }
@@ -62,7 +65,7 @@ pub(super) fn list(conn: &Connection, query: &ListRecords) -> rusqlite::Result<R
 fn count(conn: &Connection, query: &ListRecords) -> rusqlite::Result<u64> {
     let mut select = Select::new(&query.collection, "count(*)");
     select.conditions(&query.conditions);
-    let params = params_from_iter(select.params.iter().map(value_to_sql));
+    let params = params_from_iter(&select.params);
     let count: i64 = conn.prepare_cached(&select.sql)?.query_row(params, |row| row.get(0))?;
     Ok(count.unsigned_abs())
 }
@@ -76,7 +79,7 @@ pub(super) fn get_many(conn: &Connection, query: &GetRecords) -> rusqlite::Resul
         select.and("r.`id` IN (");
         for (index, id) in ids.iter().enumerate() {
             select.sql.push_str(if index > 0 { ", ?" } else { "?" });
-            select.params.push(Value::Text(id.clone()));
+            select.params.push(SqlValue::Text(id.clone()));
         }
         select.sql.push(')');
         found.extend(select.run(conn)?);
@@ -93,12 +96,12 @@ pub(super) fn referring(conn: &Connection, query: &ReferringRecords) -> rusqlite
     if field.is_multiple() {
         // The text test is quick and drops most rows before their JSON is looked into.
         select.and(&format!("instr({column}, ?) > 0 AND EXISTS "));
-        select.params.push(Value::Text(query.id.clone()));
+        select.params.push(SqlValue::Text(query.id.clone()));
         let _ = write!(select.sql, "(SELECT 1 FROM json_each({column}) AS item WHERE item.value = ?)");
     } else {
         select.and(&format!("{column} = ?"));
     }
-    select.params.push(Value::Text(query.id.clone()));
+    select.params.push(SqlValue::Text(query.id.clone()));
     let _ = write!(select.sql, " ORDER BY r.rowid LIMIT {}", query.limit);
     select.run(conn)
 }
@@ -108,7 +111,7 @@ pub(super) fn find_by_field(conn: &Connection, query: &FindByField) -> rusqlite:
     let collate = if query.ignore_case { " COLLATE NOCASE" } else { "" };
     let mut select = Select::rows(&query.collection);
     select.and(&format!("r.{} = ?{collate}", quoted(&query.field)));
-    select.params.push(Value::Text(query.value.clone()));
+    select.params.push(SqlValue::Text(query.value.clone()));
     select.sql.push_str(" ORDER BY r.rowid LIMIT 1");
     Ok(select.run(conn)?.pop())
 }
@@ -120,8 +123,9 @@ pub(super) fn holds_stored(
     condition: &Condition,
 ) -> rusqlite::Result<bool> {
     let mut select = Select::new(&record.collection, "1");
+    select.root.expected = Expected::One;
     select.and("r.`id` = ?");
-    select.params.push(record.get("id").clone());
+    select.params.push(SqlValue::Text(record.id().to_owned()));
     select.condition(condition);
     select.exists(conn)
 }
@@ -132,8 +136,10 @@ pub(super) fn holds_virtual(
     record: &Record,
     condition: &Condition,
 ) -> rusqlite::Result<bool> {
-    let mut select = Select { collection: &record.collection, sql: "SELECT 1 FROM ".to_owned(), params: Vec::new() };
-    filter_sql::virtual_row(record, &mut select.sql, &mut select.params);
+    let root = Root { alias: ALIAS, kind: RootKind::NewRow, expected: Expected::One };
+    let mut select =
+        Select { collection: &record.collection, root, sql: "SELECT 1 FROM ".to_owned(), params: Vec::new() };
+    select.push(filter_sql::new_row(record));
     select.sql.push_str(" AS r WHERE 1");
     select.condition(condition);
     select.exists(conn)
@@ -143,8 +149,10 @@ pub(super) fn holds_virtual(
 
 impl<'a> Select<'a> {
     fn new(collection: &'a Arc<Collection>, what: &str) -> Select<'a> {
+        let kind = if collection.is_view() { RootKind::View } else { RootKind::Table };
+        let root = Root { alias: ALIAS, kind, expected: Expected::Many };
         let sql = format!("SELECT {what} FROM {} AS r WHERE 1", quoted(&collection.name));
-        Select { collection, sql, params: Vec::new() }
+        Select { collection, root, sql, params: Vec::new() }
     }
 
     fn rows(collection: &'a Arc<Collection>) -> Select<'a> {
@@ -158,8 +166,14 @@ impl<'a> Select<'a> {
     }
 
     fn condition(&mut self, condition: &Condition) {
+        let Condition { filter, context, body } = condition;
         self.sql.push_str(" AND ");
-        filter_sql::condition(condition, "r", &mut self.sql, &mut self.params);
+        self.push(filter_sql::condition(filter, context, body, self.root));
+    }
+
+    fn push(&mut self, fragment: Fragment) {
+        self.sql.push_str(&fragment.sql);
+        self.params.extend(fragment.values);
     }
 
     /// Starts one more thing that must hold.
@@ -170,13 +184,13 @@ impl<'a> Select<'a> {
 
     fn run(self, conn: &Connection) -> rusqlite::Result<Vec<Record>> {
         let mut statement = conn.prepare_cached(&self.sql)?;
-        let params = params_from_iter(self.params.iter().map(value_to_sql));
+        let params = params_from_iter(&self.params);
         let rows = statement.query_map(params, |row| layout::record_from_row(self.collection, row, 0))?;
         rows.collect()
     }
 
     fn exists(self, conn: &Connection) -> rusqlite::Result<bool> {
-        let params = params_from_iter(self.params.iter().map(value_to_sql));
+        let params = params_from_iter(&self.params);
         Ok(conn.prepare_cached(&self.sql)?.query_row(params, |_| Ok(())).optional()?.is_some())
     }
 }
