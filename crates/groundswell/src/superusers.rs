@@ -35,7 +35,8 @@ pub(crate) enum Outcome {
 /// Carries out a change.
 pub(crate) async fn apply(store: &dyn Store, change: &SuperuserChange) -> anyhow::Result<Outcome> {
     let schema = store.schema();
-    let collection = schema.by_name(Collection::SUPERUSERS).context("the superusers collection is missing")?;
+    let collection =
+        schema.by_name(Collection::SUPERUSERS).context("the superusers collection is missing")?;
     let (SuperuserChange::Upsert { email, .. }
     | SuperuserChange::Create { email, .. }
     | SuperuserChange::Update { email, .. }

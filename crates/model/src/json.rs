@@ -164,11 +164,11 @@ fn write_object(object: &JsonObject, out: &mut String) {
     out.push('}');
 }
 
-/// Appends the contract's text of a number: shortest float64, plain below 1e21, `-0` as `0`
-/// (the ECMAScript form: CONTRACT §1.8).
+/// Appends the contract's text of a number: shortest float64, plain below 1e21 (the ECMAScript form:
+/// CONTRACT §1.8), but for `-0`, which keeps its sign until a store has taken it.
 pub fn write_number(number: f64, out: &mut String) {
     if number == 0.0 {
-        out.push('0');
+        out.push_str(if number.is_sign_negative() { "-0" } else { "0" });
         return;
     }
     if number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0 {
@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(text_of("1e21"), "1e+21");
         assert_eq!(text_of("0.0000001"), "1e-7");
         assert_eq!(text_of("0.000001"), "0.000001");
-        assert_eq!(text_of("-0"), "0");
+        assert_eq!(text_of("-0"), "-0");
         assert_eq!(text_of("9007199254740993"), "9007199254740992");
         assert_eq!(text_of("1.0"), "1");
         assert_eq!(text_of("-12.5"), "-12.5");

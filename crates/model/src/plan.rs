@@ -19,7 +19,7 @@ use crate::json::Json;
 use crate::record::lookup::Lookup;
 use crate::record::resolve::{Resolved, WriteInput, resolve_body};
 use crate::record::{Record, autogenerate, fill, forms, validate};
-use crate::schema::{RuleKind, Schema};
+use crate::schema::{Rule, RuleKind, Schema};
 use crate::step::{Access, CreateRecord, DeleteRecord, Guard, PatchRecord, Why};
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -121,6 +121,12 @@ pub fn create<R: Rng>(
         let row = resolved.row_for_create_rule(&temporary_id);
         let judge = Judge { schema: environment.schema, access: &step.access, row: &row, is_stored: false };
         let body = judge.body(&resolved, &step.body);
+        if resolved.passwords.iter().any(|password| password.plain.len() > validate::MAX_PASSWORD_BYTES)
+            && matches!(environment.schema.rule(collection, RuleKind::Create), Rule::When(_))
+        {
+            // The contract's rules see a hash of it, which cannot be made: that denies the rule.
+            return Err(Why::RuleDenied);
+        }
         rule = judge.rule(RuleKind::Create, &body, &mut questions);
         rule.refuse_known_no()?;
         manager = judge.manager(&body, &mut questions);

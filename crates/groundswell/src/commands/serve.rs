@@ -34,7 +34,8 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     let app = background.block_on(App::open(settings, draining.clone())).context("open the application")?;
     let loops = Arc::new(start_loops(settings, &app, &draining).context("start the request loops")?);
     let commands = background.spawn({
-        let (dir, store, stop) = (settings.server.dir.clone(), app.services().store.clone(), draining.clone());
+        let (dir, store, stop) =
+            (settings.server.dir.clone(), app.services().store.clone(), draining.clone());
         async move { control_socket::serve(&dir, store, stop).await }
     });
     let acceptor = background.spawn({
@@ -65,7 +66,7 @@ fn start_loops(settings: &Settings, app: &App, draining: &CancellationToken) -> 
     let server = &settings.server;
     let origins = Origins::new(&server.origins);
     RequestLoops::start(server.request_loops, draining, server.drain_timeout, || {
-        let front = Front::new(Arc::clone(app.services()), app::router(app), origins.clone(), server.body_timeout);
+        let front = Front::new(Arc::clone(app.services()), app::router(app), origins.clone());
         ConnectionServer::new(front, server.head_timeout)
     })
 }

@@ -18,7 +18,6 @@ impl fmt::Display for Settings {
         writeln!(f, "roles = [\"all\"]")?;
         writeln!(f, "query_timeout = {}", quoted(seconds(server.query_timeout)))?;
         writeln!(f, "head_timeout = {}", quoted(seconds(server.head_timeout)))?;
-        writeln!(f, "body_timeout = {}", quoted(seconds(server.body_timeout)))?;
         writeln!(f, "drain_timeout = {}", quoted(seconds(server.drain_timeout)))?;
         writeln!(f, "request_loops = {}", server.request_loops)?;
         writeln!(f, "max_connections = {}", server.max_connections)?;

@@ -33,7 +33,6 @@ pub(crate) struct ServerSettings {
     pub(crate) manage: Address,
     pub(crate) query_timeout: Duration,
     pub(crate) head_timeout: Duration,
-    pub(crate) body_timeout: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) request_loops: usize,
     pub(crate) max_connections: usize,
@@ -81,10 +80,9 @@ pub(crate) enum LogFormat {
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8090);
 const DEFAULT_MANAGE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8091);
 
-// The real server's, and its limit for heads; bodies may be as slow as they like there.
+// Both are the real server's.
 const DEFAULT_QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-const DEFAULT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Orchestrators kill 30 s after they ask.
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -127,7 +125,6 @@ impl ServerSettings {
             manage: manage(&mut section, http),
             query_timeout: time(&mut section, "query_timeout", DEFAULT_QUERY_TIMEOUT),
             head_timeout: time(&mut section, "head_timeout", DEFAULT_HEAD_TIMEOUT),
-            body_timeout: time(&mut section, "body_timeout", DEFAULT_BODY_TIMEOUT),
             drain_timeout: time(&mut section, "drain_timeout", DEFAULT_DRAIN_TIMEOUT),
             request_loops: count(&mut section, "request_loops").unwrap_or_else(cores),
             max_connections: count(&mut section, "max_connections").unwrap_or(DEFAULT_MAX_CONNECTIONS),

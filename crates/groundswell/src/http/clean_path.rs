@@ -23,6 +23,39 @@ pub(super) fn answer(method: &Method, uri: &Uri) -> Option<Response<Body>> {
     redirect(method, &target)
 }
 
+/// Rewrites escapes that need not be: routes are matched on the text, and `%68` is an `h` (RFC 3986, section
+/// 2.3). Bytes that are no UTF-8 become U+FFFD, which names nothing.
+pub(super) fn decode<B>(request: &mut axum::http::Request<B>) {
+    let uri = request.uri();
+    if !uri.path().contains('%') {
+        return;
+    }
+    // A slash that was escaped is part of a segment and must stay escaped.
+    let segments = uri.path().split('/').map(decode_segment);
+    let path = segments.collect::<Vec<_>>().join("/");
+    if path == uri.path() {
+        return;
+    }
+    let target = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    if let Ok(target) = target.parse() {
+        *request.uri_mut() = target;
+    }
+}
+
+/// A segment with only those bytes escaped that have to be.
+fn decode_segment(segment: &str) -> String {
+    const ESCAPED: &percent_encoding::AsciiSet =
+        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    let decoded = percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
+    if decoded == segment {
+        return segment.to_owned();
+    }
+    percent_encoding::utf8_percent_encode(&decoded, ESCAPED).to_string()
+}
+
 fn redirect(method: &Method, target: &str) -> Option<Response<Body>> {
     let is_read = matches!(*method, Method::GET | Method::HEAD);
     let mut response = Response::new(Body::empty());

@@ -4,23 +4,22 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::header::{
-    ALLOW, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
+    ALLOW, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    X_XSS_PROTECTION,
 };
-use axum::response::IntoResponse;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use axum::response::IntoResponse;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
 use metrics::Counter;
 use tower::Service;
 use tracing::{Level, debug, enabled, error};
 
-use super::body;
 use super::compress::{self, Encoding};
 use super::cors::Origins;
 use super::{AllowFraming, caller, clean_path, error as errors};
@@ -36,7 +35,6 @@ pub(crate) struct Front {
     services: Arc<kit::app::App>,
     router: Router,
     origins: Origins,
-    body_timeout: Duration,
     answered: AnsweredRequests,
 }
 
@@ -60,14 +58,9 @@ struct Access {
 }
 
 impl Front {
-    /// A front of `router`, for browsers of `origins`; a body may be silent for `body_timeout`.
-    pub(crate) fn new(
-        services: Arc<kit::app::App>,
-        router: Router,
-        origins: Origins,
-        body_timeout: Duration,
-    ) -> Self {
-        Self { services, router, origins, body_timeout, answered: AnsweredRequests::new() }
+    /// A front of `router`, for browsers of `origins`.
+    pub(crate) fn new(services: Arc<kit::app::App>, router: Router, origins: Origins) -> Self {
+        Self { services, router, origins, answered: AnsweredRequests::new() }
     }
 
     /// Answers one request.
@@ -89,6 +82,7 @@ impl Front {
             }
             return Ok(self.origins.preflight(request.headers()));
         }
+        clean_path::decode(&mut request);
         let asked = self.note(&mut request, peer);
         let mut response = self.route(request, peer, &asked.request_id).await;
         self.finish(&mut response, asked);
@@ -116,17 +110,17 @@ impl Front {
         peer: SocketAddr,
         request_id: &HeaderValue,
     ) -> Response<Body> {
-        let (mut request, limit) = body::bounded(request, self.body_timeout);
-        if let Err(refusal) = caller::note(&self.services, &mut request, peer, request_id).await {
-            return refusal.into_response();
-        }
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let mut router = self.router.clone();
-        let answered = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind().await;
-        match answered {
-            Ok(Ok(response)) => limit.and_then(|limit| limit.refusal()).unwrap_or(response),
-            Err(_panic) => after_panic(),
-        }
+        let answer = async {
+            let mut request = request.map(Body::new);
+            match caller::note(&self.services, &mut request, peer, request_id).await {
+                Ok(()) => match self.router.clone().call(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                },
+                Err(refusal) => refusal.into_response(),
+            }
+        };
+        AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_panic| after_panic())
     }
 
     fn finish(&self, response: &mut Response<Body>, asked: Asked) {
@@ -136,7 +130,7 @@ impl Front {
         let status = response.status();
         let may_be_framed = response.extensions().get::<AllowFraming>().is_some();
         let headers = response.headers_mut();
-        // The router's word on a path known for other methods; the contract knows no 405 and says nothing.
+        // The router names a path's methods; the contract's server knows no such thing.
         headers.remove(ALLOW);
         secure(headers, may_be_framed);
         super::cors::vary_by_origin(headers);

@@ -10,7 +10,7 @@ use axum::http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LAST_MODIFIED, LOCATION,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
@@ -123,21 +123,19 @@ fn safe_segments(path: &str) -> Option<Vec<String>> {
 /// Where the thing lives if `path` is not its one spelling: folders end in a slash, files do not, and an
 /// `index.html` is its folder.
 fn canonical(path: &str, segments: &[String], metadata: &Metadata) -> Option<String> {
-    let ends_in_slash = path.ends_with('/');
+    // Decoded, as the real server looks at it.
+    let ends_in_slash = path.ends_with('/') || path.ends_with("%2f") || path.ends_with("%2F");
     if metadata.is_dir() {
         return (!ends_in_slash).then(|| format!("{path}/"));
     }
     if ends_in_slash {
-        return Some(path.trim_end_matches('/').to_owned());
+        let names = segments.iter().map(|name| utf8_percent_encode(name, SEGMENT).to_string());
+        return Some(names.fold(String::new(), |target, name| target + "/" + &name));
     }
     if segments.last().is_some_and(|name| name == "index.html") {
         let folder = segments[..segments.len() - 1].iter();
-        let escaped = folder.map(|name| percent_encoding::utf8_percent_encode(name, SEGMENT).to_string());
-        let mut target = escaped.fold(String::from("/"), |target, name| target + &name + "/");
-        if target.is_empty() {
-            target.push('/');
-        }
-        return Some(target);
+        let names = folder.map(|name| utf8_percent_encode(name, SEGMENT).to_string());
+        return Some(names.fold(String::from("/"), |target, name| target + &name + "/"));
     }
     None
 }
@@ -164,6 +162,8 @@ fn open(path: PathBuf, wants_content: bool) -> Option<FoundFile> {
     let metadata = file.metadata().ok().filter(Metadata::is_file)?;
     let length = metadata.len();
     let is_small = length <= SMALL_FILE_BYTES;
+    // A type that the name does not tell is told by the content.
+    let wants_content = wants_content || mime_guess::from_path(&path).is_empty();
     let content = if wants_content && is_small { Some(read_to_end(&mut file, length).ok()?) } else { None };
     let length = content.as_ref().map_or(length, |content| content.len() as u64);
     Some(FoundFile {

@@ -58,6 +58,30 @@ fn the_banner_says_where_everything_is() {
 }
 
 #[test]
+fn the_first_superuser_is_made_by_a_command_with_or_without_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let data = data.to_str().unwrap();
+    let run = |arguments: &[&str]| run(folder.path(), &[arguments, &["--dir", data]].concat());
+    let server = Server::start(&["--dir", data]);
+    let upsert = run(&["superuser", "upsert", "a@b.c", "1234567890"]);
+    assert_eq!(String::from_utf8_lossy(&upsert.stdout), "Successfully saved superuser \"a@b.c\"!\n");
+    server.terminate();
+    let (code, rest) = server.wait();
+    assert_eq!(code, Some(0));
+    assert!(rest.contains("There is no superuser yet"), "{rest}");
+    let create = run(&["superuser", "create", "a@b.c", "1234567890"]);
+    assert_eq!(create.status.code(), Some(1));
+    let complaint = String::from_utf8_lossy(&create.stderr);
+    let expected = "failed to create new superuser account: email: Value must be unique.\n";
+    assert!(complaint.ends_with(expected), "{complaint}");
+    let delete = run(&["superuser", "delete", "x@b.c"]);
+    assert_eq!(delete.status.code(), Some(0));
+    let answer = String::from_utf8_lossy(&delete.stdout);
+    assert_eq!(answer, "superuser \"x@b.c\" is missing or already deleted\n");
+}
+
+#[test]
 fn a_port_in_use_is_an_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -67,6 +67,7 @@ fn what_no_route_wants_is_404_by_method() {
     ] {
         let response = server.request(method, path, &[]);
         assert_eq!((response.status, response.text().as_str()), (404, body), "{method} {path}");
+        assert_eq!(response.header("allow"), "");
         check_security_headers(&response);
     }
 }
@@ -141,6 +142,7 @@ fn files_have_one_spelling() {
         ("/file.txt/", "/file.txt"),
         ("/index.html/", "/index.html"),
         ("/empty", "/empty/"),
+        ("/sp%20ace.txt/", "/sp%20ace.txt"),
     ] {
         let response = server.get(path);
         assert_eq!((response.status, response.header("location").as_str()), (301, location), "{path}");
@@ -165,6 +167,8 @@ fn files_are_served_as_the_real_server_does() {
         assert!(!response.header("last-modified").is_empty());
         check_security_headers(&response);
     }
+    let unnamed = server.request("HEAD", "/noext", &[]);
+    assert_eq!(unnamed.header("content-type"), "text/plain; charset=utf-8");
     let head = server.request("HEAD", "/file.txt", &[]);
     assert_eq!((head.status, head.header("content-length").as_str(), head.body.len()), (200, "6", 0));
 }

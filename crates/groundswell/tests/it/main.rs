@@ -1,5 +1,7 @@
 //! The whole binary as an operator sees it: each test starts the real one on a free port.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
+
 mod command_line;
 mod configuration;
 mod connections;

@@ -14,7 +14,7 @@ use crate::errors::{FieldError, FieldErrors};
 use crate::field::{DateOptions, DomainOptions, Field, FieldKind, JsonOptions};
 use crate::value::Value;
 
-pub use text::validate_password;
+pub use text::{MAX_PASSWORD_BYTES, validate_password};
 
 /// Most bytes of an editor's text where its field says nothing.
 const DEFAULT_EDITOR_SIZE: u64 = 5 << 20;

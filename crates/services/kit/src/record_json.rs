@@ -322,7 +322,7 @@ impl ShapeCache {
 /// As [`write_number`], with a shorter way for the integers that most numbers are.
 fn push_number(number: f64, out: &mut String) {
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    if number.fract() == 0.0 && number.abs() < EXACT {
+    if number.fract() == 0.0 && number.abs() < EXACT && number != 0.0 {
         out.push_str(itoa::Buffer::new().format(number as i64));
     } else {
         write_number(number, out);

@@ -38,7 +38,16 @@ pub(super) fn truncate(
     collection: &Arc<Collection>,
     effects: &mut Effects,
 ) -> Result<(), StepFailure> {
+    if collection.is_superusers() {
+        return Err(Why::LastSuperuser.into());
+    }
     let schema = effects.schema.clone();
+    let is_alone = schema.references_to(&collection.id).is_empty() && !collection.is_auth();
+    if is_alone && !effects.has_consumers {
+        let count = conn.execute(&format!("DELETE FROM {}", quoted(&collection.name)), [])?;
+        effects.count(&collection.id, -i64::try_from(count).unwrap_or(i64::MAX));
+        return Ok(());
+    }
     let access = Access {
         context: Arc::new(RequestContext { caller: Caller::Guest, ..RequestContext::guest(effects.now) }),
         check_rule: false,

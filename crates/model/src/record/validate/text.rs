@@ -10,7 +10,7 @@ const DEFAULT_MAX: u64 = 5000;
 /// Most characters of a password where its field says nothing.
 const DEFAULT_PASSWORD_MAX: u64 = 71;
 /// Most bytes of a password: those that PocketBase's hash reads.
-const MAX_PASSWORD_BYTES: usize = 72;
+pub const MAX_PASSWORD_BYTES: usize = 72;
 /// The pattern of ids that the server makes; others may hold more than lower case letters and digits.
 const DEFAULT_ID_PATTERN: &str = "^[a-z0-9]+$";
 

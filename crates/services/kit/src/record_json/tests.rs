@@ -146,8 +146,9 @@ fn expand_sorts_among_the_keys() {
     };
     let one = r#"{"aye":"","collectionId":"pbc_cats","collectionName":"cats","id":"","zed":""}"#;
     let mut outer = inner.clone();
-    outer.expand.insert("one".to_owned(), Expanded::One(Box::new(inner.clone())));
-    outer.expand.insert("many".to_owned(), Expanded::Many(vec![inner.clone(), inner]));
+    let expand = outer.expand.get_or_insert_default();
+    expand.insert("one".to_owned(), Expanded::One(Box::new(inner.clone())));
+    expand.insert("many".to_owned(), Expanded::Many(vec![inner.clone(), inner]));
     let mut out = String::new();
     outer.write(&mut out);
     assert_eq!(
