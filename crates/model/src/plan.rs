@@ -122,7 +122,9 @@ pub fn create<R: Rng>(
         let judge = Judge { schema: environment.schema, access: &step.access, row: &row, is_stored: false };
         let body = judge.body(&resolved, &step.body);
         if resolved.passwords.iter().any(|password| password.plain.len() > validate::MAX_PASSWORD_BYTES)
-            && matches!(environment.schema.rule(collection, RuleKind::Create), Rule::When(_))
+            && [RuleKind::Create, RuleKind::Manage]
+                .into_iter()
+                .any(|kind| matches!(environment.schema.rule(collection, kind), Rule::When(_)))
         {
             // The contract's rules see a hash of it, which cannot be made: that denies the rule.
             return Err(Why::RuleDenied);

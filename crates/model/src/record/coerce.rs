@@ -59,13 +59,12 @@ pub fn text(input: &Json) -> String {
 
 /// The number of a number, of a text that holds one, or of a boolean; 0 for anything else.
 pub(crate) fn number(input: &Json) -> f64 {
-    let number = match input {
+    match input {
         Json::Number(number) => *number,
         Json::Text(text) => number::parse(text),
         Json::Bool(value) => f64::from(u8::from(*value)),
         Json::Null | Json::Array(_) | Json::Object(_) => 0.0,
-    };
-    if number == 0.0 { 0.0 } else { number }
+    }
 }
 
 fn boolean(input: &Json) -> bool {
@@ -182,7 +181,7 @@ fn json_of_text(text: &str) -> (Value, usize) {
     let looks_like_json = matches!(text.as_bytes().first(), Some(b'0'..=b'9' | b'-' | b'"' | b'[' | b'{'));
     if looks_like_json {
         match json_text::read(text) {
-            JsonText::Valid(compact) => return (Value::Json(canonical_number(compact)), text.len()),
+            JsonText::Valid(compact) => return (Value::Json(compact), text.len()),
             JsonText::Refused => return (Value::Json(String::new()), text.len()),
             JsonText::Not => {}
         }
@@ -214,19 +213,6 @@ fn quoted_length(char: char) -> usize {
         char if char.is_control() || char.is_whitespace() => 6,
         char => char.len_utf8(),
     }
-}
-
-/// A number that is the whole value is stored as a number, so its digits are not kept, except those of
-/// an integer of 64 bits.
-fn canonical_number(json: String) -> String {
-    if !json.starts_with(|first: char| first == '-' || first.is_ascii_digit())
-        || json.parse::<i64>().is_ok_and(|number| number != 0)
-    {
-        return json;
-    }
-    let mut canonical = String::new();
-    write_number(json.parse().unwrap_or_default(), &mut canonical);
-    canonical
 }
 
 fn geo(input: &Json) -> Value {
