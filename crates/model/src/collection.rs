@@ -2,6 +2,26 @@
 
 use crate::field::Field;
 
+mod auth_json;
+pub mod create;
+mod defaults;
+pub mod delete;
+pub mod diff;
+mod draft;
+pub mod import;
+
+pub mod index;
+pub mod json;
+pub mod providers;
+mod rules;
+pub mod save_error;
+pub mod scaffolds;
+pub mod store_errors;
+pub mod system;
+mod templates;
+pub mod update;
+mod validate;
+
 /// A collection as it is stored. What it means to a running server is in [`crate::schema::Schema`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Collection {
@@ -52,7 +72,7 @@ pub struct Rules {
 }
 
 /// What an auth collection has beyond a base collection.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct AuthOptions {
     /// Who may sign in.
     pub auth_rule: Option<String>,
@@ -87,7 +107,7 @@ pub struct AuthOptions {
 }
 
 /// Mails about sign-ins from new places.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct AuthAlert {
     /// Whether they are sent.
     pub enabled: bool,
@@ -126,7 +146,7 @@ pub struct OAuth2Provider {
     /// The name on the button.
     pub display_name: String,
     /// The service's own options.
-    pub extra: Option<crate::json::JsonObject>,
+    pub extra: crate::json::JsonObject,
 }
 
 /// Which fields take a service's data; empty means none.
@@ -163,7 +183,7 @@ pub struct MfaOptions {
 }
 
 /// Sign-in by a mailed code.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct OtpOptions {
     /// Whether it can be used.
     pub enabled: bool,

@@ -50,6 +50,15 @@ impl FieldError {
     }
 }
 
+/// What stands at one name.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ErrorEntry<'a> {
+    /// One error.
+    Error(&'a FieldError),
+    /// Errors below the name.
+    Nested(&'a FieldErrors),
+}
+
 /// Field errors by field name. Names sort by bytes, as on the wire.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FieldErrors {
@@ -119,6 +128,14 @@ impl FieldErrors {
         for (name, entry) in other.entries {
             self.entries.entry(name).or_insert(entry);
         }
+    }
+
+    /// What is wrong, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, ErrorEntry<'_>)> {
+        self.entries.iter().map(|(name, entry)| match entry {
+            Entry::Error(error) => (name.as_str(), ErrorEntry::Error(error)),
+            Entry::Nested(nested) => (name.as_str(), ErrorEntry::Nested(nested)),
+        })
     }
 
     /// `Ok` when nothing is wrong.

@@ -5,6 +5,14 @@ use std::sync::{Arc, OnceLock};
 
 use regex::Regex;
 
+pub(crate) mod dialect;
+pub mod draft;
+pub mod generate;
+pub(crate) mod json;
+pub(crate) mod list;
+mod pattern_error;
+pub(crate) mod validate;
+
 /// One field of a collection. Its `id` stays the same when it is renamed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {
@@ -266,7 +274,10 @@ impl Pattern {
 
     fn regex(&self) -> Option<&Regex> {
         self.compiled
-            .get_or_init(|| regex::RegexBuilder::new(&self.text).size_limit(1 << 20).build().ok())
+            .get_or_init(|| {
+                let text = dialect::translate(&self.text).ok()?;
+                regex::RegexBuilder::new(&text).size_limit(1 << 20).build().ok()
+            })
             .as_ref()
     }
 }

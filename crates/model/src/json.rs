@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+pub mod shape;
+
 /// A parsed JSON value. Objects keep their keys in byte order, as the contract writes them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Json {

@@ -5,13 +5,19 @@
 //! a collection's rules become a [`filter::Filter`], which is judged in memory or rendered by a store
 //! adapter.
 
+pub mod checks;
 pub mod collection;
+pub mod condition;
 pub mod context;
 pub mod errors;
 pub mod field;
 pub mod filter;
 pub mod json;
+pub mod not_yet;
+pub mod plan;
 pub mod record;
 pub mod schema;
+pub mod settings;
+pub mod step;
 pub mod time;
 pub mod value;

@@ -1,4 +1,28 @@
 //! A record: a row of a collection, with the collection that says what its values mean.
+//!
+//! A write goes through the modules below in this order: [`resolve`] makes a row of a body; the rule is
+//! judged; [`forms`] checks what auth records ask for; [`fill`] generates what is missing; [`validate`]
+//! checks the fields and asks the store ([`lookup`]); [`fill`] sets dates; and [`unique`] says what a
+//! unique index refused.
+
+pub mod autogenerate;
+pub mod coerce;
+pub mod email;
+pub mod fill;
+pub mod forms;
+pub mod lookup;
+pub mod resolve;
+pub mod unique;
+pub mod url;
+pub mod validate;
+
+mod date;
+mod json_text;
+mod modifiers;
+mod number;
+
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
@@ -18,6 +42,12 @@ impl Record {
     /// A row of nulls.
     pub fn empty(collection: Arc<Collection>) -> Record {
         let values = vec![Value::Null; collection.fields.len()];
+        Record { collection, values }
+    }
+
+    /// A row of zero values, as a new record starts.
+    pub fn zero(collection: Arc<Collection>) -> Record {
+        let values = collection.fields.iter().map(coerce::zero).collect();
         Record { collection, values }
     }
 

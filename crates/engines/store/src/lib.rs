@@ -1,3 +1,6 @@
-//! The store engine's adapters: SQLite.
+//! The store's adapters: implementations of [`contract::store::Store`].
+//!
+//! [`sqlite`] keeps everything in one file of the data folder: one writer thread that commits batches
+//! in groups, a pool of reader threads, and the physical layout of CONTRACT §3.2 and §10.2.
 
 pub mod sqlite;

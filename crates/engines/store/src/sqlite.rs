@@ -1,3 +1,207 @@
-//! The store on SQLite.
+//! The store on SQLite: one data file, one writer thread that commits batches in groups, a pool of
+//! reader threads.
 
+mod apply;
+mod cascade;
+mod connection;
+mod counts;
 pub mod filter_sql;
+mod folder;
+mod layout;
+mod open;
+mod outbox;
+mod questions;
+mod read_pool;
+mod reads;
+mod rows;
+mod schema_rows;
+mod schema_steps;
+mod shared;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::event::Events;
+use contract::store::{
+    Answer, CommitObserver, FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords,
+    Store, StoreError, StoreStatus,
+};
+use model::collection::Collection;
+use model::condition::Condition;
+use model::record::Record;
+use model::schema::Schema;
+use model::settings::Settings;
+use model::step::{Refused, StepResult, WriteBatch};
+
+pub use open::OpenError;
+
+use read_pool::ReadPool;
+use shared::Shared;
+use writer::Writer;
+
+/// How the store is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// The data folder; made when missing.
+    pub dir: PathBuf,
+    /// When an acknowledged write is on the disk.
+    pub synchronous: Synchronous,
+    /// Reader threads.
+    pub readers: usize,
+    /// How long a read may run.
+    pub read_deadline: Duration,
+    /// Bounds of the outbox.
+    pub outbox: OutboxBounds,
+    /// Who is told of commits.
+    pub observers: Vec<Arc<dyn CommitObserver>>,
+}
+
+/// SQLite's `synchronous`, of which two make sense with a write-ahead log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synchronous {
+    /// An acknowledged write outlives a power cut: the log is synced at every commit.
+    Full,
+    /// It outlives the process; a power cut may take the last moments. The file stays sound.
+    Normal,
+}
+
+/// What the outbox may hold for consumers that are behind; past it the oldest events go and those
+/// consumers are told to resync.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxBounds {
+    /// Oldest event.
+    pub max_age: Duration,
+    /// Rough bytes of all events.
+    pub max_bytes: u64,
+}
+
+/// The store on SQLite.
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+    reads: ReadPool,
+    writer: Writer,
+    _folder: folder::FolderLock,
+}
+
+// === impl Options ===
+
+impl Options {
+    /// The defaults for a folder.
+    pub fn new(dir: impl Into<PathBuf>) -> Options {
+        Options {
+            dir: dir.into(),
+            synchronous: Synchronous::Full,
+            readers: 4,
+            read_deadline: Duration::from_secs(30),
+            outbox: OutboxBounds::default(),
+            observers: Vec::new(),
+        }
+    }
+}
+
+// === impl Synchronous ===
+
+impl Synchronous {
+    /// SQLite's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        }
+    }
+}
+
+// === impl SqliteStore ===
+
+impl SqliteStore {
+    /// Opens the folder, makes what is missing, and starts the threads. Blocks: milliseconds on an
+    /// existing folder.
+    pub fn open(options: Options) -> Result<SqliteStore, OpenError> {
+        open::open(options)
+    }
+}
+
+impl Store for SqliteStore {
+    fn schema(&self) -> Arc<Schema> {
+        self.shared.schema.load_full()
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.shared.settings.load_full()
+    }
+
+    fn write(&self, batch: WriteBatch) -> Answer<'_, Result<Vec<StepResult>, Refused>> {
+        Box::pin(self.writer.write(batch))
+    }
+
+    fn get(&self, query: GetRecord) -> Answer<'_, Option<Record>> {
+        Box::pin(self.reads.run(move |conn| reads::get(conn, &query)))
+    }
+
+    fn list(&self, query: ListRecords) -> Answer<'_, RecordPage> {
+        Box::pin(self.list_page(query))
+    }
+
+    fn get_many(&self, query: GetRecords) -> Answer<'_, Vec<Record>> {
+        Box::pin(self.reads.run(move |conn| reads::get_many(conn, &query)))
+    }
+
+    fn referring(&self, query: ReferringRecords) -> Answer<'_, Vec<Record>> {
+        Box::pin(self.reads.run(move |conn| reads::referring(conn, &query)))
+    }
+
+    fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>> {
+        Box::pin(self.reads.run(move |conn| reads::find_by_field(conn, &query)))
+    }
+
+    fn holds(&self, collection: Arc<Collection>, id: String, condition: Condition) -> Answer<'_, bool> {
+        let query = GetRecord { collection, id, conditions: vec![condition] };
+        Box::pin(self.reads.run(move |conn| Ok(reads::get(conn, &query)?.is_some())))
+    }
+
+    fn register_consumer(&self, name: String) -> Answer<'_, ()> {
+        Box::pin(self.writer.register_consumer(name))
+    }
+
+    fn events(&self, consumer: String, limit: usize) -> Answer<'_, Events> {
+        Box::pin(self.reads.run(move |conn| outbox::next(conn, &consumer, limit)))
+    }
+
+    fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()> {
+        Box::pin(self.writer.acknowledge(consumer, sequence))
+    }
+
+    fn status(&self) -> Answer<'_, StoreStatus> {
+        Box::pin(async { Ok(self.shared.status()) })
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(self.writer.close())
+    }
+}
+
+impl SqliteStore {
+    /// A total without a condition comes from the kept count, not from counting rows.
+    async fn list_page(&self, mut query: ListRecords) -> Result<RecordPage, StoreError> {
+        let kept = if query.with_total && query.conditions.is_empty() && !query.collection.is_view() {
+            query.with_total = false;
+            Some(self.count(&query.collection).await?)
+        } else {
+            None
+        };
+        let mut page = self.reads.run(move |conn| reads::list(conn, &query)).await?;
+        if kept.is_some() {
+            page.total = kept;
+        }
+        Ok(page)
+    }
+
+    async fn count(&self, collection: &Arc<Collection>) -> Result<u64, StoreError> {
+        match self.shared.counts.get(&collection.id) {
+            Some(count) => Ok(count),
+            None => self.writer.count(collection.clone()).await,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cases::Case;
+use crate::servers::Kind;
+
+const USAGE: &str =
+    "bench [--case NAME]... [--quick] [--subject-only | --peer-only] [--full-sync] [--seed-http]
+
+  --case NAME      only this case (may be given several times)
+  --quick          10,000 rows, 1 s warm-up, 2 rounds of 3 s
+  --subject-only   Groundswell alone       --peer-only   PocketBase alone
+  --full-sync      Groundswell with synchronous=FULL, its default, instead of the peer's NORMAL
+  --seed-http      rows through the API instead of straight into data.db
+
+cases:";
+
+/// What one run does: the command line, resolved.
+pub(crate) struct Args {
+    pub(crate) cases: Vec<String>,
+    pub(crate) is_quick: bool,
+    pub(crate) seeds_by_http: bool,
+    /// The value of GROUNDSWELL__STORE__SYNCHRONOUS.
+    pub(crate) synchronous: &'static str,
+    with_subject: bool,
+    with_peer: bool,
+}
+
+impl Args {
+    /// `None` when help was asked for and printed.
+    pub(crate) fn from_env() -> Result<Option<Self>> {
+        let mut args = Self {
+            cases: Vec::new(),
+            is_quick: false,
+            seeds_by_http: false,
+            synchronous: "NORMAL",
+            with_subject: true,
+            with_peer: true,
+        };
+        let mut given = std::env::args().skip(1);
+        while let Some(arg) = given.next() {
+            match arg.as_str() {
+                "--case" => args.cases.push(given.next().context("--case needs a name")?),
+                "--quick" => args.is_quick = true,
+                "--seed-http" => args.seeds_by_http = true,
+                "--full-sync" => args.synchronous = "FULL",
+                "--subject-only" => args.with_peer = false,
+                "--peer-only" => args.with_subject = false,
+                "--help" | "-h" => {
+                    println!("{USAGE}");
+                    for case in Case::all() {
+                        println!("  {:24} {}", case.name, case.title);
+                    }
+                    return Ok(None);
+                }
+                other => bail!("unknown argument {other}; see --help"),
+            }
+        }
+        if args.kinds().is_empty() {
+            bail!("--subject-only and --peer-only leave nobody to run");
+        }
+        Ok(Some(args))
+    }
+
+    pub(crate) fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        if self.with_subject {
+            kinds.push(Kind::Groundswell);
+        }
+        if self.with_peer {
+            kinds.push(Kind::PocketBase);
+        }
+        kinds
+    }
+
+    pub(crate) fn item_count(&self) -> usize {
+        if self.is_quick { 10_000 } else { 100_000 }
+    }
+
+    pub(crate) fn rounds(&self) -> usize {
+        if self.is_quick { 2 } else { 5 }
+    }
+
+    pub(crate) fn warm_up(&self) -> Duration {
+        Duration::from_secs(if self.is_quick { 1 } else { 3 })
+    }
+
+    pub(crate) fn round_duration(&self) -> Duration {
+        Duration::from_secs(if self.is_quick { 3 } else { 10 })
+    }
+}

@@ -1,0 +1,219 @@
+//! The table, on the screen and in `bench/results/`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::args::Args;
+use crate::durability::Durability;
+use crate::rounds::{Contestant, Line};
+use crate::servers::{self, Kind};
+use crate::{machine, wrk};
+
+pub(crate) struct Report {
+    run: Run,
+    durability: Vec<Durability>,
+    lines: Vec<Line>,
+    peak_memory: Vec<PeakMemory>,
+}
+
+/// What the figures depend on.
+#[derive(Serialize)]
+struct Run {
+    date: String,
+    commit: String,
+    cpu: String,
+    cores: usize,
+    wrk: String,
+    versions: Vec<String>,
+    rounds: usize,
+    seconds_per_round: u64,
+    items: usize,
+    is_quick: bool,
+    load_before: f64,
+}
+
+#[derive(Serialize)]
+struct PeakMemory {
+    server: String,
+    high_water_kb: u64,
+}
+
+impl Report {
+    pub(crate) fn new(
+        args: &Args,
+        load_before: f64,
+        contestants: &[Contestant],
+        durability: Vec<Durability>,
+    ) -> Self {
+        let version =
+            |contestant: &Contestant| format!("{}: {}", contestant.server.kind, contestant.server.version());
+        let run = Run {
+            date: today(),
+            commit: machine::commit(),
+            cpu: machine::cpu_model(),
+            cores: machine::cores(),
+            wrk: wrk::version().unwrap_or_default(),
+            versions: contestants.iter().map(version).collect(),
+            rounds: args.rounds(),
+            seconds_per_round: args.round_duration().as_secs(),
+            items: args.item_count(),
+            is_quick: args.is_quick,
+            load_before,
+        };
+        Self { run, durability, lines: Vec::new(), peak_memory: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, lines: Vec<Line>) {
+        self.lines.extend(lines);
+    }
+
+    /// Reads the high-water marks; to be called while the servers still run.
+    pub(crate) fn memory(&mut self, contestants: &[Contestant]) -> Result<()> {
+        for Contestant { server, .. } in contestants {
+            let high_water_kb = machine::memory_kb(server.pid(), "VmHWM")?;
+            self.peak_memory.push(PeakMemory { server: server.kind.to_string(), high_water_kb });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn markdown(&self) -> String {
+        let Run {
+            date,
+            commit,
+            cpu,
+            cores,
+            wrk,
+            versions,
+            rounds,
+            seconds_per_round,
+            items,
+            is_quick,
+            load_before,
+        } = &self.run;
+        let mut text = format!(
+            "# {date}, commit {commit}{}\n\n",
+            if *is_quick { " (quick: for trying out only)" } else { "" }
+        );
+        let _ = writeln!(
+            text,
+            "{cpu}, {cores} cores shared by server and load; wrk {wrk}; {}.",
+            versions.join("; ")
+        );
+        let _ = writeln!(
+            text,
+            "{items} items, medians of {rounds} rounds of {seconds_per_round} s. Load average before the run: {load_before}.\n"
+        );
+        for durability in &self.durability {
+            let _ = writeln!(text, "- {durability}");
+        }
+        for PeakMemory { server, high_water_kb } in &self.peak_memory {
+            let _ = writeln!(text, "- {server}: peak memory {} MiB", high_water_kb / 1024);
+        }
+        text.push_str("\n| case | groundswell /s | p50 ms | p99 ms | MiB | pocketbase /s | p50 ms | p99 ms | MiB | throughput ratio | p99 ratio |\n");
+        text.push_str("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n");
+        for line in &self.lines {
+            let (subject, peer) = (line.median(Kind::Groundswell), line.median(Kind::PocketBase));
+            let _ = write!(text, "| {} |", line.name);
+            for sample in [&subject, &peer] {
+                let _ = match sample {
+                    Some(s) => write!(
+                        text,
+                        " {:.1} | {:.2} | {:.2} | {} |",
+                        s.per_second,
+                        s.p50_ms,
+                        s.p99_ms,
+                        s.rss_kb / 1024
+                    ),
+                    None => write!(text, " – | – | – | – |"),
+                };
+            }
+            let _ = match (subject, peer) {
+                (Some(subject), Some(peer)) => writeln!(
+                    text,
+                    " {:.2} | {:.2} |",
+                    subject.per_second / peer.per_second,
+                    subject.p99_ms / peer.p99_ms
+                ),
+                _ => writeln!(text, " – | – |"),
+            };
+        }
+        text.push('\n');
+        let mut last = "";
+        for line in &self.lines {
+            if line.title != last {
+                let _ =
+                    writeln!(text, "- {}: {}", line.name.split(':').next().unwrap_or_default(), line.title);
+            }
+            last = &line.title;
+        }
+        text
+    }
+
+    /// Writes both forms; the paths.
+    pub(crate) fn save(&self) -> Result<[PathBuf; 2]> {
+        let folder = servers::root().join("bench/results");
+        fs::create_dir_all(&folder)?;
+        let quick = if self.run.is_quick { "-quick" } else { "" };
+        let name = format!("{}-{}{quick}", self.run.date, self.run.commit);
+        let [data, page] = ["json", "md"].map(|extension| folder.join(format!("{name}.{extension}")));
+        fs::write(&data, serde_json::to_string_pretty(&self.json())? + "\n")?;
+        fs::write(&page, self.markdown())?;
+        Ok([data, page])
+    }
+
+    fn json(&self) -> Value {
+        let line = |line: &Line| {
+            let servers: Value = line
+                .samples
+                .iter()
+                .map(|(kind, rounds)| {
+                    (kind.to_string(), json!({ "median": line.median(*kind), "rounds": rounds }))
+                })
+                .collect::<serde_json::Map<_, _>>()
+                .into();
+            json!({ "name": line.name, "title": line.title, "servers": servers })
+        };
+        json!({
+            "run": self.run,
+            "durability": self.durability,
+            "peak_memory": self.peak_memory,
+            "cases": self.lines.iter().map(line).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn today() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (year, month, day) = civil(seconds / 86_400);
+    format!("{year}-{month:02}-{day:02}")
+}
+
+/// Year, month and day of a day since 1970, counting from a March so that the leap day comes last.
+fn civil(days_since_1970: u64) -> (u64, u64, u64) {
+    let days = days_since_1970 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_around_leap_days_are_right() {
+        assert_eq!(civil(0), (1970, 1, 1));
+        assert_eq!(civil(19_782), (2024, 2, 29));
+        assert_eq!(civil(20_000), (2024, 10, 4));
+    }
+}

@@ -1,0 +1,63 @@
+//! Change events: what a committed step leaves behind for whoever follows the data (DESIGN §5).
+
+use model::json::JsonObject;
+
+/// One change of one record, kept in the outbox until every consumer is past it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangeEvent {
+    /// Grows with every event and is never used twice; there may be gaps.
+    pub sequence: u64,
+    /// The same for all events of one batch.
+    pub batch: u64,
+    /// The collection's id.
+    pub collection: String,
+    /// The record's id.
+    pub record: String,
+    /// What happened.
+    pub action: Action,
+    /// The schema version that the rows are of.
+    pub schema_version: u64,
+    /// The id of the record that asked for it; empty for a guest and for the server itself.
+    pub caller: String,
+    /// The row before, without secret fields; none for a create.
+    pub before: Option<JsonObject>,
+    /// The row after, without secret fields; none for a delete.
+    pub after: Option<JsonObject>,
+}
+
+/// What happened to a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the words say it")]
+pub enum Action {
+    Create,
+    Update,
+    Delete,
+}
+
+impl Action {
+    /// The contract's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Create => "create",
+            Action::Update => "update",
+            Action::Delete => "delete",
+        }
+    }
+
+    /// The action of a stored word.
+    pub fn parse(word: &str) -> Option<Action> {
+        [Action::Create, Action::Update, Action::Delete].into_iter().find(|action| action.as_str() == word)
+    }
+}
+
+/// What a consumer gets when it asks for events.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Events {
+    /// In order; empty when there are no more for now.
+    Some(Vec<ChangeEvent>),
+    /// Events that this consumer has not seen are gone: it must read the data again and go on from here.
+    Resync {
+        /// The position to go on from.
+        from: u64,
+    },
+}

@@ -1,0 +1,197 @@
+//! The store: collections, records and settings, with atomic batches and an outbox of change events.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::collection::Collection;
+use model::condition::Condition;
+use model::context::RequestContext;
+use model::filter::Sort;
+use model::record::Record;
+use model::schema::Schema;
+use model::settings::Settings;
+use model::step::{Refused, StepResult, WriteBatch};
+
+use crate::event::Events;
+
+/// What a store call returns.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// The data of an application.
+///
+/// Every call has a deadline of the adapter's configuration; dropping the future of a read stops the
+/// read, dropping that of a write does not stop the write.
+pub trait Store: Send + Sync + 'static {
+    /// The current schema. Cheap: a shared snapshot.
+    fn schema(&self) -> Arc<Schema>;
+
+    /// The current settings. Cheap: a shared snapshot.
+    fn settings(&self) -> Arc<Settings>;
+
+    /// Carries out a batch: all of it or nothing. Answered once it is durable, in the adapter's
+    /// configured sense, and visible to every read that starts afterwards on this node.
+    fn write(&self, batch: WriteBatch) -> Answer<'_, Result<Vec<StepResult>, Refused>>;
+
+    /// One record by id, if every condition holds for it.
+    fn get(&self, query: GetRecord) -> Answer<'_, Option<Record>>;
+
+    /// One page of records for which every condition holds.
+    fn list(&self, query: ListRecords) -> Answer<'_, RecordPage>;
+
+    /// Several records by id, those for which every condition holds, in no order.
+    fn get_many(&self, query: GetRecords) -> Answer<'_, Vec<Record>>;
+
+    /// The records of a collection whose relation field lists one of `ids`, those for which every
+    /// condition holds, in insertion order, at most `limit` for each id.
+    fn referring(&self, query: ReferringRecords) -> Answer<'_, Vec<Record>>;
+
+    /// The record of an auth collection in which one field equals a value; of several the oldest.
+    fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>>;
+
+    /// Whether a condition holds for a stored record.
+    fn holds(&self, collection: Arc<Collection>, id: String, condition: Condition) -> Answer<'_, bool>;
+
+    /// Makes a consumer of change events known; it starts after the newest event. Known already: nothing changes.
+    fn register_consumer(&self, name: String) -> Answer<'_, ()>;
+
+    /// The consumer's next events, at most `limit`.
+    fn events(&self, consumer: String, limit: usize) -> Answer<'_, Events>;
+
+    /// The consumer is done with all events up to and including `sequence`.
+    fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()>;
+
+    /// What an operator wants to know of the store.
+    fn status(&self) -> Answer<'_, StoreStatus>;
+
+    /// Ends: what was accepted is finished, nothing more is accepted.
+    fn close(&self) -> Answer<'_, ()>;
+}
+
+/// A record by id.
+#[derive(Debug, Clone)]
+pub struct GetRecord {
+    /// Where to look.
+    pub collection: Arc<Collection>,
+    /// The record's id.
+    pub id: String,
+    /// What must hold.
+    pub conditions: Vec<Condition>,
+}
+
+/// Records by id.
+#[derive(Debug, Clone)]
+pub struct GetRecords {
+    /// Where to look.
+    pub collection: Arc<Collection>,
+    /// At most 1,000 a call are looked at.
+    pub ids: Vec<String>,
+    /// What must hold.
+    pub conditions: Vec<Condition>,
+}
+
+/// Records that point to others.
+#[derive(Debug, Clone)]
+pub struct ReferringRecords {
+    /// The collection that holds the relation field.
+    pub collection: Arc<Collection>,
+    /// The name of the relation field.
+    pub field: String,
+    /// The record that is pointed to.
+    pub id: String,
+    /// What must hold.
+    pub conditions: Vec<Condition>,
+    /// Most records.
+    pub limit: usize,
+}
+
+/// A record by the value of one field.
+#[derive(Debug, Clone)]
+pub struct FindByField {
+    /// Where to look.
+    pub collection: Arc<Collection>,
+    /// The field's name.
+    pub field: String,
+    /// The value, as text.
+    pub value: String,
+    /// Whether ASCII case matters.
+    pub ignore_case: bool,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone)]
+pub struct ListRecords {
+    /// Where to look.
+    pub collection: Arc<Collection>,
+    /// What must hold.
+    pub conditions: Vec<Condition>,
+    /// The order; insertion order after every sort.
+    pub sort: Option<Arc<Sort>>,
+    /// What the sort's request values see.
+    pub context: Arc<RequestContext>,
+    /// How many to skip.
+    pub offset: u64,
+    /// How many to return.
+    pub limit: u64,
+    /// Whether to count all that match.
+    pub with_total: bool,
+}
+
+/// Is told of every commit before it is acknowledged, so that nothing stale outlives the answer to
+/// a write. Called on the store's own thread: it must return quickly.
+pub trait CommitObserver: Send + Sync {
+    /// A transaction was committed.
+    fn committed(&self, commit: &Commit);
+}
+
+/// What a commit changed that others remember.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// Collection and record ids of the changed and deleted records of auth collections.
+    pub auth_records: Vec<(String, String)>,
+    /// Whether any collection was changed.
+    pub schema_changed: bool,
+}
+
+/// What a list returns.
+#[derive(Debug, Clone)]
+pub struct RecordPage {
+    /// In order.
+    pub records: Vec<Record>,
+    /// How many match in all, if asked for.
+    pub total: Option<u64>,
+}
+
+/// What an operator wants to know of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// The adapter's name, such as `sqlite`.
+    pub adapter: &'static str,
+    /// How far an acknowledged write is on its way to the disk, in the engine's own word.
+    pub synchronous: String,
+    /// Transactions committed since the start.
+    pub commits: u64,
+    /// Batches carried out since the start.
+    pub batches: u64,
+}
+
+/// A store call that had no answer. None of them says anything about the data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Too much waits already; nothing was done.
+    #[error("the store has too much to do")]
+    Busy,
+    /// The deadline passed; a read was stopped.
+    #[error("the store did not answer in {0:?}")]
+    Deadline(Duration),
+    /// No room, or no access to the data, for now; nothing was done.
+    #[error("the store cannot write: {0}")]
+    Unavailable(String),
+    /// The store is closed or closing.
+    #[error("the store is closed")]
+    Closed,
+    /// A bug or a damaged file. The text is for logs.
+    #[error("the store failed: {0}")]
+    Internal(String),
+}

@@ -1,0 +1,282 @@
+//! Carrying out the steps of a batch inside the writer's transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use contract::event::Action;
+use contract::store::Commit;
+use model::collection::Collection;
+use model::json::{Json, JsonObject};
+use model::plan::{self, Environment};
+use model::record::Record;
+use model::schema::Schema;
+use model::settings::Settings;
+use model::step::{
+    Access, CreateRecord, DeleteRecord, Guard, PatchRecord, Refused, Step, StepResult, Why, WriteBatch,
+};
+use model::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
+
+use super::layout::{self, quoted};
+use super::outbox::{self, NewEvent};
+use super::{cascade, questions, rows, schema_rows, schema_steps};
+
+/// What a transaction did besides its rows: made visible after COMMIT, forgotten with a rollback.
+pub(super) struct Effects {
+    /// As the steps so far left it.
+    pub(super) schema: Arc<Schema>,
+    /// What observers are told.
+    pub(super) commit: Commit,
+    pub(super) settings: Option<Arc<Settings>>,
+    /// Rows more or fewer, by collection id.
+    pub(super) row_changes: HashMap<String, i64>,
+    pub(super) wrote_events: bool,
+    /// One instant for the whole transaction.
+    pub(super) now: Timestamp,
+    /// Whether anyone follows the events.
+    pub(super) has_consumers: bool,
+    /// The batch number that this batch's events share.
+    event_batch: Option<i64>,
+}
+
+/// Why a batch could not be carried out.
+pub(super) enum Failure {
+    Refused(Refused),
+    Sql(rusqlite::Error),
+}
+
+/// Why a step could not be carried out.
+pub(super) enum StepFailure {
+    Refused(Why),
+    Sql(rusqlite::Error),
+}
+
+// === impl Effects ===
+
+impl Effects {
+    pub(super) fn new(schema: Arc<Schema>, now: Timestamp, has_consumers: bool) -> Effects {
+        Effects {
+            schema,
+            commit: Commit::default(),
+            settings: None,
+            row_changes: HashMap::new(),
+            wrote_events: false,
+            now,
+            has_consumers,
+            event_batch: None,
+        }
+    }
+
+    /// For one batch, on top of what the batches before it did.
+    pub(super) fn for_batch(&self) -> Effects {
+        Effects::new(self.schema.clone(), self.now, self.has_consumers)
+    }
+
+    /// Takes over what a batch did.
+    pub(super) fn merge(&mut self, batch: Effects) {
+        self.schema = batch.schema;
+        self.commit.schema_changed |= batch.commit.schema_changed;
+        self.commit.auth_records.extend(batch.commit.auth_records);
+        self.settings = batch.settings.or(self.settings.take());
+        self.wrote_events |= batch.wrote_events;
+        for (collection, change) in batch.row_changes {
+            *self.row_changes.entry(collection).or_default() += change;
+        }
+    }
+
+    pub(super) fn count(&mut self, collection: &str, change: i64) {
+        match self.row_changes.get_mut(collection) {
+            Some(count) => *count += change,
+            None => {
+                self.row_changes.insert(collection.to_owned(), change);
+            }
+        }
+    }
+
+    /// Notes what observers must know of a change, and leaves a change event behind if anyone follows them.
+    pub(super) fn emit(
+        &mut self,
+        conn: &Connection,
+        access: &Access,
+        before: Option<&Record>,
+        after: Option<&Record>,
+    ) -> rusqlite::Result<()> {
+        let Some(record) = after.or(before) else { return Ok(()) };
+        if record.collection.is_auth() && before.is_some() {
+            self.commit.auth_records.push((record.collection.id.clone(), record.id().to_owned()));
+        }
+        if !self.has_consumers {
+            return Ok(());
+        }
+        let action = match (before, after) {
+            (None, _) => Action::Create,
+            (Some(_), Some(_)) => Action::Update,
+            (Some(_), None) => Action::Delete,
+        };
+        let before = before.map(event_row);
+        let after = after.map(event_row);
+        let event = NewEvent {
+            collection: &record.collection.id,
+            record: record.id(),
+            action,
+            schema_version: self.schema.version(),
+            caller: access.context.caller.record().map_or("", |caller| caller.id()),
+            before: before.as_ref(),
+            after: after.as_ref(),
+        };
+        self.event_batch = Some(outbox::append(conn, self.event_batch, self.now, &event)?);
+        self.wrote_events = true;
+        Ok(())
+    }
+}
+
+// === impl StepFailure ===
+
+impl From<Why> for StepFailure {
+    fn from(why: Why) -> StepFailure {
+        StepFailure::Refused(why)
+    }
+}
+
+impl From<rusqlite::Error> for StepFailure {
+    fn from(error: rusqlite::Error) -> StepFailure {
+        StepFailure::Sql(error)
+    }
+}
+
+/// Carries out all steps, or says which could not be. The caller undoes what was done before it.
+pub(super) fn batch(
+    conn: &Connection,
+    batch: &WriteBatch,
+    effects: &mut Effects,
+) -> Result<Vec<StepResult>, Failure> {
+    if batch.schema_version.is_some_and(|version| version != effects.schema.version()) {
+        return Err(Failure::Refused(Refused { step: 0, why: Why::Guard(Guard::SchemaVersion) }));
+    }
+    let mut results = Vec::with_capacity(batch.steps.len());
+    for (position, one) in batch.steps.iter().enumerate() {
+        match step(conn, one, effects) {
+            Ok(result) => results.push(result),
+            Err(StepFailure::Refused(why)) => return Err(Failure::Refused(Refused { step: position, why })),
+            Err(StepFailure::Sql(error)) => return Err(Failure::Sql(error)),
+        }
+    }
+    Ok(results)
+}
+
+fn step(conn: &Connection, step: &Step, effects: &mut Effects) -> Result<StepResult, StepFailure> {
+    match step {
+        Step::Create(create) => create_record(conn, create, effects),
+        Step::Patch(patch) => patch_record(conn, patch, effects),
+        Step::Delete(delete) => delete_record(conn, delete, effects),
+        Step::ReplacePasswordHash { collection, id, from, to } => {
+            if let Some(collection) = effects.schema.by_id(collection) {
+                rows::replace_password_hash(conn, &collection.name, id, from, to)?;
+            }
+            Ok(StepResult::Done)
+        }
+        Step::SaveCollection { before, after } => {
+            schema_steps::save(conn, before.as_deref(), after, effects).map(|()| StepResult::Done)
+        }
+        Step::DeleteCollection(collection) => {
+            schema_steps::delete(conn, collection, effects).map(|()| StepResult::Done)
+        }
+        Step::Truncate(collection) => cascade::truncate(conn, collection, effects).map(|()| StepResult::Done),
+        Step::SaveSettings(settings) => {
+            schema_rows::save_settings(conn, settings, &effects.now.to_text())?;
+            effects.settings = Some(settings.clone());
+            Ok(StepResult::Done)
+        }
+    }
+}
+
+fn create_record(
+    conn: &Connection,
+    create: &CreateRecord,
+    effects: &mut Effects,
+) -> Result<StepResult, StepFailure> {
+    let schema = effects.schema.clone();
+    let collection = schema.by_id(&create.collection).ok_or(Why::NotFound)?;
+    let mut rng = rand::rng();
+    let mut environment = Environment { schema: &schema, now: effects.now, rng: &mut rng };
+    let pending = plan::create(&mut environment, collection, create)?;
+    let answers = questions::answer(conn, &schema, pending.questions())?;
+    let record = pending.decide(&answers)?;
+    rows::insert(conn, &record)?;
+    effects.count(&collection.id, 1);
+    effects.emit(conn, &create.access, None, Some(&record))?;
+    Ok(StepResult::Record(record))
+}
+
+fn patch_record(
+    conn: &Connection,
+    patch: &PatchRecord,
+    effects: &mut Effects,
+) -> Result<StepResult, StepFailure> {
+    let schema = effects.schema.clone();
+    let collection = schema.by_id(&patch.collection).ok_or(Why::NotFound)?;
+    let old = load(conn, collection, &patch.id)?.ok_or(Why::NotFound)?;
+    let mut rng = rand::rng();
+    let mut environment = Environment { schema: &schema, now: effects.now, rng: &mut rng };
+    let pending = plan::patch(&mut environment, patch, &old)?;
+    let answers = questions::answer(conn, &schema, pending.questions())?;
+    let record = pending.decide(&answers)?;
+    rows::update(conn, &old, &record)?;
+    effects.emit(conn, &patch.access, Some(&old), Some(&record))?;
+    Ok(StepResult::Record(record))
+}
+
+fn delete_record(
+    conn: &Connection,
+    delete: &DeleteRecord,
+    effects: &mut Effects,
+) -> Result<StepResult, StepFailure> {
+    let schema = effects.schema.clone();
+    let collection = schema.by_id(&delete.collection).ok_or(Why::NotFound)?;
+    let old = load(conn, collection, &delete.id)?.ok_or(Why::NotFound)?;
+    let mut rng = rand::rng();
+    let mut environment = Environment { schema: &schema, now: effects.now, rng: &mut rng };
+    let pending = plan::delete(&mut environment, delete, &old)?;
+    let answers = questions::answer(conn, &schema, pending.questions())?;
+    let record = pending.decide(&answers)?;
+    cascade::delete(conn, &delete.access, record, effects)?;
+    Ok(StepResult::Done)
+}
+
+/// A stored row by id.
+pub(super) fn load(
+    conn: &Connection,
+    collection: &Arc<Collection>,
+    id: &str,
+) -> rusqlite::Result<Option<Record>> {
+    let sql = format!(
+        "SELECT {} FROM {} AS r WHERE r.`id` = ?1",
+        layout::columns(collection, "r"),
+        quoted(&collection.name)
+    );
+    conn.prepare_cached(&sql)?.query_row([id], |row| layout::record_from_row(collection, row, 0)).optional()
+}
+
+/// A row as events carry it: without what must not leave the store.
+fn event_row(record: &Record) -> JsonObject {
+    let collection = &record.collection;
+    let mut row = JsonObject::new();
+    for (field, value) in collection.fields.iter().zip(&record.values) {
+        if plan::is_secret(collection, field) {
+            continue;
+        }
+        row.insert(field.name.clone(), plan::value_json(field, value));
+    }
+    row.insert("collectionId".to_owned(), Json::from(collection.id.as_str()));
+    row
+}
+
+/// Runs a cached statement with values bound in order.
+pub(super) fn execute(
+    conn: &Connection,
+    sql: &str,
+    values: &[&model::value::Value],
+) -> rusqlite::Result<usize> {
+    conn.prepare_cached(sql)?
+        .execute(params_from_iter(values.iter().map(|value| layout::value_to_sql(value))))
+}

@@ -1,0 +1,80 @@
+//! Opening connections: pragmas, limits and the deadline of a read.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::Synchronous;
+
+/// Page cache of a connection, in KiB. Readers share the operating system's cache beneath.
+const CACHE_KIB: i64 = 16 * 1024;
+/// Statements kept prepared by a connection; the least recently used goes.
+const PREPARED_STATEMENTS: usize = 256;
+/// Virtual machine steps between two looks at the clock: some tens of microseconds.
+const STEPS_BETWEEN_CHECKS: i32 = 4_000;
+/// How large the write-ahead log may stay after a checkpoint.
+const WAL_BYTES: i64 = 64 * 1024 * 1024;
+
+/// The connection of the writer thread; makes the file when there is none.
+pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    conn.pragma_update(None, "synchronous", synchronous.as_str())?;
+    conn.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
+    conn.pragma_update(None, "foreign_keys", false)?;
+    prepare(&conn)?;
+    Ok(conn)
+}
+
+/// A connection of a reader thread.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    conn.pragma_update(None, "query_only", true)?;
+    prepare(&conn)?;
+    Ok(conn)
+}
+
+fn prepare(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(Duration::from_secs(10))?;
+    super::filter_sql::add_functions(conn)?;
+    conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.pragma_update(None, "mmap_size", 256i64 * 1024 * 1024)?;
+    conn.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
+    Ok(())
+}
+
+/// When a read must stop: its deadline, or its client went away.
+#[derive(Debug, Clone)]
+pub(super) struct Stop {
+    pub(super) at: Instant,
+    pub(super) cancelled: Arc<AtomicBool>,
+}
+
+impl Stop {
+    fn is_due(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed) || Instant::now() >= self.at
+    }
+}
+
+/// Runs `work`, interrupted when `stop` is due.
+pub(super) fn with_stop<T>(
+    conn: &mut Connection,
+    stop: &Stop,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let stop = stop.clone();
+    conn.progress_handler(STEPS_BETWEEN_CHECKS, Some(move || stop.is_due()))?;
+    let result = work(conn);
+    conn.progress_handler(0, None::<fn() -> bool>)?;
+    result
+}

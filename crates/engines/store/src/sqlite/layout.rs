@@ -1,0 +1,149 @@
+//! The physical layout: tables, columns, defaults and stored forms of CONTRACT §3.2 and §10.2. View
+//! queries, index texts and imported folders see them; our own tables start with `_gs_`.
+
+use std::fmt::Write as _;
+
+use model::collection::Collection;
+use model::field::{Field, FieldKind};
+use model::json;
+use model::record::Record;
+use model::value::Value;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+
+/// What a fresh data file gets before any collection.
+pub(super) const BASE_TABLES: &str = "
+CREATE TABLE `_params` (
+    `id`      TEXT PRIMARY KEY DEFAULT ('r'||lower(hex(randomblob(7)))) NOT NULL,
+    `value`   JSON DEFAULT NULL,
+    `created` TEXT DEFAULT (strftime('%Y-%m-%d %H:%M:%fZ')) NOT NULL,
+    `updated` TEXT DEFAULT (strftime('%Y-%m-%d %H:%M:%fZ')) NOT NULL
+);
+CREATE TABLE `_collections` (
+    `id`         TEXT PRIMARY KEY DEFAULT ('r'||lower(hex(randomblob(7)))) NOT NULL,
+    `system`     BOOLEAN DEFAULT FALSE NOT NULL,
+    `type`       TEXT DEFAULT 'base' NOT NULL,
+    `name`       TEXT UNIQUE NOT NULL,
+    `fields`     JSON DEFAULT '[]' NOT NULL,
+    `indexes`    JSON DEFAULT '[]' NOT NULL,
+    `listRule`   TEXT DEFAULT NULL,
+    `viewRule`   TEXT DEFAULT NULL,
+    `createRule` TEXT DEFAULT NULL,
+    `updateRule` TEXT DEFAULT NULL,
+    `deleteRule` TEXT DEFAULT NULL,
+    `options`    JSON DEFAULT '{}' NOT NULL,
+    `created`    TEXT DEFAULT (strftime('%Y-%m-%d %H:%M:%fZ')) NOT NULL,
+    `updated`    TEXT DEFAULT (strftime('%Y-%m-%d %H:%M:%fZ')) NOT NULL
+);
+CREATE INDEX `idx__collections_type` ON `_collections` (`type`);
+CREATE TABLE `_gs_meta` (`key` TEXT PRIMARY KEY NOT NULL, `value` INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO `_gs_meta` VALUES ('format', 1), ('schema_version', 0), ('outbox_floor', 0);
+CREATE TABLE `_gs_consumers` (`name` TEXT PRIMARY KEY NOT NULL, `position` INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE `_gs_outbox` (
+    `sequence`       INTEGER PRIMARY KEY AUTOINCREMENT,
+    `batch`          INTEGER NOT NULL,
+    `collection`     TEXT NOT NULL,
+    `record`         TEXT NOT NULL,
+    `action`         TEXT NOT NULL,
+    `schema_version` INTEGER NOT NULL,
+    `caller`         TEXT NOT NULL,
+    `written`        INTEGER NOT NULL,
+    `before`         TEXT,
+    `after`          TEXT
+);
+";
+
+/// The version of everything above, kept in `_gs_meta`.
+pub(super) const FORMAT: i64 = 1;
+
+/// A name in the quotes that the contract's own index texts use. Names are made of word characters
+/// by validation; a stray quote is doubled all the same.
+pub(super) fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// `CREATE TABLE` of a collection, columns in the order of their names.
+pub(super) fn create_table(name: &str, fields: &[Field]) -> String {
+    let mut sorted: Vec<&Field> = fields.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut sql = format!("CREATE TABLE {} (", quoted(name));
+    for (index, field) in sorted.into_iter().enumerate() {
+        let separator = if index > 0 { ", " } else { "" };
+        let _ = write!(sql, "{separator}{} {}", quoted(&field.name), column_type(field));
+    }
+    sql.push(')');
+    sql
+}
+
+/// The type and default of a field's column.
+pub(super) fn column_type(field: &Field) -> &'static str {
+    match &field.kind {
+        FieldKind::Text(options) if options.primary_key => {
+            "TEXT PRIMARY KEY DEFAULT ('r'||lower(hex(randomblob(7)))) NOT NULL"
+        }
+        FieldKind::Number(_) => "NUMERIC DEFAULT 0 NOT NULL",
+        FieldKind::Bool => "BOOLEAN DEFAULT FALSE NOT NULL",
+        FieldKind::Json(_) => "JSON DEFAULT NULL",
+        FieldKind::GeoPoint => "JSON DEFAULT '{\"lon\":0,\"lat\":0}' NOT NULL",
+        _ if field.is_multiple() => "JSON DEFAULT '[]' NOT NULL",
+        _ => "TEXT DEFAULT '' NOT NULL",
+    }
+}
+
+/// The columns of a collection in field order, qualified, for a SELECT.
+pub(super) fn columns(collection: &Collection, qualifier: &str) -> String {
+    let mut sql = String::with_capacity(collection.fields.len() * 20);
+    for (index, field) in collection.fields.iter().enumerate() {
+        let separator = if index > 0 { ", " } else { "" };
+        let _ = write!(sql, "{separator}{qualifier}.{}", quoted(&field.name));
+    }
+    sql
+}
+
+/// A column's value as the model knows it. A JSON column may hold a number (SQLite gives columns of
+/// the type JSON numeric affinity).
+pub(super) fn value_from_sql(field: &Field, column: ValueRef<'_>) -> Value {
+    let is_json = matches!(field.kind, FieldKind::Json(_) | FieldKind::GeoPoint) || field.is_multiple();
+    match column {
+        ValueRef::Null | ValueRef::Blob(_) => Value::Null,
+        ValueRef::Integer(number) => number_value(number as f64, is_json),
+        ValueRef::Real(number) => number_value(number, is_json),
+        ValueRef::Text(bytes) => {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            if is_json { Value::Json(text) } else { Value::Text(text) }
+        }
+    }
+}
+
+fn number_value(number: f64, is_json: bool) -> Value {
+    if !is_json {
+        return Value::Number(number);
+    }
+    let mut text = String::new();
+    json::write_number(number, &mut text);
+    Value::Json(text)
+}
+
+/// A value as it is bound to a parameter. Whole numbers go in as integers, as the contract stores them.
+pub(super) fn value_to_sql(value: &Value) -> ToSqlOutput<'_> {
+    match value {
+        Value::Null => ToSqlOutput::Borrowed(ValueRef::Null),
+        Value::Number(number) if number.fract() == 0.0 && number.abs() < 9.0e15 => {
+            ToSqlOutput::Borrowed(ValueRef::Integer(*number as i64))
+        }
+        Value::Number(number) => ToSqlOutput::Borrowed(ValueRef::Real(*number)),
+        Value::Text(text) | Value::Json(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+    }
+}
+
+/// A row of a SELECT of [`columns`], starting at column `offset`.
+pub(super) fn record_from_row(
+    collection: &std::sync::Arc<Collection>,
+    row: &rusqlite::Row<'_>,
+    offset: usize,
+) -> rusqlite::Result<Record> {
+    let mut values = Vec::with_capacity(collection.fields.len());
+    for (index, field) in collection.fields.iter().enumerate() {
+        values.push(value_from_sql(field, row.get_ref(offset + index)?));
+    }
+    Ok(Record { collection: collection.clone(), values })
+}

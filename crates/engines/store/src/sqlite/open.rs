@@ -1,0 +1,144 @@
+//! Opening a data folder: taking it, checking its format, making what is missing, starting threads.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::collection::system;
+use model::schema::Schema;
+use model::settings::Settings;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::folder::{self, FolderError};
+use super::read_pool::ReadPool;
+use super::schema_rows::{self, LoadError};
+use super::shared::Shared;
+use super::writer::{Writer, clock};
+use super::{Options, SqliteStore, connection, layout, outbox};
+
+/// The name of the data file in the folder.
+const DATA_FILE: &str = "data.db";
+
+/// Why a data folder cannot be opened: a sentence for the person who started the server.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another server holds it.
+    #[error("the data folder {} is in use by another server; stop it, or choose another folder with --dir", .0.display())]
+    Held(PathBuf),
+    /// It cannot be made or written.
+    #[error("the data folder {} cannot be used: {source}; check that it exists and that this user may write to it", dir.display())]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// A newer version wrote it.
+    #[error("the data folder {} was written by a newer version (format {found}, this version knows {known}); use that version, or a copy of the folder from before", dir.display())]
+    Newer {
+        /// The folder.
+        dir: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The newest format that this version knows.
+        known: i64,
+    },
+    /// Its data file is not ours.
+    #[error("{} is not a Groundswell data file ({what}); choose another folder with --dir", file.display())]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+        /// What it seems to be.
+        what: String,
+    },
+    /// It is damaged, or the disk is.
+    #[error("the data file {} cannot be read: {detail}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What went wrong.
+        detail: String,
+    },
+}
+
+pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
+    let lock = folder::take(&options.dir).map_err(|error| match error {
+        FolderError::Held => OpenError::Held(options.dir.clone()),
+        FolderError::Io(source) => OpenError::Folder { dir: options.dir.clone(), source },
+    })?;
+    let file = options.dir.join(DATA_FILE);
+    let unreadable = |detail: String| OpenError::Unreadable { file: file.clone(), detail };
+    check_writable(&options.dir, &file)?;
+    let mut conn =
+        connection::open_writer(&file, options.synchronous).map_err(|e| unreadable(e.to_string()))?;
+    check_format(&conn, &options.dir, &file)?;
+    let (schema, settings) = load_or_create(&mut conn).map_err(|error| unreadable(error.to_string()))?;
+    let consumers = outbox::consumers(&conn).map_err(|error| unreadable(error.to_string()))?;
+    let shared = Arc::new(Shared::new(Arc::new(schema), Arc::new(settings), options.synchronous));
+    let reads = ReadPool::open(&file, options.readers.max(1), options.read_deadline)
+        .map_err(|error| unreadable(error.to_string()))?;
+    let writer = Writer::start(conn, shared.clone(), &options, consumers > 0);
+    Ok(SqliteStore { shared, reads, writer, _folder: lock })
+}
+
+/// SQLite would open a file that it cannot write and fail at the first write; say it at the start.
+fn check_writable(dir: &Path, file: &Path) -> Result<(), OpenError> {
+    let opened = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(file);
+    opened.map(drop).map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })
+}
+
+/// A new file, or one of a format that this version knows.
+fn check_format(conn: &Connection, dir: &Path, file: &Path) -> Result<(), OpenError> {
+    let unreadable =
+        |error: rusqlite::Error| OpenError::Unreadable { file: file.to_owned(), detail: error.to_string() };
+    if has_table(conn, "_gs_meta").map_err(unreadable)? {
+        let found = outbox::meta(conn, "format").map_err(unreadable)?;
+        return if found > layout::FORMAT {
+            Err(OpenError::Newer { dir: dir.to_owned(), found, known: layout::FORMAT })
+        } else {
+            Ok(())
+        };
+    }
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM `sqlite_master` WHERE `type` = 'table'", [], |row| row.get(0))
+        .map_err(unreadable)?;
+    if tables == 0 {
+        return Ok(());
+    }
+    let is_pocketbase = has_table(conn, "_collections").map_err(unreadable)?;
+    let what = if is_pocketbase {
+        "a PocketBase database; importing one is not available in this version"
+    } else {
+        "a database with other tables"
+    };
+    Err(OpenError::Foreign { file: file.to_owned(), what: what.to_owned() })
+}
+
+fn has_table(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let found = conn
+        .query_row("SELECT 1 FROM `sqlite_master` WHERE `type` = 'table' AND `name` = ?1", [name], |_| Ok(()))
+        .optional()?;
+    Ok(found.is_some())
+}
+
+fn load_or_create(conn: &mut Connection) -> Result<(Schema, Settings), LoadError> {
+    if !has_table(conn, "_gs_meta")? {
+        create(conn)?;
+    }
+    Ok((schema_rows::load_schema(conn)?, schema_rows::load_settings(conn)?))
+}
+
+/// Everything a fresh folder holds, in one transaction: a crash leaves an empty file or a whole one.
+fn create(conn: &mut Connection) -> rusqlite::Result<()> {
+    let now = clock();
+    let transaction = conn.transaction()?;
+    transaction.execute_batch(layout::BASE_TABLES)?;
+    for collection in system::fresh_install(now, &mut rand::rng()) {
+        for change in model::collection::diff::diff(None, Some(&collection)) {
+            super::schema_steps::apply_own(&transaction, &change)?;
+        }
+        schema_rows::save(&transaction, &collection)?;
+    }
+    schema_rows::save_settings(&transaction, &Settings::default(), &now.to_text())?;
+    transaction.commit()
+}

@@ -1,0 +1,197 @@
+//! Steps that change collections: their rows in `_collections` and their tables.
+
+use std::sync::Arc;
+
+use model::collection::diff::{SchemaChange, diff};
+use model::collection::{Collection, store_errors};
+use model::field::Field;
+use model::schema::Schema;
+use model::step::Why;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::apply::{Effects, StepFailure};
+use super::layout::{self, quoted};
+use super::schema_rows;
+
+/// Makes or changes a collection.
+pub(super) fn save(
+    conn: &Connection,
+    before: Option<&Collection>,
+    after: &Arc<Collection>,
+    effects: &mut Effects,
+) -> Result<(), StepFailure> {
+    refuse_taken_table(conn, before, after)?;
+    for change in diff(before, Some(after)) {
+        apply(conn, &change)?;
+    }
+    schema_rows::save(conn, after)?;
+    let mut collections: Vec<_> = effects.schema.collections().cloned().collect();
+    match collections.iter_mut().find(|collection| collection.id == after.id) {
+        Some(place) => *place = after.clone(),
+        None => collections.push(after.clone()),
+    }
+    put(conn, collections, effects)
+}
+
+/// Removes a collection and its table.
+pub(super) fn delete(
+    conn: &Connection,
+    collection: &Arc<Collection>,
+    effects: &mut Effects,
+) -> Result<(), StepFailure> {
+    for change in diff(Some(collection), None) {
+        apply(conn, &change)?;
+    }
+    schema_rows::delete(conn, &collection.id)?;
+    let collections = effects.schema.collections().filter(|other| other.id != collection.id).cloned();
+    let collections = collections.collect();
+    put(conn, collections, effects)
+}
+
+fn put(
+    conn: &Connection,
+    collections: Vec<Arc<Collection>>,
+    effects: &mut Effects,
+) -> Result<(), StepFailure> {
+    let version = schema_rows::next_version(conn)?;
+    effects.schema = Arc::new(Schema::new(version, collections));
+    effects.commit.schema_changed = true;
+    Ok(())
+}
+
+/// A table of this name that is no collection's is one of the server's own.
+fn refuse_taken_table(
+    conn: &Connection,
+    before: Option<&Collection>,
+    after: &Collection,
+) -> Result<(), StepFailure> {
+    if before.is_some_and(|before| before.name.eq_ignore_ascii_case(&after.name)) {
+        return Ok(());
+    }
+    let taken = conn
+        .query_row(
+            "SELECT 1 FROM `sqlite_master` WHERE `name` = ?1 COLLATE NOCASE AND `type` IN ('table', 'view')",
+            [&after.name],
+            |_| Ok(()),
+        )
+        .optional()?;
+    match taken {
+        Some(()) => Err(Why::Fields(store_errors::internal_table_exists()).into()),
+        None => Ok(()),
+    }
+}
+
+/// A change of one of our own collections, which SQLite has no reason to refuse.
+pub(super) fn apply_own(conn: &Connection, change: &SchemaChange) -> rusqlite::Result<()> {
+    match apply(conn, change) {
+        Ok(()) => Ok(()),
+        Err(StepFailure::Sql(error)) => Err(error),
+        Err(StepFailure::Refused(why)) => {
+            tracing::error!(?why, "a system collection was refused");
+            Err(rusqlite::Error::InvalidQuery)
+        }
+    }
+}
+
+fn apply(conn: &Connection, change: &SchemaChange) -> Result<(), StepFailure> {
+    let sql = match change {
+        SchemaChange::CreateTable { table, fields } => layout::create_table(table, fields),
+        SchemaChange::DropTable { table } => format!("DROP TABLE {}", quoted(table)),
+        SchemaChange::RenameTable { from, to } => return rename_table(conn, from, to),
+        SchemaChange::DropIndex { name } => format!("DROP INDEX IF EXISTS {}", quoted(name)),
+        SchemaChange::DropColumn { table, column } => {
+            format!("ALTER TABLE {} DROP COLUMN {}", quoted(table), quoted(column))
+        }
+        SchemaChange::RenameColumn { table, from, to } => {
+            format!("ALTER TABLE {} RENAME COLUMN {} TO {}", quoted(table), quoted(from), quoted(to))
+        }
+        SchemaChange::AddColumn { table, field } => add_column(table, field, &field.name),
+        SchemaChange::SingleToMultiple { table, field } => {
+            return replace_column(
+                conn,
+                table,
+                field,
+                "CASE WHEN coalesce(COLUMN, '') = '' THEN '[]' \
+                 WHEN json_valid(COLUMN) AND json_type(COLUMN) = 'array' THEN COLUMN ELSE json_array(COLUMN) END",
+            );
+        }
+        SchemaChange::MultipleToSingle { table, field } => {
+            return replace_column(
+                conn,
+                table,
+                field,
+                "CASE WHEN json_valid(COLUMN) AND json_type(COLUMN) = 'array' \
+                 THEN coalesce(json_extract(COLUMN, '$[#-1]'), '') ELSE COLUMN END",
+            );
+        }
+        SchemaChange::CreateIndex { position, name, statement } => {
+            return create_index(conn, *position, name, statement);
+        }
+    };
+    Ok(conn.execute_batch(&sql)?)
+}
+
+fn add_column(table: &str, field: &Field, column: &str) -> String {
+    format!("ALTER TABLE {} ADD COLUMN {} {}", quoted(table), quoted(column), layout::column_type(field))
+}
+
+/// SQLite takes a change of case alone for the name of a table that is there.
+fn rename_table(conn: &Connection, from: &str, to: &str) -> Result<(), StepFailure> {
+    let between = format!("_gs_rename_{to}");
+    conn.execute_batch(&format!(
+        "ALTER TABLE {0} RENAME TO {1}; ALTER TABLE {1} RENAME TO {2}",
+        quoted(from),
+        quoted(&between),
+        quoted(to)
+    ))?;
+    Ok(())
+}
+
+/// Gives a column another type, its values converted by `expression` (of `COLUMN`).
+fn replace_column(
+    conn: &Connection,
+    table: &str,
+    field: &Field,
+    expression: &str,
+) -> Result<(), StepFailure> {
+    let (table_name, old) = (quoted(table), format!("_gs_old_{}", field.name));
+    let expression = expression.replace("COLUMN", &quoted(&old));
+    conn.execute_batch(&format!(
+        "ALTER TABLE {table_name} RENAME COLUMN {column} TO {old}; {add}; \
+         UPDATE {table_name} SET {column} = {expression}; ALTER TABLE {table_name} DROP COLUMN {old}",
+        column = quoted(&field.name),
+        old = quoted(&old),
+        add = add_column(table, field, &field.name),
+    ))?;
+    Ok(())
+}
+
+fn create_index(conn: &Connection, position: usize, name: &str, statement: &str) -> Result<(), StepFailure> {
+    if let Some(table) = index_owner(conn, name)? {
+        return Err(Why::Fields(store_errors::existing_index_name(position, &table)).into());
+    }
+    match conn.execute_batch(statement) {
+        Ok(()) => Ok(()),
+        Err(rusqlite::Error::SqliteFailure(code, message)) if is_refusal(code) => {
+            let detail = message.unwrap_or_else(|| code.to_string());
+            let detail = format!("SQL logic error: {detail} ({})", code.extended_code & 0xff);
+            Err(Why::Fields(store_errors::refused_index(position, name, &detail)).into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// SQLite refused the statement, or the rows violate a unique index.
+fn is_refusal(code: rusqlite::ffi::Error) -> bool {
+    matches!(code.code, rusqlite::ErrorCode::Unknown | rusqlite::ErrorCode::ConstraintViolation)
+}
+
+/// The table of an existing index.
+fn index_owner(conn: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    conn.query_row(
+        "SELECT `tbl_name` FROM `sqlite_master` WHERE `type` = 'index' AND `name` = ?1 COLLATE NOCASE",
+        [name],
+        |row| row.get(0),
+    )
+    .optional()
+}

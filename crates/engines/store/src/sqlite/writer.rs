@@ -1,0 +1,370 @@
+//! The writer thread: takes batches from one bounded queue and commits many in one transaction.
+//!
+//! Each batch runs in a savepoint of its own, so that a refused one leaves the others alone. When
+//! the transaction itself is lost (a full disk, an I/O error, a failed COMMIT) its batches run again
+//! one by one, and each is answered only by its own outcome. A batch that changes the schema is a
+//! transaction of its own.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use contract::store::{Commit, CommitObserver, StoreError};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use model::collection::Collection;
+use model::step::{Refused, StepResult, WriteBatch};
+use model::time::Timestamp;
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+
+use super::apply::{self, Effects};
+use super::outbox;
+use super::shared::Shared;
+use super::{Options, OutboxBounds};
+
+/// Requests that may wait; one more is refused as busy.
+const QUEUE: usize = 4_096;
+/// Batches in one transaction: enough to share an fsync, few enough that the first does not wait long.
+const GROUP: usize = 64;
+
+type BatchResult = Result<Result<Vec<StepResult>, Refused>, StoreError>;
+
+enum Request {
+    Write { batch: WriteBatch, reply: oneshot::Sender<BatchResult> },
+    Register { consumer: String, reply: oneshot::Sender<Result<(), StoreError>> },
+    Acknowledge { consumer: String, sequence: u64, reply: oneshot::Sender<Result<(), StoreError>> },
+    Count { collection: Arc<Collection>, reply: oneshot::Sender<Result<u64, StoreError>> },
+    Close { reply: oneshot::Sender<Result<(), StoreError>> },
+}
+
+struct Job {
+    batch: WriteBatch,
+    reply: oneshot::Sender<BatchResult>,
+}
+
+/// The caller's end. Dropping it ends the thread after what was accepted.
+pub(super) struct Writer {
+    queue: Option<Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    pub(super) fn start(
+        conn: Connection,
+        shared: Arc<Shared>,
+        options: &Options,
+        has_consumers: bool,
+    ) -> Writer {
+        let (sender, receiver) = crossbeam_channel::bounded(QUEUE);
+        let mut thread = WriterThread {
+            conn,
+            shared,
+            bounds: options.outbox,
+            observers: options.observers.clone(),
+            has_consumers,
+            since_trim: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-write".to_owned())
+            .spawn(move || thread.run(&receiver))
+            .expect("the system starts a thread");
+        Writer { queue: Some(sender), thread: Some(thread) }
+    }
+
+    pub(super) async fn write(&self, batch: WriteBatch) -> BatchResult {
+        self.ask(|reply| Request::Write { batch, reply }).await
+    }
+
+    pub(super) async fn register_consumer(&self, consumer: String) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Register { consumer, reply }).await
+    }
+
+    pub(super) async fn acknowledge(&self, consumer: String, sequence: u64) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Acknowledge { consumer, sequence, reply }).await
+    }
+
+    pub(super) async fn count(&self, collection: Arc<Collection>) -> Result<u64, StoreError> {
+        self.ask(|reply| Request::Count { collection, reply }).await
+    }
+
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Close { reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
+        queue.try_send(request(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct WriterThread {
+    conn: Connection,
+    shared: Arc<Shared>,
+    bounds: OutboxBounds,
+    observers: Vec<Arc<dyn CommitObserver>>,
+    /// Whether anyone follows the events; with nobody, they are not written.
+    has_consumers: bool,
+    /// Batches with events since the outbox was last cut to its bounds.
+    since_trim: u32,
+}
+
+// === impl WriterThread ===
+
+impl WriterThread {
+    fn run(&mut self, queue: &Receiver<Request>) {
+        let mut left_over = None;
+        while let Some(request) = left_over.take().or_else(|| queue.recv().ok()) {
+            match request {
+                Request::Write { batch, reply } => {
+                    let mut group = vec![Job { batch, reply }];
+                    left_over = collect_group(queue, &mut group);
+                    self.commit(group);
+                }
+                Request::Close { reply } => {
+                    let _ = reply.send(self.checkpoint());
+                    return;
+                }
+                other => self.serve_other(other),
+            }
+        }
+        if let Err(error) = self.checkpoint() {
+            tracing::warn!(%error, "the last checkpoint failed");
+        }
+    }
+
+    fn serve_other(&mut self, request: Request) {
+        match request {
+            Request::Register { consumer, reply } => {
+                let result = outbox::register(&self.conn, &consumer);
+                self.has_consumers |= result.is_ok();
+                let _ = reply.send(result.map_err(|e| store_error(&e)));
+            }
+            Request::Acknowledge { consumer, sequence, reply } => {
+                let result = outbox::acknowledge(&self.conn, &consumer, sequence);
+                let _ = reply.send(result.map_err(|e| store_error(&e)));
+            }
+            Request::Count { collection, reply } => {
+                let _ = reply.send(self.count(&collection).map_err(|e| store_error(&e)));
+            }
+            Request::Write { .. } | Request::Close { .. } => {}
+        }
+    }
+
+    /// Commits batches in as few transactions as their kinds allow.
+    fn commit(&mut self, jobs: Vec<Job>) {
+        let mut group = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            if job.batch.changes_schema() {
+                self.commit_group(std::mem::take(&mut group));
+                self.commit_group(vec![job]);
+            } else {
+                group.push(job);
+            }
+        }
+        self.commit_group(group);
+    }
+
+    fn commit_group(&mut self, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        let batches: Vec<&WriteBatch> = jobs.iter().map(|job| &job.batch).collect();
+        let results = match self.run_transaction(&batches) {
+            Ok(results) => results,
+            // The whole group may be lost for one member's sake: each gets its own outcome.
+            Err(_) if batches.len() > 1 => batches.iter().map(|batch| self.run_alone(batch)).collect(),
+            Err(error) => vec![Err(store_error(&error))],
+        };
+        for (job, result) in jobs.into_iter().zip(results) {
+            // A caller that went away does not undo its write.
+            let _ = job.reply.send(result);
+        }
+    }
+
+    fn run_alone(&mut self, batch: &WriteBatch) -> BatchResult {
+        match self.run_transaction(&[batch]) {
+            Ok(mut results) => results.pop().unwrap_or(Err(StoreError::Closed)),
+            Err(error) => Err(store_error(&error)),
+        }
+    }
+
+    /// One transaction. An error means that nothing of it was kept.
+    fn run_transaction(&mut self, batches: &[&WriteBatch]) -> rusqlite::Result<Vec<BatchResult>> {
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut effects = Effects::new(self.shared.schema.load_full(), clock(), self.has_consumers);
+        let mut results = Vec::with_capacity(batches.len());
+        for batch in batches {
+            match self.run_batch(batch, &mut effects) {
+                Ok(result) => results.push(result),
+                Err(error) => {
+                    self.roll_back();
+                    return Err(error);
+                }
+            }
+        }
+        if let Err(error) = self.finish(&effects) {
+            self.roll_back();
+            return Err(error);
+        }
+        self.publish(effects, batches.len());
+        Ok(results)
+    }
+
+    /// One batch in its savepoint. An error means that the whole transaction must go.
+    fn run_batch(&mut self, batch: &WriteBatch, effects: &mut Effects) -> rusqlite::Result<BatchResult> {
+        self.conn.prepare_cached("SAVEPOINT batch")?.execute([])?;
+        let mut own = effects.for_batch();
+        let applied =
+            std::panic::catch_unwind(AssertUnwindSafe(|| apply::batch(&self.conn, batch, &mut own)));
+        let result = match applied {
+            Ok(Ok(results)) => Ok(Ok(results)),
+            Ok(Err(apply::Failure::Refused(refused))) => Ok(Err(refused)),
+            Ok(Err(apply::Failure::Sql(error))) => Err(error),
+            Err(_) => {
+                tracing::error!("a write panicked");
+                self.undo_batch()?;
+                return Ok(Err(StoreError::Internal("a write failed".to_owned())));
+            }
+        };
+        match result {
+            Ok(Ok(results)) => {
+                self.conn.prepare_cached("RELEASE batch")?.execute([])?;
+                effects.merge(own);
+                Ok(Ok(Ok(results)))
+            }
+            Ok(Err(refused)) => {
+                self.undo_batch()?;
+                Ok(Ok(Err(refused)))
+            }
+            Err(error) if self.conn.is_autocommit() || is_environment(&error) => Err(error),
+            Err(error) => {
+                self.undo_batch()?;
+                Ok(Err(store_error(&error)))
+            }
+        }
+    }
+
+    fn undo_batch(&self) -> rusqlite::Result<()> {
+        self.conn.prepare_cached("ROLLBACK TO batch")?.execute([])?;
+        self.conn.prepare_cached("RELEASE batch")?.execute([])?;
+        Ok(())
+    }
+
+    fn finish(&mut self, effects: &Effects) -> rusqlite::Result<()> {
+        if effects.wrote_events {
+            self.since_trim += 1;
+            if self.since_trim >= 256 {
+                self.since_trim = 0;
+                outbox::trim(&self.conn, self.bounds, effects.now)?;
+            }
+        }
+        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    fn roll_back(&self) {
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a rollback failed");
+        }
+    }
+
+    /// Makes a committed transaction visible before any of it is acknowledged.
+    fn publish(&self, effects: Effects, batches: usize) {
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.shared.batches.fetch_add(batches as u64, Ordering::Relaxed);
+        self.shared.counts.add(&effects.row_changes);
+        if let Some(settings) = effects.settings {
+            self.shared.settings.store(settings);
+        }
+        if effects.commit.schema_changed {
+            self.shared.counts.clear();
+            self.shared.schema.store(effects.schema);
+        }
+        if effects.commit != Commit::default() {
+            for observer in &self.observers {
+                observer.committed(&effects.commit);
+            }
+        }
+    }
+
+    fn count(&self, collection: &Collection) -> rusqlite::Result<u64> {
+        let sql = format!("SELECT count(*) FROM {}", super::layout::quoted(&collection.name));
+        let count = self.conn.query_row(&sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
+        self.shared.counts.set(&collection.id, count);
+        Ok(count)
+    }
+
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        self.conn
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(|error| store_error(&error))
+    }
+}
+
+/// Takes further writes that already wait, up to the size of a group. What is not a write ends the
+/// group and is returned.
+fn collect_group(queue: &Receiver<Request>, group: &mut Vec<Job>) -> Option<Request> {
+    while group.len() < GROUP {
+        match queue.try_recv() {
+            Ok(Request::Write { batch, reply }) => group.push(Job { batch, reply }),
+            Ok(other) => return Some(other),
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// Whether the surroundings failed rather than the batch.
+fn is_environment(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::ReadOnly
+                | ErrorCode::DatabaseBusy
+        )
+    )
+}
+
+/// The time of day.
+pub(super) fn clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn store_error(error: &rusqlite::Error) -> StoreError {
+    if is_environment(error) {
+        tracing::error!(%error, "the data file cannot be written");
+        StoreError::Unavailable(error.to_string())
+    } else {
+        tracing::error!(%error, "a write failed");
+        StoreError::Internal(error.to_string())
+    }
+}

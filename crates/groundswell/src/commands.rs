@@ -1,0 +1,58 @@
+//! What the command line can ask for, one module each.
+
+mod check;
+mod serve;
+mod superuser;
+
+use std::process::ExitCode;
+
+use crate::cli::{self, Command, CommandLine, ServeFlags};
+use crate::{config, output};
+
+/// The code for a configuration that cannot be.
+const EXIT_CONFIGURATION: u8 = 2;
+
+/// Runs the command, and gives the code to exit with.
+pub(crate) fn run(command_line: CommandLine) -> ExitCode {
+    let CommandLine { flags, command } = command_line;
+    if flags.version {
+        output::line(concat!("groundswell version ", env!("CARGO_PKG_VERSION")));
+        return ExitCode::SUCCESS;
+    }
+    let defaults = ServeFlags::default();
+    let serve_flags = match &command {
+        Some(Command::Serve(flags) | Command::Check(flags)) => flags,
+        _ => &defaults,
+    };
+    if command.is_none() && !flags.print_config {
+        cli::print_help();
+        return ExitCode::SUCCESS;
+    }
+    let settings = match config::load(&flags, serve_flags) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            output::complaint(problems);
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    match command {
+        _ if flags.print_config => {
+            output::line(settings);
+            ExitCode::SUCCESS
+        }
+        Some(Command::Serve(_)) => exit_code(serve::run(&settings)),
+        Some(Command::Superuser { action }) => superuser::run(&settings, action),
+        Some(Command::Check(_)) => check::run(&settings),
+        None => ExitCode::SUCCESS,
+    }
+}
+
+fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

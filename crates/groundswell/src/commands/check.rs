@@ -1,0 +1,81 @@
+//! `check`: would `serve` start here? Starts and changes nothing.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::Settings;
+use crate::{net, output};
+
+/// What a database file of SQLite begins with.
+const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Checks the folder and the ports; that the configuration is right is known already.
+pub(super) fn run(settings: &Settings) -> ExitCode {
+    output::line("configuration: ok");
+    let server = &settings.server;
+    let mut is_fine = report("data folder", folder(&server.dir));
+    is_fine &= report("http port", port(server.http.socket));
+    // A taken default moves out of the way.
+    if server.manage.is_explicit {
+        is_fine &= report("management port", port(server.manage.socket));
+    }
+    if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn report(what: &str, finding: Result<String, String>) -> bool {
+    match finding {
+        Ok(text) => {
+            output::line(format_args!("{what}: {text}"));
+            true
+        }
+        Err(text) => {
+            output::error(format_args!("{what}: {text}"));
+            false
+        }
+    }
+}
+
+fn port(address: std::net::SocketAddr) -> Result<String, String> {
+    net::bind(address).map(|_| format!("{address} is free")).map_err(|error| format!("{address}: {error}"))
+}
+
+fn folder(dir: &Path) -> Result<String, String> {
+    let shown = dir.display();
+    let problem = |doing: &str, error: &dyn fmt::Display| format!("{shown}: {doing}: {error}");
+    match fs::metadata(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok(format!("{shown} does not exist; serve creates it"));
+        }
+        Err(error) => return Err(problem("look at the folder", &error)),
+        Ok(metadata) if !metadata.is_dir() => return Err(format!("{shown} is not a folder")),
+        Ok(_) => (),
+    }
+    writable(dir).map_err(|error| problem("write a file", &error))?;
+    match database(&dir.join("data.db")) {
+        Ok(text) => Ok(format!("{shown} is writable, {text}")),
+        Err(error) => Err(problem("read data.db", &error)),
+    }
+}
+
+fn writable(dir: &Path) -> io::Result<()> {
+    let probe = dir.join(format!(".check-{}", std::process::id()));
+    OpenOptions::new().write(true).create_new(true).open(&probe)?;
+    fs::remove_file(probe)
+}
+
+/// Seam: the store tells the format version here, once it records one.
+fn database(path: &Path) -> io::Result<&'static str> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok("without a database yet"),
+        opened => opened?,
+    };
+    let mut magic = [0; SQLITE_MAGIC.len()];
+    file.read_exact(&mut magic)?;
+    if magic != SQLITE_MAGIC {
+        return Err(io::Error::new(ErrorKind::InvalidData, "not a database of SQLite"));
+    }
+    Ok("with a database")
+}

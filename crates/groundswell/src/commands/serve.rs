@@ -1,0 +1,94 @@
+//! `serve`: from settings to a listening server, and from a signal to an orderly end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::app::{self, App};
+use crate::config::{Address, Settings};
+use crate::http::{Front, Origins};
+use crate::manage::{self, Management};
+use crate::net::{self, ConnectionServer};
+use crate::readiness::Readiness;
+use crate::runtimes::{self, RequestLoops};
+use crate::{logs, output, shutdown};
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
+    logs::start(&settings.log);
+    let max_connections = net::raise_open_files(settings.server.max_connections);
+    let metrics = manage::install_metrics()?;
+    let http = bind(settings.server.http)?;
+    let management = bind_management(settings.server.manage)?;
+    let (address, management_address) = (http.local_addr()?, management.local_addr()?);
+    let background = runtimes::background().context("start the background runtime")?;
+    let draining = CancellationToken::new();
+    let readiness = Arc::new(Readiness::default());
+
+    let _in_background = background.enter();
+    background.spawn(manage::serve(management, Management { readiness: Arc::clone(&readiness), metrics })?);
+    let app = background.block_on(App::open(settings, draining.clone())).context("open the application")?;
+    let loops = Arc::new(start_loops(settings, &app, &draining).context("start the request loops")?);
+    let acceptor = background.spawn({
+        let (loops, draining) = (Arc::clone(&loops), draining.clone());
+        async move { net::accept(http, &loops, max_connections, draining).await }
+    });
+    readiness.set_ready();
+    announce(settings, address, management_address, app.has_superuser());
+
+    background.block_on(shutdown::requested()).context("wait for signals")?;
+    readiness.set_draining();
+    draining.cancel();
+    if let Err(error) = background.block_on(acceptor).context("end the acceptor")? {
+        warn!(%error, "the acceptor failed");
+    }
+    if let Ok(loops) = Arc::try_unwrap(loops) {
+        loops.join();
+    }
+    background.block_on(app.close()).context("close the application")?;
+    info!("stopped");
+    Ok(())
+}
+
+fn start_loops(settings: &Settings, app: &App, draining: &CancellationToken) -> io::Result<RequestLoops> {
+    let server = &settings.server;
+    let origins = Origins::new(&server.origins);
+    RequestLoops::start(server.request_loops, draining, server.drain_timeout, || {
+        let front =
+            Front::new(Arc::clone(app.services()), app::router(app), origins.clone(), server.body_timeout);
+        ConnectionServer::new(front, server.head_timeout)
+    })
+}
+
+fn bind(address: Address) -> anyhow::Result<TcpListener> {
+    net::bind(address.socket).with_context(|| format!("listen on {}", address.socket))
+}
+
+/// A default that is taken, as by a second server on one machine, gives way to a free port.
+fn bind_management(address: Address) -> anyhow::Result<TcpListener> {
+    match net::bind(address.socket) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !address.is_explicit => {
+            let any_port = SocketAddr::new(address.socket.ip(), 0);
+            net::bind(any_port).with_context(|| format!("listen on {any_port} for management"))
+        }
+        bound => bound.with_context(|| format!("listen on {} for management", address.socket)),
+    }
+}
+
+/// Tells the person where everything is. The first line only once the port is open: scripts wait for it.
+fn announce(settings: &Settings, http: SocketAddr, management: SocketAddr, has_superuser: bool) {
+    output::line(output::dated(format_args!("Server started at http://{http}")));
+    output::line(format_args!("├─ REST API:   http://{http}/api/"));
+    output::line(format_args!("├─ Management: http://{management}/readyz"));
+    output::line(format_args!("└─ Data:       {}", settings.server.dir.display()));
+    if !has_superuser {
+        output::line(format_args!(
+            "\n(!) There is no superuser yet. Create the first one by running: groundswell superuser upsert EMAIL PASS --dir {}",
+            settings.server.dir.display()
+        ));
+    }
+}

@@ -1,0 +1,120 @@
+//! `superuser`: accounts that may do everything, from the command line.
+
+use std::io::{self, BufRead};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+use crate::cli::{Credentials, SuperuserAction};
+use crate::config::Settings;
+use crate::output;
+
+/// What to do with which account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SuperuserChange {
+    Upsert { email: String, password: String },
+    Create { email: String, password: String },
+    Update { email: String, password: String },
+    Delete { email: String },
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(dead_code, reason = "the store gives all of them")]
+pub(crate) enum Outcome {
+    Done,
+    /// There is no superuser with this email address.
+    NoSuchSuperuser,
+    /// The store refused; the text says why, in the form `email: Value must be unique.`
+    Refused(String),
+}
+
+/// Runs `superuser …`.
+pub(super) fn run(settings: &Settings, action: SuperuserAction) -> ExitCode {
+    let outcome = change(action, &mut io::stdin().lock())
+        .and_then(|change| Ok((apply(settings, &change)?, change)))
+        .and_then(|(outcome, change)| answer(&change, outcome));
+    match outcome {
+        Ok(text) => {
+            output::line(text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            output::error(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Seam: writes the change through the store, or through the socket of the server that holds the data folder.
+fn apply(settings: &Settings, change: &SuperuserChange) -> anyhow::Result<Outcome> {
+    let _ = change;
+    bail!("the store in {} cannot be opened by this build", settings.server.dir.display())
+}
+
+/// Reads the arguments, and the password from `input` where they say so.
+fn change(action: SuperuserAction, input: &mut impl BufRead) -> anyhow::Result<SuperuserChange> {
+    let mut read = |credentials| credentials_of(credentials, input);
+    Ok(match action {
+        SuperuserAction::Upsert(credentials) => {
+            let (email, password) = read(credentials)?;
+            SuperuserChange::Upsert { email, password }
+        }
+        SuperuserAction::Create(credentials) => {
+            let (email, password) = read(credentials)?;
+            SuperuserChange::Create { email, password }
+        }
+        SuperuserAction::Update(credentials) => {
+            let (email, password) = read(credentials)?;
+            SuperuserChange::Update { email, password }
+        }
+        SuperuserAction::Delete { email } => SuperuserChange::Delete { email: checked_email(email)? },
+    })
+}
+
+fn credentials_of(credentials: Credentials, input: &mut impl BufRead) -> anyhow::Result<(String, String)> {
+    let Credentials { email, password } = credentials;
+    let Some(mut password) = password else {
+        bail!("missing email and password arguments");
+    };
+    let email = checked_email(email)?;
+    if password == "-" {
+        password.clear();
+        input.read_line(&mut password).context("read the password from standard input")?;
+        password.truncate(password.trim_end_matches(['\r', '\n']).len());
+    }
+    Ok((email, password))
+}
+
+/// Only what is plainly no address is refused here; the store checks the rest.
+fn checked_email(email: String) -> anyhow::Result<String> {
+    match email.split_once('@') {
+        Some((name, domain)) if !name.is_empty() && !domain.is_empty() => Ok(email),
+        _ => bail!("missing or invalid email address"),
+    }
+}
+
+/// The real server's words.
+fn answer(change: &SuperuserChange, outcome: Outcome) -> anyhow::Result<String> {
+    use SuperuserChange::{Create, Delete, Update, Upsert};
+    Ok(match (change, outcome) {
+        (Upsert { email, .. }, Outcome::Done) => format!("Successfully saved superuser {email:?}!"),
+        (Create { email, .. }, Outcome::Done) => format!("Successfully created new superuser {email:?}!"),
+        (Update { email, .. }, Outcome::Done) => {
+            format!("Successfully changed superuser {email:?} password!")
+        }
+        (Delete { email }, Outcome::Done) => format!("Successfully deleted superuser {email:?}!"),
+        (Delete { email }, Outcome::NoSuchSuperuser) => {
+            format!("superuser {email:?} is missing or already deleted")
+        }
+        (Upsert { email, .. } | Create { email, .. } | Update { email, .. }, Outcome::NoSuchSuperuser) => {
+            bail!("superuser with email {email:?} doesn't exist")
+        }
+        (Upsert { .. }, Outcome::Refused(why)) => bail!("failed to upsert superuser account: {why}"),
+        (Create { .. }, Outcome::Refused(why)) => bail!("failed to create new superuser account: {why}"),
+        (Update { email, .. }, Outcome::Refused(why)) => {
+            bail!("failed to change superuser {email:?} password: {why}")
+        }
+        (Delete { email }, Outcome::Refused(why)) => bail!("failed to delete superuser {email:?}: {why}"),
+    })
+}

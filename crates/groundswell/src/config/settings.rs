@@ -1,0 +1,303 @@
+//! The resolved configuration.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use super::engine_url::EngineUrl;
+use super::problem::Problems;
+use super::reader::{Noted, Section};
+use super::tree::Tree;
+
+/// Everything that this process was told, in its final form.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) server: ServerSettings,
+    pub(crate) store: StoreSettings,
+    pub(crate) log: LogSettings,
+}
+
+/// `[server]`
+#[derive(Debug, Clone)]
+pub(crate) struct ServerSettings {
+    pub(crate) http: Address,
+    pub(crate) dir: PathBuf,
+    pub(crate) public_dir: PathBuf,
+    pub(crate) index_fallback: bool,
+    pub(crate) origins: Vec<String>,
+    pub(crate) manage: Address,
+    pub(crate) query_timeout: Duration,
+    pub(crate) head_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) request_loops: usize,
+    pub(crate) max_connections: usize,
+}
+
+/// `[store]`
+#[derive(Debug, Clone)]
+pub(crate) struct StoreSettings {
+    pub(crate) url: EngineUrl,
+    pub(crate) synchronous: Synchronous,
+    pub(crate) readers: usize,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub(crate) struct LogSettings {
+    pub(crate) format: LogFormat,
+    pub(crate) level: Targets,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) socket: SocketAddr,
+    /// Whether somebody chose it. Nobody is surprised when a default moves out of the way.
+    pub(crate) is_explicit: bool,
+}
+
+/// When SQLite's commits reach the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Synchronous {
+    Full,
+    Normal,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Human,
+    Json,
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+}
+
+const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8090);
+const DEFAULT_MANAGE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8091);
+
+// The real server's, and its limit for heads; bodies may be as slow as they like there.
+const DEFAULT_QUERY_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Orchestrators kill 30 s after they ask.
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// As many as the 65,536 open files that we ask for allow, with room for everything else.
+const DEFAULT_MAX_CONNECTIONS: usize = 60_000;
+
+const ADDRESS: &str = "HOST:PORT, such as 127.0.0.1:8090";
+const WHOLE_NUMBER: &str = "a whole number of at least 1";
+
+impl Settings {
+    /// Reads the merged sources, or says all that is wrong with them.
+    pub(crate) fn resolve(tree: &Tree) -> Result<Self, Problems> {
+        let problems = Noted::default();
+        let mut root = Section::root(&tree.0, &problems);
+        let settings = Self {
+            server: ServerSettings::read(root.section("server")),
+            store: StoreSettings::read(root.section("store")),
+            log: LogSettings::read(root.section("log")),
+        };
+        root.finish();
+        Problems::check(problems.into_inner())?;
+        Ok(settings)
+    }
+}
+
+impl ServerSettings {
+    fn read(mut section: Section<'_>) -> Self {
+        let http = address(&mut section, "http", DEFAULT_HTTP);
+        let dir = section.text("dir").map_or_else(|| PathBuf::from("gs_data"), |text| text.value.into());
+        let public_dir = section.text("public_dir");
+        let settings = Self {
+            http,
+            public_dir: public_dir.map_or_else(|| beside(&dir, "gs_public"), |text| text.value.into()),
+            dir,
+            index_fallback: section
+                .parsed("index_fallback", "true or false", boolean)
+                .is_none_or(|(value, _)| value),
+            origins: section.list("origins").map_or_else(|| vec!["*".to_owned()], |(origins, _)| origins),
+            manage: manage(&mut section, http),
+            query_timeout: time(&mut section, "query_timeout", DEFAULT_QUERY_TIMEOUT),
+            head_timeout: time(&mut section, "head_timeout", DEFAULT_HEAD_TIMEOUT),
+            body_timeout: time(&mut section, "body_timeout", DEFAULT_BODY_TIMEOUT),
+            drain_timeout: time(&mut section, "drain_timeout", DEFAULT_DRAIN_TIMEOUT),
+            request_loops: count(&mut section, "request_loops").unwrap_or_else(cores),
+            max_connections: count(&mut section, "max_connections").unwrap_or(DEFAULT_MAX_CONNECTIONS),
+        };
+        refuse_other_roles(&mut section);
+        section.finish();
+        settings
+    }
+}
+
+impl StoreSettings {
+    fn read(mut section: Section<'_>) -> Self {
+        let settings = Self {
+            url: store_url(&mut section),
+            synchronous: section
+                .parsed("synchronous", "FULL or NORMAL", Synchronous::parse)
+                .map_or(Synchronous::Full, |(value, _)| value),
+            readers: count(&mut section, "readers").unwrap_or_else(|| cores().max(2)),
+        };
+        section.finish();
+        settings
+    }
+}
+
+impl LogSettings {
+    fn read(mut section: Section<'_>) -> Self {
+        let settings = Self {
+            format: section
+                .parsed("format", "human, json or auto", LogFormat::parse)
+                .map_or(LogFormat::Auto, |(value, _)| value),
+            level: section
+                .parsed("level", "a level such as info, or targets such as \"info,groundswell=debug\"", level)
+                .map_or_else(|| Targets::new().with_default(LevelFilter::INFO), |(value, _)| value),
+        };
+        section.finish();
+        settings
+    }
+}
+
+/// The management address. Beside an application on a port of the system's choice, so is its default.
+fn manage(section: &mut Section<'_>, http: Address) -> Address {
+    let mut default = DEFAULT_MANAGE;
+    if http.socket.port() == 0 {
+        default.set_port(0);
+    }
+    address(section, "manage", default)
+}
+
+fn address(section: &mut Section<'_>, key: &'static str, default: SocketAddr) -> Address {
+    match section.parsed(key, ADDRESS, socket_address) {
+        Some((socket, _)) => Address { socket, is_explicit: true },
+        None => Address { socket: default, is_explicit: false },
+    }
+}
+
+fn store_url(section: &mut Section<'_>) -> EngineUrl {
+    let sqlite = EngineUrl::parse("sqlite:").expect("a scheme is a URL here");
+    let Some(text) = section.text("url") else {
+        return sqlite;
+    };
+    // The text is not shown: it may hold a password.
+    match EngineUrl::parse(&text.value) {
+        Some(url) if url.scheme() == "sqlite" => return url,
+        Some(url) => section.refuse(
+            &text.origin,
+            "url",
+            format!("stores of kind {:?} are not available; write \"sqlite:\"", url.scheme()),
+        ),
+        None => section.refuse(&text.origin, "url", "is not a URL; write \"sqlite:\""),
+    }
+    sqlite
+}
+
+fn refuse_other_roles(section: &mut Section<'_>) {
+    if let Some((roles, origin)) = section.list("roles")
+        && roles != ["all"]
+    {
+        let message = "separate roles are not available: this process runs all; write [\"all\"]";
+        section.refuse(&origin, "roles", message);
+    }
+}
+
+fn time(section: &mut Section<'_>, key: &'static str, default: Duration) -> Duration {
+    section.parsed(key, "a time such as 30s, 500ms or 2m", duration).map_or(default, |(value, _)| value)
+}
+
+fn count(section: &mut Section<'_>, key: &'static str) -> Option<usize> {
+    section.parsed(key, WHOLE_NUMBER, |text| text.parse().ok().map(NonZeroUsize::get)).map(|(value, _)| value)
+}
+
+fn socket_address(text: &str) -> Option<SocketAddr> {
+    // `:8090` is every address, as in Go.
+    let text = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    text.to_socket_addrs().ok()?.next()
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// A number with a unit, or seconds without one.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let duration = match &text[digits..] {
+        "ms" => Duration::from_millis(number),
+        "" | "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        "h" => Duration::from_secs(number.checked_mul(3600)?),
+        _ => return None,
+    };
+    (!duration.is_zero()).then_some(duration)
+}
+
+fn level(text: &str) -> Option<Targets> {
+    text.parse().ok()
+}
+
+fn beside(dir: &Path, name: &str) -> PathBuf {
+    dir.parent().unwrap_or(Path::new("")).join(name)
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+// === impl Synchronous ===
+
+impl Synchronous {
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_uppercase().as_str() {
+            "FULL" => Some(Self::Full),
+            "NORMAL" => Some(Self::Normal),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Synchronous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "FULL",
+            Self::Normal => "NORMAL",
+        })
+    }
+}
+
+// === impl LogFormat ===
+
+impl LogFormat {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "human" => Some(Self::Human),
+            "json" => Some(Self::Json),
+            "auto" => Some(Self::Auto),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Human => "human",
+            Self::Json => "json",
+            Self::Auto => "auto",
+        })
+    }
+}

@@ -1,0 +1,124 @@
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::*;
+
+fn resolve(text: &str) -> Result<Settings, Problems> {
+    let mut tree = Tree::default();
+    tree.add_text("groundswell.toml", text)?;
+    Settings::resolve(&tree)
+}
+
+fn check_problem(text: &str, expected: &str) {
+    assert_eq!(resolve(text).unwrap_err().to_string(), expected);
+}
+
+fn environment(variables: &[(&str, &str)]) -> impl Iterator<Item = (OsString, OsString)> {
+    variables.iter().map(|(name, value)| (name.into(), value.into())).collect::<Vec<_>>().into_iter()
+}
+
+#[test]
+fn no_file_at_all_is_a_fine_configuration() {
+    let settings = resolve("").unwrap();
+    assert_eq!(settings.server.http.socket.to_string(), "127.0.0.1:8090");
+    assert_eq!(settings.server.public_dir, Path::new("gs_public"));
+    assert_eq!(settings.server.origins, ["*"]);
+    assert!(!settings.server.manage.is_explicit);
+}
+
+#[test]
+fn what_is_printed_can_be_read_again() {
+    let text = "[server]\nhttp = \":0\"\norigins = [\"https://a\\\"b\"]\nquery_timeout = \"1500ms\"\n[log]\nlevel = \"warn,groundswell=debug\"";
+    let printed = resolve(text).unwrap().to_string();
+    assert_eq!(resolve(&printed).unwrap().to_string(), printed);
+    assert!(printed.contains("query_timeout = \"1500ms\""), "{printed}");
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_named() {
+    check_problem(
+        "[server]\n\nhtp = \"127.0.0.1:1\"",
+        "groundswell.toml:3: server.htp: unknown key; did you mean server.http?",
+    );
+    check_problem("[sever]\n", "groundswell.toml:1: sever: unknown key; did you mean server?");
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    check_problem(
+        "[server]\nhttp = 8090\nroles = [\"gateway\"]\n[store]\nsynchronous = \"OFF\"\nreaders = 0",
+        "groundswell.toml:2: server.http: \"8090\" is not right; write HOST:PORT, such as 127.0.0.1:8090\n\
+         groundswell.toml:3: server.roles: separate roles are not available: this process runs all; write [\"all\"]\n\
+         groundswell.toml:5: store.synchronous: \"OFF\" is not right; write FULL or NORMAL\n\
+         groundswell.toml:6: store.readers: \"0\" is not right; write a whole number of at least 1",
+    );
+}
+
+#[test]
+fn a_refused_store_url_is_not_shown() {
+    check_problem(
+        "[store]\nurl = \"postgres://a:hunter2@b/c\"",
+        "groundswell.toml:2: store.url: stores of kind \"postgres\" are not available; write \"sqlite:\"",
+    );
+}
+
+#[test]
+fn broken_toml_is_told_with_its_line() {
+    let problem = resolve("[server]\nhttp = \n").unwrap_err().to_string();
+    assert!(problem.starts_with("groundswell.toml:2: "), "{problem}");
+    check_problem(
+        "server = 1",
+        "groundswell.toml:1: server: must be a section; write [server] and its keys below",
+    );
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_flags_override_both() {
+    let mut tree = Tree::default();
+    tree.add_text("f", "[server]\nhttp = \"127.0.0.1:1\"\ndir = \"a\"\npublic_dir = \"p\"").unwrap();
+    tree.add_environment(environment(&[
+        ("GROUNDSWELL__SERVER__HTTP", "127.0.0.1:2"),
+        ("GROUNDSWELL__SERVER__DIR", "b"),
+        ("GROUNDSWELL__SERVER__QUERY_TIMEOUT", "5"),
+        ("GROUNDSWELL_PORT", "tcp://10.0.0.1:80"),
+    ]))
+    .unwrap();
+    tree.add_flag("--http", &["server", "http"], "127.0.0.1:3");
+    let server = Settings::resolve(&tree).unwrap().server;
+    assert_eq!(server.http.socket.port(), 3);
+    assert_eq!(server.dir, Path::new("b"));
+    assert_eq!(server.public_dir, Path::new("p"));
+    assert_eq!(server.query_timeout, Duration::from_secs(5));
+}
+
+#[test]
+fn problems_of_the_environment_name_the_variable() {
+    let mut tree = Tree::default();
+    tree.add_environment(environment(&[("GROUNDSWELL__SERVER__MANGE", "x")])).unwrap();
+    assert_eq!(
+        Settings::resolve(&tree).unwrap_err().to_string(),
+        "environment variable GROUNDSWELL__SERVER__MANGE: server.mange: unknown key; did you mean server.manage?"
+    );
+}
+
+#[test]
+fn a_string_may_be_in_a_file_or_a_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "sqlite:\n").unwrap();
+    resolve(&format!("[store]\nurl = {{ file = {file:?} }}")).unwrap();
+    check_problem(
+        "[store]\nurl = { env = \"GROUNDSWELL_TEST_NOT_SET\" }",
+        "groundswell.toml:2: store.url: the environment variable GROUNDSWELL_TEST_NOT_SET is not set, or not UTF-8 text",
+    );
+    check_problem(
+        "[store]\nurl = { fil = \"x\" }",
+        "groundswell.toml:2: store.url: must be one value, or { file = \"PATH\" }, or { env = \"NAME\" }",
+    );
+}
+
+#[test]
+fn the_public_folder_is_beside_the_data_folder() {
+    let settings = resolve("[server]\ndir = \"/srv/app/data\"").unwrap();
+    assert_eq!(settings.server.public_dir, Path::new("/srv/app/gs_public"));
+}

@@ -1,0 +1,153 @@
+//! Paths that no route may see: those that a cleaner path stands for are redirected to it, and those that do not
+//! decode are refused. Both before anything else, and so without the headers of a routed response.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::http::header::{CONNECTION, CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderValue, Method, Response, StatusCode, Uri};
+
+/// The answer to a request whose path is not clean.
+pub(super) fn answer(method: &Method, uri: &Uri) -> Option<Response<Body>> {
+    let path = uri.path();
+    if !is_escaped_well(path) {
+        return Some(bad_request());
+    }
+    let Cow::Owned(clean) = clean(path) else {
+        return None;
+    };
+    let target = match uri.query() {
+        Some(query) => format!("{clean}?{query}"),
+        None => clean,
+    };
+    redirect(method, &target)
+}
+
+fn redirect(method: &Method, target: &str) -> Option<Response<Body>> {
+    let is_read = matches!(*method, Method::GET | Method::HEAD);
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    response.headers_mut().insert(LOCATION, HeaderValue::from_str(target).ok()?);
+    if is_read {
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, html);
+        let link = format!("<a href=\"{}\">Temporary Redirect</a>.\n\n", escape_html(target));
+        *response.body_mut() = Body::from(link);
+    }
+    Some(response)
+}
+
+fn bad_request() -> Response<Body> {
+    let mut response = Response::new(Body::from("400 Bad Request"));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// `path` without empty, `.` and `..` segments; borrowed when it has none. Escaped dots are ordinary text.
+fn clean(path: &str) -> Cow<'_, str> {
+    if is_clean(path) {
+        return Cow::Borrowed(path);
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => (),
+            ".." => {
+                kept.pop();
+            }
+            _ => kept.push(segment),
+        }
+    }
+    let mut clean = String::with_capacity(path.len());
+    for segment in &kept {
+        clean.push('/');
+        clean.push_str(segment);
+    }
+    if kept.is_empty() || path.ends_with('/') {
+        clean.push('/');
+    }
+    Cow::Owned(clean)
+}
+
+fn is_clean(path: &str) -> bool {
+    // A server-wide OPTIONS has no path.
+    if path == "*" || path.is_empty() {
+        return true;
+    }
+    let Some(segments) = path.strip_prefix('/') else {
+        return false;
+    };
+    // The common path has neither an empty segment nor one that begins with a dot.
+    let bytes = path.as_bytes();
+    if !bytes.windows(2).any(|pair| pair[0] == b'/' && matches!(pair[1], b'/' | b'.')) {
+        return true;
+    }
+    let last = segments.rsplit('/').next().map_or(0, str::len);
+    let before_last = &segments[..segments.len() - last];
+    let is_dotted = segments.split('/').any(|segment| segment == "." || segment == "..");
+    !is_dotted && !before_last.starts_with('/') && !before_last.contains("//")
+}
+
+fn is_escaped_well(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    memchr::memchr_iter(b'%', bytes).all(|at| {
+        matches!(bytes.get(at + 1..at + 3), Some([high, low])
+            if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+    })
+}
+
+fn escape_html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '\'' => escaped.push_str("&#39;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&#34;"),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned_as_the_real_server_cleans_them() {
+        for (path, expected) in [
+            ("/api//health", "/api/health"),
+            ("/a/../b", "/b"),
+            ("/dir/..", "/"),
+            ("/./file.txt", "/file.txt"),
+            ("/dir/.", "/dir"),
+            ("//a//", "/a/"),
+            ("//", "/"),
+            ("/..", "/"),
+            ("/a%2f%2fb//x", "/a%2f%2fb/x"),
+            ("/a/b/../", "/a/"),
+        ] {
+            assert_eq!(clean(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn clean_paths_are_left_alone() {
+        for path in ["/", "/api/health", "/.hid", "/a/..b/...", "/a/", "/%2e%2e/x", "*", "/a.b/.c/"] {
+            assert!(matches!(clean(path), Cow::Borrowed(_)), "{path}");
+        }
+    }
+
+    #[test]
+    fn half_an_escape_is_refused() {
+        assert!(is_escaped_well("/a%20%C3%a9"));
+        assert!(!is_escaped_well("/a%zz"));
+        assert!(!is_escaped_well("/a%2"));
+        assert!(!is_escaped_well("/a%"));
+    }
+}

@@ -1,0 +1,150 @@
+//! Compression of answers, for clients that ask for it.
+//!
+//! Only answers of a known size of 1 KiB and more, of a kind that shrinks, and never one that carries a token
+//! ([`NoCompression`]): the length of a compressed answer tells about what else is in it.
+
+use std::io;
+
+use async_compression::Level;
+use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder};
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, VARY,
+};
+use axum::http::{HeaderMap, HeaderValue, Response};
+use futures_util::TryStreamExt;
+use http_body::Body as _;
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use kit::respond::NoCompression;
+
+/// Below this a packet is a packet.
+const MIN_BYTES: u64 = 1024;
+
+/// Levels at which a request loop is not kept from its other connections for long.
+const GZIP_LEVEL: Level = Level::Precise(4);
+const BROTLI_LEVEL: Level = Level::Precise(3);
+
+/// A coding that both sides know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Brotli,
+    Gzip,
+}
+
+/// The coding that the client likes best, if it asked for one.
+pub(super) fn accepted(headers: &HeaderMap) -> Option<Encoding> {
+    let mut best: Option<(f32, Encoding)> = None;
+    for value in headers.get_all(ACCEPT_ENCODING) {
+        for item in value.to_str().ok()?.split(',') {
+            let Some((quality, encoding)) = parse_item(item) else {
+                continue;
+            };
+            let is_better = match best {
+                None => quality > 0.0,
+                Some((best_quality, _)) => {
+                    quality > best_quality || (quality == best_quality && encoding == Encoding::Brotli)
+                }
+            };
+            if is_better {
+                best = Some((quality, encoding));
+            }
+        }
+    }
+    best.map(|(_, encoding)| encoding)
+}
+
+fn parse_item(item: &str) -> Option<(f32, Encoding)> {
+    let (name, parameter) = item.split_once(';').unwrap_or((item, "q=1"));
+    let encoding = match name.trim() {
+        name if name.eq_ignore_ascii_case("br") => Encoding::Brotli,
+        name if name.eq_ignore_ascii_case("gzip") => Encoding::Gzip,
+        _ => return None,
+    };
+    let quality = parameter.trim().strip_prefix("q=")?.parse().ok()?;
+    Some((quality, encoding))
+}
+
+/// Compresses the response if that is worth it and allowed.
+pub(super) fn compress(response: &mut Response<Body>, encoding: Encoding) {
+    if !is_wanted(response) {
+        return;
+    }
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(ACCEPT_RANGES);
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+    headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    let body = std::mem::take(response.body_mut());
+    *response.body_mut() = encoded(body, encoding);
+}
+
+fn is_wanted(response: &Response<Body>) -> bool {
+    let headers = response.headers();
+    response.body().size_hint().exact().is_some_and(|bytes| bytes >= MIN_BYTES)
+        && response.extensions().get::<NoCompression>().is_none()
+        && !headers.contains_key(CONTENT_ENCODING)
+        && !headers.contains_key(CONTENT_RANGE)
+        && headers.get(CONTENT_TYPE).is_some_and(shrinks)
+}
+
+fn shrinks(content_type: &HeaderValue) -> bool {
+    let Ok(content_type) = content_type.to_str() else {
+        return false;
+    };
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    kind.starts_with("text/")
+        || kind.ends_with("+json")
+        || kind.ends_with("+xml")
+        || matches!(
+            kind,
+            "application/json"
+                | "application/javascript"
+                | "application/xml"
+                | "application/wasm"
+                | "application/manifest"
+                | "application/vnd.ms-fontobject"
+                | "font/ttf"
+                | "font/otf"
+        )
+}
+
+fn encoded(body: Body, encoding: Encoding) -> Body {
+    let plain = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
+    match encoding {
+        Encoding::Gzip => Body::from_stream(ReaderStream::new(GzipEncoder::with_quality(plain, GZIP_LEVEL))),
+        Encoding::Brotli => {
+            Body::from_stream(ReaderStream::new(BrotliEncoder::with_quality(plain, BROTLI_LEVEL)))
+        }
+    }
+}
+
+impl Encoding {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Brotli => "br",
+            Self::Gzip => "gzip",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted_of(text: &'static str) -> Option<Encoding> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(text));
+        accepted(&headers)
+    }
+
+    #[test]
+    fn the_clients_favourite_is_taken_and_brotli_among_equals() {
+        assert_eq!(accepted_of("gzip, deflate, br"), Some(Encoding::Brotli));
+        assert_eq!(accepted_of("br;q=0.5, gzip"), Some(Encoding::Gzip));
+        assert_eq!(accepted_of("GZIP;q=0.1"), Some(Encoding::Gzip));
+        assert_eq!(accepted_of("br;q=0, gzip;q=0"), None);
+        assert_eq!(accepted_of("identity;q=0, zstd"), None);
+        assert_eq!(accepted_of("gzip;q=x"), None);
+    }
+}

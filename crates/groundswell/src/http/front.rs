@@ -1,0 +1,223 @@
+//! The first of ours to see a request and the last to see its response.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::header::{
+    CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use axum::response::IntoResponse;
+use futures_util::FutureExt;
+use hyper::body::Incoming;
+use metrics::Counter;
+use tower::Service;
+use tracing::{Level, debug, enabled, error};
+
+use super::body;
+use super::compress::{self, Encoding};
+use super::cors::Origins;
+use super::{AllowFraming, caller, clean_path, error as errors};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+
+/// A request id of a client is kept if it is no longer than this.
+const MAX_REQUEST_ID_BYTES: usize = 64;
+
+/// Everything between the connections of one request loop and its router.
+pub(crate) struct Front {
+    services: Arc<kit::app::App>,
+    router: Router,
+    origins: Origins,
+    body_timeout: Duration,
+    answered: AnsweredRequests,
+}
+
+/// Counters by the first digit of the status.
+struct AnsweredRequests([Counter; 6]);
+
+/// What of a request its response depends on, noted before a service takes the request.
+struct Asked {
+    request_id: HeaderValue,
+    allowed_origin: Option<HeaderValue>,
+    encoding: Option<Encoding>,
+    access: Option<Access>,
+}
+
+/// A line of the access log. It holds no query and no header: both may carry a token.
+struct Access {
+    method: Method,
+    path: String,
+    peer: SocketAddr,
+    started: Instant,
+}
+
+impl Front {
+    /// A front of `router`, for browsers of `origins`; a body may be silent for `body_timeout`.
+    pub(crate) fn new(
+        services: Arc<kit::app::App>,
+        router: Router,
+        origins: Origins,
+        body_timeout: Duration,
+    ) -> Self {
+        Self { services, router, origins, body_timeout, answered: AnsweredRequests::new() }
+    }
+
+    /// Answers one request.
+    pub(crate) async fn handle(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Response<Body>, Infallible> {
+        if let Some(response) = clean_path::answer(request.method(), request.uri()) {
+            return Ok(response);
+        }
+        if request.headers().contains_key(TRANSFER_ENCODING) && request.headers().contains_key(CONTENT_LENGTH)
+        {
+            return Ok(bare(StatusCode::BAD_REQUEST));
+        }
+        if request.method() == Method::OPTIONS {
+            return Ok(self.origins.preflight(request.headers()));
+        }
+        let asked = self.note(&mut request, peer);
+        let mut response = self.route(request, peer, &asked.request_id).await;
+        self.finish(&mut response, asked);
+        Ok(response)
+    }
+
+    fn note(&self, request: &mut Request<Incoming>, peer: SocketAddr) -> Asked {
+        let request_id = request_id(request.headers_mut());
+        Asked {
+            request_id,
+            allowed_origin: self.origins.allowed(request.headers()),
+            encoding: compress::accepted(request.headers()),
+            access: enabled!(Level::DEBUG).then(|| Access {
+                method: request.method().clone(),
+                path: request.uri().path().to_owned(),
+                peer,
+                started: Instant::now(),
+            }),
+        }
+    }
+
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        request_id: &HeaderValue,
+    ) -> Response<Body> {
+        let (mut request, limit) = body::bounded(request, self.body_timeout);
+        if let Err(refusal) = caller::note(&self.services, &mut request, peer, request_id).await {
+            return refusal.into_response();
+        }
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let mut router = self.router.clone();
+        let answered = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind().await;
+        match answered {
+            Ok(Ok(response)) => limit.and_then(|limit| limit.refusal()).unwrap_or(response),
+            Err(_panic) => after_panic(),
+        }
+    }
+
+    fn finish(&self, response: &mut Response<Body>, asked: Asked) {
+        if let Some(encoding) = asked.encoding {
+            compress::compress(response, encoding);
+        }
+        let status = response.status();
+        let may_be_framed = response.extensions().get::<AllowFraming>().is_some();
+        let headers = response.headers_mut();
+        secure(headers, may_be_framed);
+        super::cors::vary_by_origin(headers);
+        if let Some(origin) = asked.allowed_origin {
+            headers.insert(axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        }
+        if let Some(access) = asked.access {
+            access.log(status, &asked.request_id);
+        }
+        headers.insert(X_REQUEST_ID, asked.request_id);
+        self.answered.count(status);
+    }
+}
+
+/// The headers of every routed response.
+fn secure(headers: &mut HeaderMap, may_be_framed: bool) {
+    headers.insert(X_XSS_PROTECTION, HeaderValue::from_static("1; mode=block"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !may_be_framed {
+        headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
+    }
+    headers.insert(CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin"));
+}
+
+/// The request's id: its own if it looks like one, otherwise a new one, which the request then carries too.
+fn request_id(headers: &mut HeaderMap) -> HeaderValue {
+    if let Some(own) = headers.get(X_REQUEST_ID) {
+        let is_id = (1..=MAX_REQUEST_ID_BYTES).contains(&own.len())
+            && own.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte));
+        if is_id {
+            return own.clone();
+        }
+    }
+    let id = new_request_id();
+    headers.insert(X_REQUEST_ID, id.clone());
+    id
+}
+
+fn new_request_id() -> HeaderValue {
+    let text = format!("{:016x}", rand::random::<u64>());
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).expect("hexadecimal digits are a header value")
+}
+
+/// The panic hook has logged what and where; neither is the client's business.
+fn after_panic() -> Response<Body> {
+    metrics::counter!("groundswell_panics_total").increment(1);
+    error!("a request was answered 500 because of a panic");
+    errors::response(StatusCode::INTERNAL_SERVER_ERROR, errors::SOMETHING_WRONG)
+}
+
+/// A response that no route gave, and so without a routed response's headers.
+fn bare(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+// === impl AnsweredRequests ===
+
+impl AnsweredRequests {
+    fn new() -> Self {
+        Self(
+            ["0xx", "1xx", "2xx", "3xx", "4xx", "5xx"]
+                .map(|status| metrics::counter!("groundswell_requests_total", "status" => status)),
+        )
+    }
+
+    fn count(&self, status: StatusCode) {
+        if let Some(counter) = self.0.get(usize::from(status.as_u16() / 100)) {
+            counter.increment(1);
+        }
+    }
+}
+
+// === impl Access ===
+
+impl Access {
+    fn log(self, status: StatusCode, request_id: &HeaderValue) {
+        debug!(
+            method = %self.method,
+            path = self.path,
+            status = status.as_u16(),
+            peer = %self.peer,
+            request_id = request_id.to_str().unwrap_or_default(),
+            elapsed_us = self.started.elapsed().as_micros(),
+            "request"
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! The `groundswell` binary: the command line, the configuration, the runtimes, and the wiring of services to
+//! engines. It is the only crate that knows every other.
+//!
+//! A call of `serve` goes [`cli`] → [`config`] → [`commands`] → [`app`] (what answers) on [`runtimes`] (where it
+//! runs) behind [`http`] (what every request passes) over [`net`] (sockets and connections). What a service
+//! does is left to the services.
+
+use std::process::ExitCode;
+
+mod app;
+mod cli;
+mod commands;
+mod config;
+mod http;
+mod logs;
+mod manage;
+mod net;
+mod output;
+mod readiness;
+mod runtimes;
+mod shutdown;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::parse() {
+        Ok(command_line) => commands::run(command_line),
+        Err(stop) => stop.print(),
+    }
+}

@@ -1,0 +1,100 @@
+//! The management listener: is the process alive, should it be sent requests, and its counters.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use crate::readiness::Readiness;
+
+/// Probes and scrapers are few; more than this wait in the backlog.
+const MAX_CONNECTIONS: usize = 64;
+
+/// What the listener tells about.
+pub(crate) struct Management {
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) metrics: PrometheusHandle,
+}
+
+/// Installs the recorder of the process's metrics. Before it, whatever is counted is lost.
+pub(crate) fn install_metrics() -> anyhow::Result<PrometheusHandle> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder)?;
+    metrics::describe_counter!("groundswell_requests_total", "Requests answered, by class of status.");
+    metrics::describe_counter!("groundswell_connections_accepted_total", "Connections accepted.");
+    metrics::describe_counter!(
+        "groundswell_connections_refused_total",
+        "Connections refused because server.max_connections were open."
+    );
+    metrics::describe_counter!("groundswell_panics_total", "Requests answered by 500 because of a panic.");
+    Ok(handle)
+}
+
+/// Serves the management listener for as long as the process lives, draining included.
+pub(crate) fn serve(
+    listener: TcpListener,
+    management: Management,
+) -> std::io::Result<impl Future<Output = ()> + Send> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let router = router(management);
+    Ok(async move {
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let served = serve_connection(stream, router.clone());
+                    tokio::spawn(async move {
+                        let _slot = slot;
+                        served.await;
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "could not accept a management connection");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    })
+}
+
+fn router(management: Management) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics_text))
+        .with_state(Arc::new(management))
+}
+
+async fn readyz(State(management): State<Arc<Management>>) -> impl IntoResponse {
+    match management.readiness.objection() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(objection) => (StatusCode::SERVICE_UNAVAILABLE, format!("{objection}\n")),
+    }
+}
+
+async fn metrics_text(State(management): State<Arc<Management>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], management.metrics.render())
+}
+
+async fn serve_connection(stream: TcpStream, router: Router) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(std::time::Duration::from_secs(30))
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = connection.await {
+        debug!(%error, "management connection ended");
+    }
+}

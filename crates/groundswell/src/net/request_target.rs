@@ -1,0 +1,377 @@
+//! Clients written for a Go server send raw `"`, `<`, `>` and bytes outside ASCII in request targets. Our parser
+//! refuses them, so they are percent-encoded before it sees them: the same target, spelt properly.
+//!
+//! A [`RequestWatcher`] follows the bytes of a connection and says which of them to change. It buffers nothing
+//! and changes nothing but bytes of a request target, so it must know where requests begin. It knows that for
+//! the first request, and for later ones as long as every request before was delimited plainly: by no body, or by
+//! one `Content-Length`. At anything else (chunks, upgrades, odd headers) it stops watching for good, and later
+//! raw bytes get the parser's 400.
+//!
+//! A head that holds both `Content-Length` and `Transfer-Encoding` is spoilt on purpose, so that the parser
+//! refuses it: two servers in a row might disagree on where such a request ends.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A stream whose incoming request targets are rewritten.
+pub(super) struct RewritingStream<S> {
+    stream: S,
+    watcher: RequestWatcher,
+    // Rewritten bytes that did not fit the reader's buffer: at most three times what one read brought.
+    rewritten: Vec<u8>,
+    delivered: usize,
+    changes: Vec<Change>,
+}
+
+/// Where in the bytes of a connection we are.
+#[derive(Debug, Default)]
+struct RequestWatcher {
+    state: State,
+    line: LineStart,
+    framing: Framing,
+}
+
+/// A change to one byte of those just fed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// Percent-encode the byte at this place.
+    Encode(usize),
+    /// Replace the byte at this place by NUL, which no head may hold.
+    Spoil(usize),
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before a request line, where empty lines are allowed.
+    #[default]
+    Idle,
+    Method,
+    Target,
+    Version,
+    HeaderStart,
+    Header,
+    /// In a header that says nothing about framing.
+    OtherHeader,
+    /// So many bytes of a body remain.
+    Body(u64),
+    Unwatched,
+}
+
+/// What the headers so far say about the request's end.
+#[derive(Debug, Default, Clone, Copy)]
+struct Framing {
+    content_length: Option<u64>,
+    has_transfer_encoding: bool,
+    is_unclear: bool,
+}
+
+/// The first bytes of a line, enough for a method or for a header that says something about framing.
+#[derive(Debug)]
+struct LineStart {
+    bytes: [u8; 64],
+    length: usize,
+    is_cut: bool,
+}
+
+/// Which bytes our parser refuses in a target, or takes for something else (`#` begins a fragment), and Go's not.
+const fn wants_encoding(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>' | b'`' | b'#' | 0x80..=0xFF)
+}
+
+// === impl RewritingStream ===
+
+impl<S> RewritingStream<S> {
+    /// Watches a connection from its first byte.
+    pub(super) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            watcher: RequestWatcher::default(),
+            rewritten: Vec::new(),
+            delivered: 0,
+            changes: Vec::new(),
+        }
+    }
+
+    /// Whether the client may still be sending a request.
+    pub(super) fn is_mid_request(&self) -> bool {
+        self.watcher.state != State::Idle
+    }
+
+    fn deliver_rewritten(&mut self, buffer: &mut ReadBuf<'_>) {
+        let waiting = &self.rewritten[self.delivered..];
+        let count = waiting.len().min(buffer.remaining());
+        buffer.put_slice(&waiting[..count]);
+        self.delivered += count;
+        if self.delivered == self.rewritten.len() {
+            self.rewritten = Vec::new();
+            self.delivered = 0;
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for RewritingStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.rewritten.is_empty() {
+            this.deliver_rewritten(buffer);
+            return Poll::Ready(Ok(()));
+        }
+        let filled_before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        if this.watcher.state == State::Unwatched {
+            return Poll::Ready(Ok(()));
+        }
+        let received = &buffer.filled()[filled_before..];
+        this.watcher.feed(received, &mut this.changes);
+        if !this.changes.is_empty() {
+            this.rewritten = apply(&this.changes, received);
+            this.changes.clear();
+            buffer.set_filled(filled_before);
+            this.deliver_rewritten(buffer);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for RewritingStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// `received` with the changes, which are in order.
+fn apply(changes: &[Change], received: &[u8]) -> Vec<u8> {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut rewritten = Vec::with_capacity(received.len() + 2 * changes.len());
+    let mut copied = 0;
+    for change in changes {
+        let (Change::Encode(place) | Change::Spoil(place)) = *change;
+        rewritten.extend_from_slice(&received[copied..place]);
+        match change {
+            Change::Encode(_) => {
+                let byte = usize::from(received[place]);
+                rewritten.extend_from_slice(&[b'%', HEX[byte >> 4], HEX[byte & 15]]);
+            }
+            Change::Spoil(_) => rewritten.push(0),
+        }
+        copied = place + 1;
+    }
+    rewritten.extend_from_slice(&received[copied..]);
+    rewritten
+}
+
+// === impl RequestWatcher ===
+
+impl RequestWatcher {
+    /// Follows the next bytes of the connection, and appends the changes that they need.
+    fn feed(&mut self, bytes: &[u8], changes: &mut Vec<Change>) {
+        let mut at = 0;
+        while at < bytes.len() {
+            at += match self.state {
+                State::Idle => self.idle(bytes[at]),
+                State::Method => self.method(bytes[at]),
+                State::Target => self.target(&bytes[at..], at, changes),
+                State::Version => self.skip_line(&bytes[at..]),
+                State::HeaderStart => self.header_start(bytes[at], at, changes),
+                State::Header => self.header(bytes[at]),
+                State::OtherHeader => self.skip_line(&bytes[at..]),
+                State::Body(remaining) => self.body(remaining, bytes.len() - at),
+                State::Unwatched => return,
+            };
+        }
+    }
+
+    fn idle(&mut self, byte: u8) -> usize {
+        if matches!(byte, b'\r' | b'\n') {
+            return 1;
+        }
+        self.line.clear();
+        self.framing = Framing::default();
+        self.state = State::Method;
+        0
+    }
+
+    fn method(&mut self, byte: u8) -> usize {
+        match byte {
+            b' ' => {
+                let is_tunnel = self.line.bytes().eq_ignore_ascii_case(b"CONNECT");
+                self.state = if is_tunnel { State::Unwatched } else { State::Target };
+            }
+            // No request line at all: the parser says so to the client.
+            b'\n' => self.state = State::Unwatched,
+            _ => self.line.push(byte),
+        }
+        1
+    }
+
+    fn target(&mut self, bytes: &[u8], offset: usize, changes: &mut Vec<Change>) -> usize {
+        for (index, &byte) in bytes.iter().enumerate() {
+            if byte == b' ' || byte == b'\n' {
+                self.state = if byte == b' ' { State::Version } else { State::Unwatched };
+                return index + 1;
+            }
+            if wants_encoding(byte) {
+                changes.push(Change::Encode(offset + index));
+            }
+        }
+        bytes.len()
+    }
+
+    fn skip_line(&mut self, bytes: &[u8]) -> usize {
+        match memchr::memchr(b'\n', bytes) {
+            Some(end) => {
+                self.state = State::HeaderStart;
+                end + 1
+            }
+            None => bytes.len(),
+        }
+    }
+
+    /// Looks closer only at lines that may end the head or say how long the request is.
+    fn header_start(&mut self, byte: u8, offset: usize, changes: &mut Vec<Change>) -> usize {
+        match byte {
+            b'\n' => {
+                self.end_of_head(offset, changes);
+                return 1;
+            }
+            // The other half of the line's end follows.
+            b'\r' => return 1,
+            b'c' | b'C' | b't' | b'T' | b'u' | b'U' | b' ' | b'\t' => {
+                self.line.clear();
+                self.state = State::Header;
+            }
+            _ => self.state = State::OtherHeader,
+        }
+        0
+    }
+
+    fn header(&mut self, byte: u8) -> usize {
+        if byte == b'\n' {
+            self.framing.note(&self.line);
+            self.state = State::HeaderStart;
+            return 1;
+        }
+        self.line.push(byte);
+        if self.line.is_cut {
+            self.framing.note(&self.line);
+            self.state = State::OtherHeader;
+        }
+        1
+    }
+
+    fn end_of_head(&mut self, offset: usize, changes: &mut Vec<Change>) {
+        let framing = self.framing;
+        if framing.has_transfer_encoding && framing.content_length.is_some() {
+            changes.push(Change::Spoil(offset));
+        }
+        self.state = match framing.content_length {
+            _ if framing.has_transfer_encoding || framing.is_unclear => State::Unwatched,
+            None | Some(0) => State::Idle,
+            Some(length) => State::Body(length),
+        };
+    }
+
+    fn body(&mut self, remaining: u64, available: usize) -> usize {
+        let available_bytes = available as u64;
+        if available_bytes < remaining {
+            self.state = State::Body(remaining - available_bytes);
+            return available;
+        }
+        self.state = State::Idle;
+        // No larger than `available`, which is a usize.
+        usize::try_from(remaining).unwrap_or(available)
+    }
+}
+
+// === impl Framing ===
+
+impl Framing {
+    fn note(&mut self, line: &LineStart) {
+        let bytes = line.bytes().trim_ascii_end();
+        let Some(colon) = memchr::memchr(b':', bytes) else {
+            self.is_unclear = true;
+            return;
+        };
+        let (name, value) = (&bytes[..colon], bytes[colon + 1..].trim_ascii());
+        let name = name.trim_ascii();
+        if name.len() != colon {
+            self.is_unclear = true;
+        }
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let length = if line.is_cut { None } else { decimal(value) };
+            self.is_unclear |= length.is_none() || self.content_length.is_some();
+            self.content_length = Some(length.unwrap_or(0));
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.has_transfer_encoding = true;
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            self.is_unclear = true;
+        }
+    }
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    // Digits alone: `parse` would take a sign as well.
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+// === impl LineStart ===
+
+impl Default for LineStart {
+    fn default() -> Self {
+        Self { bytes: [0; 64], length: 0, is_cut: false }
+    }
+}
+
+impl LineStart {
+    fn clear(&mut self) {
+        self.length = 0;
+        self.is_cut = false;
+    }
+
+    fn push(&mut self, byte: u8) {
+        match self.bytes.get_mut(self.length) {
+            Some(place) => {
+                *place = byte;
+                self.length += 1;
+            }
+            None => self.is_cut = true,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+#[cfg(test)]
+mod tests;

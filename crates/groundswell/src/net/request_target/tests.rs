@@ -1,0 +1,209 @@
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+use tokio::io::AsyncReadExt;
+
+use super::*;
+
+/// What a parser reads when a client sends `input` in one piece.
+fn rewritten(input: &[u8]) -> Vec<u8> {
+    rewritten_in_pieces(&[input])
+}
+
+fn rewritten_in_pieces(pieces: &[&[u8]]) -> Vec<u8> {
+    let mut watcher = RequestWatcher::default();
+    let mut output = Vec::new();
+    for piece in pieces {
+        let mut changes = Vec::new();
+        watcher.feed(piece, &mut changes);
+        output.extend(apply(&changes, piece));
+    }
+    output
+}
+
+fn check(input: &str, expected: &str) {
+    assert_eq!(String::from_utf8_lossy(&rewritten(input.as_bytes())), expected);
+}
+
+#[test]
+fn raw_bytes_of_the_target_are_encoded() {
+    check(
+        "GET /api?filter=name=\"a\"&&(n<1||n>2) HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /api?filter=name=%22a%22&&(n%3C1||n%3E2) HTTP/1.1\r\nHost: x\r\n\r\n",
+    );
+    check("GET /a`b?c#d HTTP/1.1\r\n\r\n", "GET /a%60b?c%23d HTTP/1.1\r\n\r\n");
+    check("GET /é?é HTTP/1.1\r\n\r\n", "GET /%C3%A9?%C3%A9 HTTP/1.1\r\n\r\n");
+}
+
+#[test]
+fn nothing_but_the_target_is_changed() {
+    let head = "POST /a HTTP/1.1\r\nX-\"A\": <b> #\r\nContent-Length: 19\r\n\r\n";
+    let body = "GET /\"<>\" HTTP/1.1\n";
+    let input = format!("{head}{body}");
+    check(&input, &input);
+}
+
+#[test]
+fn requests_after_a_plain_body_are_followed() {
+    check(
+        "POST /\" HTTP/1.1\r\nContent-Length: 3\r\n\r\n<\">GET /\" HTTP/1.1\r\n\r\nGET /> HTTP/1.1\r\n\r\n",
+        "POST /%22 HTTP/1.1\r\nContent-Length: 3\r\n\r\n<\">GET /%22 HTTP/1.1\r\n\r\nGET /%3E HTTP/1.1\r\n\r\n",
+    );
+}
+
+#[test]
+fn requests_after_one_of_unclear_length_are_not_touched() {
+    for header in [
+        "Transfer-Encoding: chunked",
+        "Upgrade: websocket",
+        "Content-Length: 1\r\nContent-Length: 1",
+        "Content-Length: +1",
+        "Content-Length: 1, 1",
+        "Content-Length : 1",
+        "content-length:                                                              1",
+        "Content-Length: 99999999999999999999",
+        " Content-Length: 1",
+        "Connection",
+    ] {
+        let input = format!("GET / HTTP/1.1\r\n{header}\r\n\r\nGET /\" HTTP/1.1\r\n\r\n");
+        check(&input, &input);
+    }
+}
+
+#[test]
+fn a_tunnel_is_not_touched() {
+    let input = "CONNECT a:1 HTTP/1.1\r\n\r\nGET /\" HTTP/1.1\r\n\r\n";
+    check(input, input);
+}
+
+#[test]
+fn a_head_with_both_framings_is_spoilt() {
+    for headers in
+        ["Content-Length: 1\r\nTransfer-Encoding: chunked", "transfer-encoding: x\r\ncontent-length: 1"]
+    {
+        check(
+            &format!("POST / HTTP/1.1\r\n{headers}\r\n\r\nbody"),
+            &format!("POST / HTTP/1.1\r\n{headers}\r\n\r\0body"),
+        );
+    }
+}
+
+/// Two requests and whatever follows: `target` and `body` are the free parts.
+fn connection(target: &[u8], header: &[u8], body: &[u8]) -> Vec<u8> {
+    let length = body.len().to_string();
+    [
+        b"\r\nPOST /".as_slice(),
+        target,
+        b" HTTP/1.1\r\nUser-Agent: ",
+        header,
+        b"\r\nContent-Length: ",
+        length.as_bytes(),
+        b"\r\n\r\n",
+        body,
+        b"GET /?\" HTTP/1.1\nHost: x\n\n",
+    ]
+    .concat()
+}
+
+fn encoded(target: &[u8]) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    for &byte in target {
+        if wants_encoding(byte) {
+            encoded.extend(format!("%{byte:02X}").into_bytes());
+        } else {
+            encoded.push(byte);
+        }
+    }
+    encoded
+}
+
+/// Any bytes without those in `except`.
+fn bytes_without(except: &'static [u8], at_most: usize) -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(
+        any::<u8>().prop_filter("a delimiter", |byte| !except.contains(byte)),
+        0..at_most,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn only_targets_change_and_every_other_byte_passes(
+        target in bytes_without(b" \n", 40),
+        header in bytes_without(b"\n", 90),
+        body in proptest::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let input = connection(&target, &header, &body);
+        let mut expected = connection(&encoded(&target), &header, &body);
+        let quote = expected.iter().rposition(|&byte| byte == b'"').unwrap();
+        expected.splice(quote..=quote, *b"%22");
+        prop_assert_eq!(rewritten(&input), expected);
+    }
+
+    #[test]
+    fn where_the_bytes_are_split_makes_no_difference(
+        target in bytes_without(b" \n", 30),
+        header in bytes_without(b"\n", 80),
+        body in proptest::collection::vec(any::<u8>(), 0..30),
+    ) {
+        let input = connection(&target, &header, &body);
+        let whole = rewritten(&input);
+        for at in 0..=input.len() {
+            let (first, second) = input.split_at(at);
+            prop_assert_eq!(rewritten_in_pieces(&[first, second]), whole.clone());
+        }
+        let single_bytes: Vec<&[u8]> = input.chunks(1).collect();
+        prop_assert_eq!(rewritten_in_pieces(&single_bytes), whole);
+    }
+
+    #[test]
+    fn any_bytes_pass_without_a_panic_and_split_alike(
+        input in proptest::collection::vec(
+            prop_oneof![any::<u8>(), proptest::sample::select(b"GET /\r\n :cClLtT\"<0123".to_vec())], 0..200),
+        at in 0usize..200,
+    ) {
+        let whole = rewritten(&input);
+        let (first, second) = input.split_at(at.min(input.len()));
+        prop_assert_eq!(rewritten_in_pieces(&[first, second]), whole.clone());
+        prop_assert!(whole.len() <= 3 * input.len());
+    }
+}
+
+/// Gives its pieces one a read.
+struct Pieces(VecDeque<Vec<u8>>);
+
+impl AsyncRead for Pieces {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(mut piece) = self.0.pop_front() {
+            let rest = piece.split_off(piece.len().min(buffer.remaining()));
+            buffer.put_slice(&piece);
+            if !rest.is_empty() {
+                self.0.push_front(rest);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_reader_with_a_small_buffer_gets_everything() {
+    let input = connection(b"a\"\"\"\"\"\"\"\"b", b"<x>", b"\"body\"");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for piece_bytes in 1..20 {
+        for buffer_bytes in 1..8 {
+            let pieces = input.chunks(piece_bytes).map(<[u8]>::to_vec).collect();
+            let mut stream = RewritingStream::new(Pieces(pieces));
+            let mut output = Vec::new();
+            let mut buffer = vec![0; buffer_bytes];
+            while let count @ 1.. = runtime.block_on(stream.read(&mut buffer)).unwrap() {
+                output.extend_from_slice(&buffer[..count]);
+            }
+            assert_eq!(output, rewritten(&input));
+        }
+    }
+}

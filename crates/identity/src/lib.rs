@@ -1,0 +1,18 @@
+//! Who a caller is: tokens and the keys that sign them, passwords, and what keeps guessing slow.
+//!
+//! A token is read unverified by [`jwt::read`] to learn whose it is, its record is loaded, and
+//! [`jwt::Unverified::verify`] checks it with the record's own [`jwt::SigningKey`]. The outcome is
+//! remembered in a [`cache::TokenCache`] until the record or its collection changes. Passwords are
+//! hashed and checked in a [`hash_pool::HashPool`]; a [`throttle::SignInThrottle`] counts failures.
+//! [`Identity`] keeps all of this for a node; what a caller may do is left to others.
+
+pub mod address;
+pub mod cache;
+mod caller;
+pub mod hash_pool;
+mod identity;
+pub mod jwt;
+pub mod password;
+pub mod throttle;
+
+pub use identity::Identity;

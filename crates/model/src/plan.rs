@@ -1,0 +1,421 @@
+//! Planning of a step: what a write does to a row, decided on plain data, one code for every adapter.
+//!
+//! The adapter loads and locks the row, calls [`create`], [`patch`] or [`delete`], answers the
+//! questions that the plan has for the store, and [`Pending::decide`] gives the row to write or why
+//! not. The order is the contract's: rule, form checks, field checks, the row.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rand::Rng;
+
+use crate::collection::Collection;
+use crate::condition::{Condition, Demand};
+use crate::context::RuleBody;
+use crate::errors::FieldErrors;
+use crate::field::Field;
+use crate::filter::Verdict;
+use crate::json::Json;
+use crate::record::lookup::Lookup;
+use crate::record::resolve::{Resolved, WriteInput, resolve_body};
+use crate::record::{Record, autogenerate, fill, forms, validate};
+use crate::schema::{RuleKind, Schema};
+use crate::step::{Access, CreateRecord, DeleteRecord, Guard, PatchRecord, Why};
+use crate::time::Timestamp;
+use crate::value::Value;
+
+/// What planning needs from outside.
+pub struct Environment<'a, R: Rng> {
+    /// As the steps before this one left it.
+    pub schema: &'a Schema,
+    /// The instant of the write.
+    pub now: Timestamp,
+    /// Makes ids and keys.
+    pub rng: &'a mut R,
+}
+
+/// What only the store can tell. Every answer is yes or no.
+#[derive(Debug, Clone)]
+pub enum Question {
+    /// Does the condition hold for this row? The row is judged as given; it need not be stored.
+    Holds {
+        /// The row with its collection.
+        row: Box<Record>,
+        /// Whether a stored row with this id is meant, which is equal to `row`.
+        is_stored: bool,
+        /// What must hold.
+        condition: Condition,
+    },
+    /// Do all these records exist?
+    AllExist {
+        /// Where to look.
+        collection_id: String,
+        /// Without duplicates.
+        ids: Vec<String>,
+    },
+    /// Does no record have this id?
+    IdIsFree {
+        /// Where to look.
+        collection: Arc<Collection>,
+        /// The id.
+        id: String,
+        /// Whether ids that differ only in case count.
+        ignore_case: bool,
+    },
+    /// Has the collection a record with another id?
+    HasOther {
+        /// Where to look.
+        collection: Arc<Collection>,
+        /// The id that does not count.
+        id: String,
+    },
+}
+
+/// A planned step that waits for the answers to its questions.
+pub struct Pending {
+    questions: Vec<Question>,
+    /// The collection's rule.
+    rule: Decision,
+    /// Whether the caller manages the record, where the form checks depend on it.
+    manager: Decision,
+    /// What the form checks say of a manager and of somebody else.
+    forms: FormErrors,
+    field_errors: FieldErrors,
+    lookups: Vec<(Lookup, Decision)>,
+    /// That another superuser is left.
+    other_superuser: Decision,
+    row: Record,
+}
+
+#[derive(Default)]
+struct FormErrors {
+    of_manager: FieldErrors,
+    of_others: FieldErrors,
+}
+
+/// Known already, or what the answers say: yes when all of these are.
+#[derive(Debug, Clone)]
+enum Decision {
+    Known(bool),
+    Asked(Vec<usize>),
+}
+
+/// Plans a create.
+pub fn create<R: Rng>(
+    environment: &mut Environment<'_, R>,
+    collection: &Arc<Collection>,
+    step: &CreateRecord,
+) -> Result<Pending, Why> {
+    let is_superuser = step.access.is_superuser();
+    let input = WriteInput { body: &step.body, uploads: &[], is_superuser };
+    let mut resolved = resolve_body(collection, None, input, environment.rng);
+
+    let mut questions = Vec::new();
+    let mut rule = Decision::Known(true);
+    let mut manager = Decision::Known(is_superuser);
+    if !is_superuser {
+        let mut temporary_id = String::new();
+        autogenerate::generate("[a-z0-9]{15}", environment.rng, &mut temporary_id);
+        let row = resolved.row_for_create_rule(&temporary_id);
+        let judge = Judge { schema: environment.schema, access: &step.access, row: &row, is_stored: false };
+        let body = judge.body(&resolved, &step.body);
+        rule = judge.rule(RuleKind::Create, &body, &mut questions);
+        rule.refuse_known_no()?;
+        manager = judge.manager(&body, &mut questions);
+    }
+    let forms = FormErrors::check(&resolved, None);
+    fill::fill_generated(&mut resolved.record, environment.rng);
+    let (field_errors, lookups) = validate::validate(&resolved, None);
+    let lookups = ask_all(environment.schema, collection, lookups, &mut questions);
+    let mut row = resolved.record;
+    set_passwords(&mut row, &step.password_hashes);
+    fill::fill_before_store(&mut row, true, environment.now);
+    Ok(Pending {
+        questions,
+        rule,
+        manager,
+        forms,
+        field_errors,
+        lookups,
+        other_superuser: Decision::Known(true),
+        row,
+    })
+}
+
+/// Plans a change of a stored record.
+pub fn patch<R: Rng>(
+    environment: &mut Environment<'_, R>,
+    step: &PatchRecord,
+    old: &Record,
+) -> Result<Pending, Why> {
+    let collection = &old.collection;
+    let is_superuser = step.access.is_superuser();
+    let input = WriteInput { body: &step.body, uploads: &[], is_superuser };
+    let resolved = resolve_body(collection, Some(old), input, environment.rng);
+
+    let mut questions = Vec::new();
+    let mut rule = Decision::Known(true);
+    let mut manager = Decision::Known(is_superuser);
+    if !is_superuser {
+        let judge = Judge { schema: environment.schema, access: &step.access, row: old, is_stored: true };
+        let body = judge.body(&resolved, &step.body);
+        rule = judge.rule(RuleKind::Update, &body, &mut questions);
+        rule.refuse_known_no()?;
+        manager = judge.manager(&body, &mut questions);
+    }
+    if step.old_password_for.as_deref().is_some_and(|hash| hash != old.get("password").as_str()) {
+        return Err(Why::Guard(Guard::PasswordHash));
+    }
+    let mut forms = FormErrors::check(&resolved, Some(old));
+    if forms.needs_old_password(&resolved, old) && step.old_password_for.is_none() {
+        forms.of_others.merge(forms::invalid_old_password());
+    }
+    let (field_errors, lookups) = validate::validate(&resolved, Some(old));
+    let lookups = ask_all(environment.schema, collection, lookups, &mut questions);
+    let mut row = resolved.record;
+    set_passwords(&mut row, &step.password_hashes);
+    let is_password_changed = collection.is_auth() && step.password_hashes.contains_key("password");
+    fill::renew_token_key(&mut row, old, is_password_changed, environment.rng);
+    fill::fill_before_store(&mut row, false, environment.now);
+    Ok(Pending {
+        questions,
+        rule,
+        manager,
+        forms,
+        field_errors,
+        lookups,
+        other_superuser: Decision::Known(true),
+        row,
+    })
+}
+
+/// Plans the removal of a stored record. What goes with it is the adapter's to find.
+pub fn delete<R: Rng>(
+    environment: &mut Environment<'_, R>,
+    step: &DeleteRecord,
+    old: &Record,
+) -> Result<Pending, Why> {
+    let mut questions = Vec::new();
+    let mut rule = Decision::Known(true);
+    if !step.access.is_superuser() {
+        let judge = Judge { schema: environment.schema, access: &step.access, row: old, is_stored: true };
+        rule = judge.rule(RuleKind::Delete, &Arc::new(RuleBody::default()), &mut questions);
+        rule.refuse_known_no()?;
+    }
+    let other_superuser = if old.collection.is_superusers() {
+        let question = Question::HasOther { collection: old.collection.clone(), id: old.id().to_owned() };
+        Decision::ask(question, &mut questions)
+    } else {
+        Decision::Known(true)
+    };
+    Ok(Pending {
+        questions,
+        rule,
+        manager: Decision::Known(false),
+        forms: FormErrors::default(),
+        field_errors: FieldErrors::new(),
+        lookups: Vec::new(),
+        other_superuser,
+        row: old.clone(),
+    })
+}
+
+/// A stored value as JSON, in the form in which clients see it.
+pub fn value_json(field: &Field, value: &Value) -> Json {
+    match value {
+        Value::Null => Json::Null,
+        Value::Number(number) if matches!(field.kind, crate::field::FieldKind::Bool) => {
+            Json::Bool(*number != 0.0)
+        }
+        Value::Number(number) => Json::Number(*number),
+        Value::Text(text) => Json::Text(text.clone()),
+        Value::Json(text) => Json::parse_whole(text).unwrap_or_default(),
+    }
+}
+
+/// What never leaves the store: password hashes, and the token keys of records that can sign in.
+pub fn is_secret(collection: &Collection, field: &Field) -> bool {
+    matches!(field.kind, crate::field::FieldKind::Password(_))
+        || collection.is_auth() && field.name == "tokenKey"
+}
+
+// === impl Pending ===
+
+impl Pending {
+    /// What the store must answer, in this order.
+    pub fn questions(&self) -> &[Question] {
+        &self.questions
+    }
+
+    /// The row to write or to remove, or why not.
+    pub fn decide(self, answers: &[bool]) -> Result<Record, Why> {
+        if !self.rule.is_yes(answers) {
+            return Err(Why::RuleDenied);
+        }
+        let forms = if self.manager.is_yes(answers) { self.forms.of_manager } else { self.forms.of_others };
+        forms.into_result().map_err(Why::Fields)?;
+        field_outcome(self.field_errors, &self.lookups, answers).map_err(Why::Fields)?;
+        if !self.other_superuser.is_yes(answers) {
+            return Err(Why::LastSuperuser);
+        }
+        Ok(self.row)
+    }
+}
+
+/// The errors of the fields with those of the look-ups that the store said no to, in the contract's
+/// order of precedence.
+fn field_outcome(
+    local: FieldErrors,
+    lookups: &[(Lookup, Decision)],
+    answers: &[bool],
+) -> Result<(), FieldErrors> {
+    let mut errors = FieldErrors::new();
+    let failed =
+        || lookups.iter().filter(|(_, decision)| !decision.is_yes(answers)).map(|(lookup, _)| lookup);
+    for lookup in failed().filter(|lookup| matches!(lookup, Lookup::NoIdTwin { .. })) {
+        errors.add(lookup.field(), lookup.error());
+    }
+    errors.merge(local);
+    for lookup in failed().filter(|lookup| matches!(lookup, Lookup::RecordsExist { .. })) {
+        errors.add(lookup.field(), lookup.error());
+    }
+    if errors.is_empty() {
+        for lookup in failed() {
+            errors.add(lookup.field(), lookup.error());
+        }
+    }
+    errors.into_result()
+}
+
+fn ask_all(
+    schema: &Schema,
+    collection: &Arc<Collection>,
+    lookups: Vec<Lookup>,
+    questions: &mut Vec<Question>,
+) -> Vec<(Lookup, Decision)> {
+    let ask = |lookup: Lookup| {
+        let decision = ask_lookup(schema, collection, &lookup, questions);
+        (lookup, decision)
+    };
+    lookups.into_iter().map(ask).collect()
+}
+
+fn ask_lookup(
+    schema: &Schema,
+    collection: &Arc<Collection>,
+    lookup: &Lookup,
+    questions: &mut Vec<Question>,
+) -> Decision {
+    match lookup {
+        Lookup::RecordsExist { collection_id, ids, .. } => Decision::ask(
+            Question::AllExist { collection_id: collection_id.clone(), ids: ids.clone() },
+            questions,
+        ),
+        Lookup::NoIdTwin { id } => Decision::ask(
+            Question::IdIsFree { collection: collection.clone(), id: id.clone(), ignore_case: true },
+            questions,
+        ),
+        Lookup::NoAuthTwin { id } => {
+            let others = schema.collections().filter(|other| other.is_auth() && other.id != collection.id);
+            let asked = others.map(|other| {
+                questions.push(Question::IdIsFree {
+                    collection: other.clone(),
+                    id: id.clone(),
+                    ignore_case: false,
+                });
+                questions.len() - 1
+            });
+            Decision::Asked(asked.collect())
+        }
+    }
+}
+
+fn set_passwords(row: &mut Record, hashes: &BTreeMap<String, String>) {
+    for (field, hash) in hashes {
+        row.set(field, Value::Text(hash.clone()));
+    }
+}
+
+// === impl FormErrors ===
+
+impl FormErrors {
+    fn check(resolved: &Resolved, old: Option<&Record>) -> FormErrors {
+        FormErrors {
+            of_manager: forms::check(resolved, old, true).errors,
+            of_others: forms::check(resolved, old, false).errors,
+        }
+    }
+
+    fn needs_old_password(&self, resolved: &Resolved, old: &Record) -> bool {
+        forms::check(resolved, Some(old), false).old_password.is_some()
+    }
+}
+
+// === impl Decision ===
+
+impl Decision {
+    fn ask(question: Question, questions: &mut Vec<Question>) -> Decision {
+        questions.push(question);
+        Decision::Asked(vec![questions.len() - 1])
+    }
+
+    fn is_yes(&self, answers: &[bool]) -> bool {
+        match self {
+            Decision::Known(known) => *known,
+            Decision::Asked(asked) => {
+                asked.iter().all(|position| answers.get(*position).copied().unwrap_or(false))
+            }
+        }
+    }
+
+    /// Ends the planning of what a rule denies for certain.
+    fn refuse_known_no(&self) -> Result<(), Why> {
+        if matches!(self, Decision::Known(false)) { Err(Why::RuleDenied) } else { Ok(()) }
+    }
+}
+
+/// Judges the rules of one row for one request: in memory where that is enough.
+struct Judge<'a> {
+    schema: &'a Schema,
+    access: &'a Access,
+    row: &'a Record,
+    is_stored: bool,
+}
+
+impl Judge<'_> {
+    /// What `@request.body.*` sees; made only when a rule may look at it.
+    fn body(&self, resolved: &Resolved, body: &crate::json::JsonObject) -> Arc<RuleBody> {
+        let collection = &self.row.collection;
+        let has_expression = |kind: RuleKind| kind.text(collection).is_some_and(|text| !text.is_empty());
+        let is_needed =
+            [RuleKind::Create, RuleKind::Update, RuleKind::Manage].into_iter().any(has_expression);
+        Arc::new(if is_needed { resolved.rule_body(body) } else { RuleBody::default() })
+    }
+
+    fn rule(&self, kind: RuleKind, body: &Arc<RuleBody>, questions: &mut Vec<Question>) -> Decision {
+        match Demand::of(self.schema, &self.row.collection, kind, &self.access.context, body) {
+            Demand::Impossible => Decision::Known(false),
+            Demand::Nothing => Decision::Known(true),
+            Demand::That(condition) => match self.judge(&condition) {
+                Verdict::Yes => Decision::Known(true),
+                Verdict::No => Decision::Known(false),
+                Verdict::NeedsStore => {
+                    let row = Box::new(self.row.clone());
+                    Decision::ask(Question::Holds { row, is_stored: self.is_stored, condition }, questions)
+                }
+            },
+        }
+    }
+
+    fn judge(&self, condition: &Condition) -> Verdict {
+        if self.is_stored { condition.judge(self.row) } else { condition.judge_new(self.row) }
+    }
+
+    /// The manage rule is for signed-in callers only.
+    fn manager(&self, body: &Arc<RuleBody>, questions: &mut Vec<Question>) -> Decision {
+        if !self.row.collection.is_auth() || self.access.context.caller.record().is_none() {
+            return Decision::Known(false);
+        }
+        self.rule(RuleKind::Manage, body, questions)
+    }
+}

@@ -1,0 +1,198 @@
+//! A write as a value: an ordered list of steps, each with its rule and guards (DESIGN §5). What
+//! depends on stored rows is not decided by whoever builds a step but by [`crate::plan`], under the
+//! store's locks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::collection::Collection;
+use crate::context::{Caller, RequestContext};
+use crate::errors::FieldErrors;
+use crate::json::JsonObject;
+use crate::record::Record;
+use crate::settings::Settings;
+
+/// One atomic change: all steps happen or none. A step sees what those before it wrote.
+#[derive(Debug, Clone, Default)]
+pub struct WriteBatch {
+    /// In order.
+    pub steps: Vec<Step>,
+    /// The schema version that the steps were built under, for steps that change the schema: the
+    /// batch is refused with [`Guard::SchemaVersion`] when it is no longer the current one.
+    pub schema_version: Option<u64>,
+}
+
+/// One step of a batch.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Makes a record.
+    Create(CreateRecord),
+    /// Changes a record.
+    Patch(PatchRecord),
+    /// Removes a record and what must go with it.
+    Delete(DeleteRecord),
+    /// Replaces a password hash by another of the same password. Changes nothing that anyone can see,
+    /// and does nothing when the record no longer holds the old one.
+    ReplacePasswordHash {
+        /// The collection's id.
+        collection: String,
+        /// The record's id.
+        id: String,
+        /// The hash that was verified.
+        from: String,
+        /// The hash to hold from now on.
+        to: String,
+    },
+    /// Makes (`before` is none) or changes a collection. Validated by who built it, under the
+    /// batch's `schema_version`.
+    SaveCollection {
+        /// The collection as the schema has it.
+        before: Option<Arc<Collection>>,
+        /// The collection as it shall be.
+        after: Arc<Collection>,
+    },
+    /// Removes a collection and its records.
+    DeleteCollection(Arc<Collection>),
+    /// Removes all records of a collection with their cascades.
+    Truncate(Arc<Collection>),
+    /// Replaces the settings.
+    SaveSettings(Arc<Settings>),
+}
+
+/// Makes a record from a request's body.
+#[derive(Debug, Clone)]
+pub struct CreateRecord {
+    /// The collection's id.
+    pub collection: String,
+    /// As sent: modifiers, unknown keys and all.
+    pub body: JsonObject,
+    /// What the password fields will hold, by field name, made beforehand from the body's plain texts.
+    pub password_hashes: BTreeMap<String, String>,
+    /// Who asks for it, and how.
+    pub access: Access,
+}
+
+/// Changes a record by a request's body.
+#[derive(Debug, Clone)]
+pub struct PatchRecord {
+    /// The collection's id.
+    pub collection: String,
+    /// The record's id.
+    pub id: String,
+    /// As sent.
+    pub body: JsonObject,
+    /// What the password fields will hold, by field name, made beforehand from the body's plain texts.
+    pub password_hashes: BTreeMap<String, String>,
+    /// The body's `oldPassword` was right for this hash. The step is refused with
+    /// [`Guard::PasswordHash`] when the record no longer holds it.
+    pub old_password_for: Option<String>,
+    /// Who asks for it, and how.
+    pub access: Access,
+}
+
+/// Removes a record.
+#[derive(Debug, Clone)]
+pub struct DeleteRecord {
+    /// The collection's id.
+    pub collection: String,
+    /// The record's id.
+    pub id: String,
+    /// Who asks for it, and how.
+    pub access: Access,
+}
+
+/// Whether the collection's rule applies, and what it sees.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// What rules see of the request.
+    pub context: Arc<RequestContext>,
+    /// False for the server's own writes, such as those of the command line.
+    pub check_rule: bool,
+}
+
+/// What a step that was carried out left.
+#[derive(Debug, Clone)]
+pub enum StepResult {
+    /// The record as stored now.
+    Record(Record),
+    /// The record or collection is gone, or there is nothing to show.
+    Done,
+}
+
+/// A batch that was not carried out, and why. Nothing of it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    /// The position of the first step that could not be carried out.
+    pub step: usize,
+    /// What was wrong with it.
+    pub why: Why,
+}
+
+/// Why a step was refused.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Why {
+    /// No such record, or none that the caller may know of.
+    NotFound,
+    /// The rule says no.
+    RuleDenied,
+    /// The values are wrong: all of them that are.
+    Fields(FieldErrors),
+    /// A relation that must not be empty points here.
+    RestrictedBy {
+        /// The collection that holds the relation.
+        collection: String,
+        /// The relation field.
+        field: String,
+    },
+    /// What the step relied on no longer holds.
+    Guard(Guard),
+    /// The last superuser cannot go.
+    LastSuperuser,
+    /// The engine refused an index; the text is the engine's own.
+    Index {
+        /// The position in the collection's `indexes`.
+        position: usize,
+        /// What the engine says.
+        detail: String,
+    },
+}
+
+/// What a step may rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// The schema was changed since the batch was built: build it again.
+    SchemaVersion,
+    /// The password was changed since the old one was verified: verify again.
+    PasswordHash,
+}
+
+// === impl WriteBatch ===
+
+impl WriteBatch {
+    /// A batch of one step.
+    pub fn one(step: Step) -> WriteBatch {
+        WriteBatch { steps: vec![step], schema_version: None }
+    }
+
+    /// Whether a step changes collections: such a batch is a barrier between others.
+    pub fn changes_schema(&self) -> bool {
+        self.steps.iter().any(|step| {
+            matches!(step, Step::SaveCollection { .. } | Step::DeleteCollection(_) | Step::Truncate(_))
+        })
+    }
+}
+
+// === impl Access ===
+
+impl Access {
+    /// The rule applies unless the caller is a superuser.
+    pub fn of(context: Arc<RequestContext>) -> Access {
+        let check_rule = !context.caller.is_superuser();
+        Access { context, check_rule }
+    }
+
+    /// Whether the caller may set everything: hidden fields, passwords, `verified`.
+    pub fn is_superuser(&self) -> bool {
+        !self.check_rule || matches!(self.context.caller, Caller::Superuser(_))
+    }
+}

@@ -1,0 +1,68 @@
+//! What every handler works with: the store, who callers are, and what is remembered between requests.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use contract::store::{Store, StoreError};
+use identity::Identity;
+use identity::hash_pool::HashPoolError;
+use model::time::Timestamp;
+
+use crate::error::ApiError;
+use crate::filters::FilterCache;
+use crate::record_json::ShapeCache;
+
+/// Shared by all services of a node.
+pub struct App {
+    /// The data.
+    pub store: Arc<dyn Store>,
+    /// Tokens, passwords, sign-in throttle.
+    pub identity: Arc<Identity>,
+    /// How records become JSON, by collection.
+    pub shapes: ShapeCache,
+    /// Checked filters and sorts of clients.
+    pub filters: FilterCache,
+}
+
+impl App {
+    /// With nothing remembered yet.
+    pub fn new(store: Arc<dyn Store>, identity: Arc<Identity>) -> App {
+        App { store, identity, shapes: ShapeCache::default(), filters: FilterCache::default() }
+    }
+}
+
+/// The current time.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A store call without an answer is never the client's fault: 503 while it may pass, 500 otherwise,
+/// and the details stay in the log.
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        match error {
+            StoreError::Busy => ApiError::busy(Duration::from_secs(1)),
+            StoreError::Unavailable(_) | StoreError::Closed | StoreError::Deadline(_) => {
+                ApiError::unavailable(Duration::from_secs(1))
+            }
+            StoreError::Internal(detail) => {
+                tracing::error!(detail, "the store failed");
+                ApiError::internal()
+            }
+        }
+    }
+}
+
+/// Hashing that was not done is asked for again; one that failed is our own mistake.
+impl From<HashPoolError> for ApiError {
+    fn from(error: HashPoolError) -> ApiError {
+        match error {
+            HashPoolError::Busy | HashPoolError::GivenUp => ApiError::busy(Duration::from_secs(1)),
+            HashPoolError::Failed(failure) => {
+                tracing::error!(%failure, "a password could not be hashed");
+                ApiError::internal()
+            }
+        }
+    }
+}

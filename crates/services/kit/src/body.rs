@@ -1,0 +1,348 @@
+//! Reading a request body (CONTRACT §1.4): within its limit and time, by its content type, and then
+//! either as a dynamic object (records) or as a form of declared fields (every other endpoint).
+//!
+//! [`read`] gives a [`Submitted`]; [`Submitted::into_object`] and [`Submitted::into_form`] say how it
+//! is to be understood. What a bad body is answered with differs by endpoint: [`BodyError::into_api`].
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use http_body_util::BodyExt;
+use model::json::{Json, JsonObject};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::{ApiError, UNREADABLE_FORM};
+use crate::form_values::{decode_pair, has_too_many_pairs, infer, merge_over, pairs};
+use crate::query::Query;
+
+pub use form::Form;
+
+mod form;
+mod multipart;
+
+/// How much of a body is read, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// More bytes are answered with 413.
+    pub max_bytes: u64,
+    /// The whole body has to be there by then.
+    pub deadline: Duration,
+    /// No two pieces lie further apart.
+    pub stall: Duration,
+}
+
+/// A body that was read and split, not yet understood.
+#[derive(Debug)]
+pub struct Submitted {
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Empty { is_multipart: bool },
+    Json(Bytes),
+    Form(FormData),
+}
+
+/// The values of a form body and of the query it came with, and the files in it.
+#[derive(Debug, Default)]
+pub(crate) struct FormData {
+    values: BTreeMap<String, Vec<String>>,
+    payloads: Vec<String>,
+    uploads: Vec<Upload>,
+}
+
+/// A file in the body. Its bytes were read past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// The form field.
+    pub field: String,
+    /// The name that the client gave the file.
+    pub file_name: String,
+}
+
+/// Why a body was not understood.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Over the limit.
+    #[error("the body is too large")]
+    TooLarge,
+    /// Not there in time.
+    #[error("the body took too long to arrive")]
+    Timeout,
+    /// Of a type that is not read.
+    #[error("the content type is not supported")]
+    UnsupportedContentType,
+    /// Not what its type says, or not what the endpoint wants. The text is for logs.
+    #[error("the body is malformed: {0}")]
+    Malformed(Cow<'static, str>),
+}
+
+/// The special form field whose JSON is decoded over the other fields.
+const JSON_PAYLOAD: &str = "@jsonPayload";
+
+/// Reads the body that came with these headers. A form also takes the values of the query, after its own.
+pub async fn read(
+    headers: &HeaderMap,
+    query: &Query,
+    body: Body,
+    limits: BodyLimits,
+) -> Result<Submitted, BodyError> {
+    let declared = declared_length(headers);
+    if declared.is_some_and(|length| length > limits.max_bytes) {
+        return Err(BodyError::TooLarge);
+    }
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let is_multipart = content_type.starts_with(b"multipart/form-data");
+    if declared == Some(0) || body.size_hint().exact() == Some(0) {
+        return Ok(Submitted { content: Content::Empty { is_multipart } });
+    }
+    let chunks = Chunks::new(body, limits);
+    let content = if content_type.starts_with(b"application/json") {
+        Content::Json(chunks.collect().await?)
+    } else if is_multipart {
+        let mut data = multipart::read(content_type, chunks).await?;
+        data.add_query(query)?;
+        Content::Form(data)
+    } else if content_type.starts_with(b"application/x-www-form-urlencoded") {
+        let mut data = FormData::from_urlencoded(&chunks.collect().await?)?;
+        data.add_query(query)?;
+        Content::Form(data)
+    } else {
+        return Err(BodyError::UnsupportedContentType);
+    };
+    Ok(Submitted { content })
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+// === impl BodyLimits ===
+
+impl BodyLimits {
+    /// The contract's limit of most routes: 32 MiB.
+    pub const DEFAULT_MAX_BYTES: u64 = 32 << 20;
+
+    /// The usual times with a limit of its own.
+    pub fn bytes(max_bytes: u64) -> BodyLimits {
+        // Ten minutes carry 32 MiB over half a megabit; a client that is silent for half a minute is gone.
+        BodyLimits { max_bytes, deadline: Duration::from_secs(600), stall: Duration::from_secs(30) }
+    }
+}
+
+impl Default for BodyLimits {
+    fn default() -> BodyLimits {
+        BodyLimits::bytes(BodyLimits::DEFAULT_MAX_BYTES)
+    }
+}
+
+// === impl Submitted ===
+
+impl Submitted {
+    /// A body that a batch's step gives as JSON.
+    pub fn from_json(bytes: impl Into<Bytes>) -> Submitted {
+        Submitted { content: Content::Json(bytes.into()) }
+    }
+
+    /// Whether there was no body. A JSON `null` is a body.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.content, Content::Empty { .. })
+    }
+
+    /// Whether there was no body, though the type said multipart: the routes that look for files
+    /// answer that with `Failed to read the submitted data.`
+    pub fn is_empty_multipart(&self) -> bool {
+        matches!(self.content, Content::Empty { is_multipart: true })
+    }
+
+    /// The files in the body.
+    pub fn uploads(&self) -> &[Upload] {
+        match &self.content {
+            Content::Form(data) => &data.uploads,
+            Content::Empty { .. } | Content::Json(_) => &[],
+        }
+    }
+
+    /// 400 when the body holds a file.
+    pub fn refuse_uploads(&self) -> Result<(), ApiError> {
+        if self.uploads().is_empty() { Ok(()) } else { Err(ApiError::uploads_unavailable()) }
+    }
+
+    /// The body as a dynamic object: keys as given, the types of form values inferred.
+    pub fn into_object(self) -> Result<JsonObject, BodyError> {
+        match self.content {
+            Content::Empty { .. } => Ok(JsonObject::new()),
+            Content::Json(bytes) => parse_object(&bytes),
+            Content::Form(data) => data.into_object(),
+        }
+    }
+
+    /// The body as a form of declared fields.
+    pub fn into_form(self) -> Result<Form, BodyError> {
+        match self.content {
+            Content::Empty { .. } => Ok(Form::default()),
+            Content::Json(bytes) => Ok(Form::from_json(parse_object(&bytes)?)),
+            Content::Form(data) => data.into_form(),
+        }
+    }
+}
+
+fn parse_object(bytes: &[u8]) -> Result<JsonObject, BodyError> {
+    match Json::parse_first(bytes) {
+        Ok(Json::Object(object)) => Ok(object),
+        Ok(Json::Null) => Ok(JsonObject::new()),
+        Ok(_) => Err(BodyError::malformed("not a JSON object")),
+        Err(error) => Err(BodyError::Malformed(error.to_string().into())),
+    }
+}
+
+// === impl FormData ===
+
+impl FormData {
+    fn from_urlencoded(bytes: &[u8]) -> Result<FormData, BodyError> {
+        if has_too_many_pairs(bytes) {
+            return Err(BodyError::malformed("too many form pairs"));
+        }
+        let mut data = FormData::default();
+        for pair in pairs(bytes) {
+            let (name, value) = decode_pair(pair).map_err(|_| BodyError::malformed("a bad form pair"))?;
+            data.add(name.into_owned(), value.into_owned());
+        }
+        Ok(data)
+    }
+
+    fn add(&mut self, name: String, value: String) {
+        if name == JSON_PAYLOAD {
+            self.payloads.push(value);
+            return;
+        }
+        self.values.entry(name).or_default().push(value);
+    }
+
+    fn add_query(&mut self, query: &Query) -> Result<(), BodyError> {
+        if query.has_bad_pair() {
+            return Err(BodyError::malformed("a bad query pair"));
+        }
+        query.iter().for_each(|(name, value)| self.add(name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+
+    fn into_object(self) -> Result<JsonObject, BodyError> {
+        let mut object = JsonObject::new();
+        for (name, values) in self.values {
+            let mut inferred: Vec<Json> = values.into_iter().map(infer).collect();
+            let value = if inferred.len() == 1 { inferred.remove(0) } else { Json::Array(inferred) };
+            object.insert(name, value);
+        }
+        merge_payloads(&mut object, &self.payloads)?;
+        Ok(object)
+    }
+
+    fn into_form(self) -> Result<Form, BodyError> {
+        let mut object = JsonObject::new();
+        merge_payloads(&mut object, &self.payloads)?;
+        Ok(Form::from_values(self.values, object))
+    }
+}
+
+fn merge_payloads(object: &mut JsonObject, payloads: &[String]) -> Result<(), BodyError> {
+    for payload in payloads {
+        let parsed =
+            Json::parse_whole(payload).map_err(|error| BodyError::Malformed(error.to_string().into()))?;
+        let is_merged = match parsed {
+            Json::Object(payload) => merge_over(object, payload),
+            Json::Null => true,
+            _ => false,
+        };
+        if !is_merged {
+            return Err(BodyError::malformed("a payload that does not fit the fields"));
+        }
+    }
+    Ok(())
+}
+
+// === impl BodyError ===
+
+impl BodyError {
+    fn malformed(what: &'static str) -> BodyError {
+        BodyError::Malformed(Cow::Borrowed(what))
+    }
+
+    /// The answer of record routes: the generic 400.
+    pub fn into_record_error(self) -> ApiError {
+        self.into_api(ApiError::bad_request())
+    }
+
+    /// The answer of most forms: `An error occurred while loading the submitted data.`
+    pub fn into_form_error(self) -> ApiError {
+        self.into_api(ApiError::bad_request_with(UNREADABLE_FORM))
+    }
+
+    /// The answer, where a malformed body is `malformed` and a body of another type the usual 400.
+    pub fn into_api(self, malformed: ApiError) -> ApiError {
+        match self {
+            BodyError::UnsupportedContentType => ApiError::unsupported_content_type(),
+            other => other.into_api_for_all(malformed),
+        }
+    }
+
+    /// The answer of routes that say the same of a malformed body and of one of another type:
+    /// collections, settings, realtime, batch, confirm-password-reset.
+    pub fn into_api_for_all(self, malformed: ApiError) -> ApiError {
+        match self {
+            BodyError::TooLarge => ApiError::too_large(),
+            BodyError::Timeout => ApiError::request_timeout(),
+            BodyError::UnsupportedContentType | BodyError::Malformed(_) => malformed,
+        }
+    }
+}
+
+/// The pieces of a body, within its limits.
+pub(crate) struct Chunks {
+    body: Body,
+    remaining: u64,
+    stall: Duration,
+    deadline: Instant,
+}
+
+impl Chunks {
+    fn new(body: Body, limits: BodyLimits) -> Chunks {
+        let deadline = Instant::now() + limits.deadline;
+        Chunks { body, remaining: limits.max_bytes, stall: limits.stall, deadline }
+    }
+
+    /// The next piece, `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            let until = self.deadline.min(Instant::now() + self.stall);
+            let frame = timeout_at(until, self.body.frame()).await.map_err(|_| BodyError::Timeout)?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|error| BodyError::Malformed(error.to_string().into()))?;
+            // What is no data is a trailer, which nothing here reads.
+            let Ok(data) = frame.into_data() else { continue };
+            self.remaining = self.remaining.checked_sub(data.len() as u64).ok_or(BodyError::TooLarge)?;
+            return Ok(Some(data));
+        }
+    }
+
+    /// All of it; most bodies are one piece, which is not copied.
+    async fn collect(mut self) -> Result<Bytes, BodyError> {
+        let Some(first) = self.next().await? else { return Ok(Bytes::new()) };
+        let Some(second) = self.next().await? else { return Ok(first) };
+        let mut all = BytesMut::with_capacity(first.len() + second.len());
+        all.extend_from_slice(&first);
+        all.extend_from_slice(&second);
+        while let Some(piece) = self.next().await? {
+            all.extend_from_slice(&piece);
+        }
+        Ok(all.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests;

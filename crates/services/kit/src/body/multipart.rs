@@ -1,0 +1,60 @@
+//! `multipart/form-data`: text parts become values, file parts are read past and reported.
+
+use futures_util::stream;
+use multer::{Field, Multipart};
+
+use super::{BodyError, Chunks, FormData, Upload};
+
+/// Parts of one body; more are refused, as in the contract's server.
+const MAX_PARTS: usize = 1000;
+
+pub(super) async fn read(content_type: &[u8], chunks: Chunks) -> Result<FormData, BodyError> {
+    let content_type = std::str::from_utf8(content_type).map_err(|_| no_boundary())?;
+    let boundary = multer::parse_boundary(content_type).map_err(|_| no_boundary())?;
+    let pieces = stream::try_unfold(chunks, |mut chunks| async move {
+        Ok::<_, BodyError>(chunks.next().await?.map(|piece| (piece, chunks)))
+    });
+    let mut parts = Multipart::new(pieces, boundary);
+    let mut data = FormData::default();
+    for _ in 0..=MAX_PARTS {
+        let Some(part) = parts.next_field().await.map_err(into_body_error)? else { return Ok(data) };
+        add_part(&mut data, part).await?;
+    }
+    Err(BodyError::malformed("too many parts"))
+}
+
+async fn add_part(data: &mut FormData, mut part: Field<'_>) -> Result<(), BodyError> {
+    let name = part.name().map(str::to_owned).filter(|name| !name.is_empty());
+    let file_name = part.file_name().map(str::to_owned).filter(|name| !name.is_empty());
+    match (name, file_name) {
+        (Some(field), Some(file_name)) => {
+            data.uploads.push(Upload { field, file_name });
+            skip(&mut part).await
+        }
+        (Some(name), None) => {
+            let bytes = part.bytes().await.map_err(into_body_error)?;
+            data.add(name, String::from_utf8_lossy(&bytes).into_owned());
+            Ok(())
+        }
+        (None, _) => skip(&mut part).await,
+    }
+}
+
+async fn skip(part: &mut Field<'_>) -> Result<(), BodyError> {
+    while part.chunk().await.map_err(into_body_error)?.is_some() {}
+    Ok(())
+}
+
+fn no_boundary() -> BodyError {
+    BodyError::malformed("no multipart boundary")
+}
+
+fn into_body_error(error: multer::Error) -> BodyError {
+    match error {
+        multer::Error::StreamReadFailed(inner) => match inner.downcast::<BodyError>() {
+            Ok(error) => *error,
+            Err(other) => BodyError::Malformed(other.to_string().into()),
+        },
+        other => BodyError::Malformed(other.to_string().into()),
+    }
+}

@@ -1,0 +1,52 @@
+//! The collection that a path names.
+
+use std::sync::Arc;
+
+use kit::body::{BodyError, BodyLimits};
+use kit::error::ApiError;
+use kit::request::Call;
+use kit::viewer::Viewer;
+use model::collection::Collection;
+use model::field::FieldKind;
+use model::json::JsonObject;
+use model::schema::Schema;
+
+/// For a read or a delete.
+pub(crate) fn of_path(viewer: &Viewer<'_>, name: &str) -> Result<Arc<Collection>, ApiError> {
+    viewer.schema.find(name).cloned().ok_or_else(ApiError::missing_collection)
+}
+
+/// For a create or an update, which name the missing collection differently and refuse views.
+pub(crate) fn to_write(schema: &Schema, name: &str) -> Result<Arc<Collection>, ApiError> {
+    let collection = schema.find(name).cloned().ok_or_else(ApiError::missing_or_invalid_collection)?;
+    refuse_view(&collection)?;
+    Ok(collection)
+}
+
+/// Records of a view are not written.
+pub(crate) fn refuse_view(collection: &Collection) -> Result<(), ApiError> {
+    if collection.is_view() { Err(ApiError::unsupported_collection_type()) } else { Ok(()) }
+}
+
+/// Reads a record's body.
+pub(crate) async fn read_body(call: &mut Call, collection: &Collection) -> Result<JsonObject, ApiError> {
+    let limits = BodyLimits::bytes(max_body_bytes(collection));
+    let submitted = call.read_body(limits).await.map_err(BodyError::into_record_error)?;
+    submitted.refuse_uploads()?;
+    submitted.into_object().map_err(BodyError::into_record_error)
+}
+
+/// The contract's limit: what the fields may hold beyond the usual 32 MiB (CONTRACT §1.4).
+fn max_body_bytes(collection: &Collection) -> u64 {
+    const MIB: u64 = 1 << 20;
+    let or_default = |size: u64, default: u64| if size == 0 { default } else { size };
+    let of_fields = collection.fields.iter().map(|field| match &field.kind {
+        FieldKind::File(options) => {
+            or_default(options.max_size, 5 * MIB).saturating_mul(options.max_select.max(1))
+        }
+        FieldKind::Editor(options) => or_default(options.max_size, 5 * MIB),
+        FieldKind::Json(options) => or_default(options.max_size, MIB),
+        _ => 0,
+    });
+    of_fields.fold(BodyLimits::DEFAULT_MAX_BYTES, u64::saturating_add)
+}

@@ -1,0 +1,32 @@
+//! `DELETE /api/collections/{collection}/records/{id}`
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use kit::app::App;
+use kit::error::ApiError;
+use kit::request::Call;
+use kit::respond;
+use kit::viewer::Viewer;
+use model::schema::RuleKind;
+use model::step::{Access, DeleteRecord, Step, WriteBatch};
+
+use crate::{collection, refusal};
+
+pub(crate) async fn handle(
+    State(app): State<Arc<App>>,
+    Path((name, id)): Path<(String, String)>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let viewer = Viewer::new(&app, &call);
+    let collection = collection::of_path(&viewer, &name)?;
+    collection::refuse_view(&collection)?;
+    refusal::check_unlocked(&viewer, &collection, RuleKind::Delete)?;
+    let step =
+        DeleteRecord { collection: collection.id.clone(), id, access: Access::of(viewer.context().clone()) };
+    match app.store.write(WriteBatch::one(Step::Delete(step))).await? {
+        Ok(_) => Ok(respond::no_content()),
+        Err(refused) => Err(refusal::of_delete(refused.why)),
+    }
+}

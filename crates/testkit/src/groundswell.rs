@@ -1,0 +1,55 @@
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::server::{Launch, Server};
+
+/// Our own server, with what it shall be started with.
+#[derive(Debug, Default, Clone)]
+pub struct Groundswell {
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Groundswell {
+    /// Starts a fresh one with default settings.
+    pub fn start() -> Result<Server> {
+        Self::default().launch()
+    }
+
+    /// Adds an argument to `serve`.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds an environment variable, for the superuser command as well.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts one with the arguments and variables given so far.
+    pub fn launch(&self) -> Result<Server> {
+        Server::start(Launch {
+            binary: Self::binary()?,
+            args: self.args.clone(),
+            env: self.env.clone(),
+            announces_port: true,
+        })
+    }
+
+    /// The program: `GROUNDSWELL_BIN`, else the debug build, else the release build.
+    pub fn binary() -> Result<PathBuf> {
+        let target = crate::target_dir();
+        let built = [target.join("debug/groundswell"), target.join("release/groundswell")];
+        let named = std::env::var_os("GROUNDSWELL_BIN").map(PathBuf::from);
+        let candidates = named.map_or_else(|| built.to_vec(), |path| vec![path]);
+        match candidates.into_iter().find(|path| path.is_file()) {
+            Some(binary) => Ok(binary),
+            None => bail!("no groundswell binary: run `cargo build -p groundswell` or set GROUNDSWELL_BIN"),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What differs between two answers to one request.
+
+use std::cmp::Ordering;
+
+use testkit::Response;
+
+use crate::json::Json;
+use crate::normalise::{Matches, Seen};
+use crate::scenario::Pair;
+
+/// Headers that say nothing about the contract, and those that Groundswell may add to it.
+/// `Content-Length` is compared on HEAD; elsewhere it follows from the body.
+const FREE_HEADERS: [&str; 10] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "date",
+    "etag",
+    "keep-alive",
+    "retry-after",
+    "server-timing",
+    "transfer-encoding",
+    "x-request-id",
+];
+const FREE_HEADER_PREFIX: &str = "ratelimit";
+
+/// A server's answer with what is known of its values.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    /// The answer.
+    pub response: &'a Response,
+    /// How the terms of the pair's `relate` stand to each other.
+    pub relations: Vec<Relation>,
+    /// What the server's values are known by.
+    pub seen: &'a mut Seen,
+}
+
+/// The order of two values; `None` where one is missing.
+pub type Relation = Option<Ordering>;
+
+/// Everything in which the subject's answer differs from the reference's; empty when they agree.
+pub fn differences(
+    pair: &Pair,
+    reference: Answer<'_>,
+    subject: Answer<'_>,
+    matches: &mut Matches,
+) -> Vec<String> {
+    let mut found = Vec::new();
+    if reference.response.status != subject.response.status {
+        found.push(format!("status: {} → {}", reference.response.status, subject.response.status));
+    }
+    found.extend(header_differences(pair, &reference, &subject));
+    found.extend(relation_differences(pair, &reference, &subject));
+
+    let bodies = [reference.response, subject.response].map(|response| comparable_body(pair, response));
+    match bodies {
+        [Err(problem), _] => found.push(format!("reference body: {problem}")),
+        [_, Err(problem)] => found.push(format!("subject body: {problem}")),
+        [Ok(left), Ok(right)] => {
+            let (left_tokens, right_tokens) = (reference.seen.tokens(&left), subject.seen.tokens(&right));
+            if !matches.agree(&left_tokens, &right_tokens) {
+                found.extend(body_differences(&left, &right, reference.seen, subject.seen));
+            }
+        }
+    }
+    found
+}
+
+fn header_differences(pair: &Pair, reference: &Answer<'_>, subject: &Answer<'_>) -> Vec<String> {
+    let [left, right] = [reference, subject].map(|answer| comparable_headers(pair, answer.response));
+    let missing = left
+        .iter()
+        .filter(|header| !right.contains(header))
+        .map(|header| format!("header missing: {header}"));
+    let added =
+        right.iter().filter(|header| !left.contains(header)).map(|header| format!("header added: {header}"));
+    let mut found: Vec<String> = missing.chain(added).collect();
+    if found.is_empty() && left != right {
+        found.push(format!("headers: {left:?} → {right:?}"));
+    }
+    found.extend(head_length_difference(pair, reference.response, subject.response));
+    found
+}
+
+/// `name: value` lines sorted by name; several of one name keep their order.
+fn comparable_headers(pair: &Pair, response: &Response) -> Vec<String> {
+    let ignored = |name: &str| {
+        FREE_HEADERS.contains(&name)
+            || name.starts_with(FREE_HEADER_PREFIX)
+            || pair.ignore_headers.iter().any(|ignored| ignored.eq_ignore_ascii_case(name))
+    };
+    let named = response.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value));
+    let mut headers: Vec<_> = named.filter(|(name, _)| !ignored(name)).collect();
+    headers.sort_by(|(left, _), (right, _)| left.cmp(right));
+    let line = |(name, value): (String, &String)| match name.as_str() {
+        "last-modified" => format!("{name}: <present>"),
+        _ => format!("{name}: {value}"),
+    };
+    headers.into_iter().map(line).collect()
+}
+
+fn head_length_difference(pair: &Pair, reference: &Response, subject: &Response) -> Option<String> {
+    if !pair.request.starts_with("HEAD ") {
+        return None;
+    }
+    let (left, right) = (reference.header("Content-Length")?, subject.header("Content-Length")?);
+    (left != right).then(|| format!("content-length: {left} → {right}"))
+}
+
+/// The body's text after the hints of the pair.
+fn comparable_body(pair: &Pair, response: &Response) -> Result<String, String> {
+    let text = response.text();
+    let hinted = !pair.any.is_empty() || !pair.message_prefix.is_empty();
+    // Only picked fields are shuffled: an error answer has its order in any case.
+    let unordered = pair.ignores_key_order() && (200..300).contains(&response.status);
+    if !hinted && !unordered {
+        return Ok(text);
+    }
+    let Some(mut body) = Json::parse(&text) else {
+        return if hinted { Err("hints on what is not JSON".to_owned()) } else { Ok(text) };
+    };
+    let spacing = if body.to_string() == text { "" } else { " (not compact)" };
+    apply_hints(pair, &mut body)?;
+    if unordered {
+        body.sort_keys();
+    }
+    Ok(format!("{body}{spacing}"))
+}
+
+fn apply_hints(pair: &Pair, body: &mut Json) -> Result<(), String> {
+    for pointer in &pair.any {
+        let value = body.at_mut(pointer).ok_or_else(|| format!("nothing at {pointer}"))?;
+        *value = Json::Scalar(format!("\"<any {}>\"", value.shape()));
+    }
+    for (pointer, prefix) in &pair.message_prefix {
+        let value = body.at_mut(pointer).ok_or_else(|| format!("nothing at {pointer}"))?;
+        if !value.plain_text().starts_with(prefix) {
+            return Err(format!("{pointer} does not start with {prefix:?}: {value}"));
+        }
+        *value = Json::Scalar("\"<prefix>\"".to_owned());
+    }
+    Ok(())
+}
+
+fn relation_differences(pair: &Pair, reference: &Answer<'_>, subject: &Answer<'_>) -> Vec<String> {
+    let difference = |((terms, left), right): ((&(String, String), &Relation), &Relation)| {
+        let said = || format!("{} to {}: {left:?} → {right:?}", terms.0, terms.1);
+        (left.is_none() || left != right).then(said)
+    };
+    pair.relate.iter().zip(&reference.relations).zip(&subject.relations).filter_map(difference).collect()
+}
+
+/// The places that differ, where both bodies are JSON, else both in one line.
+fn body_differences(left: &str, right: &str, left_seen: &mut Seen, right_seen: &mut Seen) -> Vec<String> {
+    let mut found = Vec::new();
+    if let (Some(left), Some(right)) = (Json::parse(left), Json::parse(right)) {
+        // Ties made earlier are not at hand here, so ids that only broke a tie are not pointed at.
+        let mut agree = |left: &Json, right: &Json| {
+            Matches::default()
+                .agree(&left_seen.tokens(&left.to_string()), &right_seen.tokens(&right.to_string()))
+        };
+        walk("", &left, &right, &mut agree, &mut found);
+    }
+    if found.is_empty() {
+        found.push("body: different bytes, or a generated value where another one stood before".to_owned());
+    }
+    found
+}
+
+fn walk(
+    at: &str,
+    left: &Json,
+    right: &Json,
+    agree: &mut impl FnMut(&Json, &Json) -> bool,
+    found: &mut Vec<String>,
+) {
+    match (left, right) {
+        (Json::Object(left), Json::Object(right)) => {
+            let (left_keys, right_keys) = (keys(left), keys(right));
+            if left_keys != right_keys {
+                found.push(format!("{at} keys: {} → {}", left_keys.join(" "), right_keys.join(" ")));
+            }
+            for (key, value) in left {
+                if let Some((_, other)) = right.iter().find(|(other, _)| other == key) {
+                    walk(&format!("{at}/{key}"), value, other, agree, found);
+                }
+            }
+        }
+        (Json::Array(left), Json::Array(right)) if left.len() == right.len() => {
+            for (index, (value, other)) in left.iter().zip(right).enumerate() {
+                walk(&format!("{at}/{index}"), value, other, agree, found);
+            }
+        }
+        _ if agree(left, right) => {}
+        _ => found.push(format!("{at}: {left} → {right}")),
+    }
+}
+
+fn keys(members: &[(String, Json)]) -> Vec<&str> {
+    members.iter().map(|(key, _)| key.as_str()).collect()
+}

@@ -1,0 +1,218 @@
+//! Running scenarios: two fresh servers for each file, its setup on both, then pair by pair.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use testkit::{Client, Groundswell, PocketBase, Response, Server};
+
+use crate::compare::{self, Answer};
+use crate::differences::{Kind, KnownDifferences};
+use crate::normalise::Matches;
+use crate::scenario::{self, Pair, Scenario};
+use crate::setup::Side;
+
+/// Which server is compared with the reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Subject {
+    /// Our own.
+    #[default]
+    Groundswell,
+    /// The reference itself.
+    PocketBase,
+}
+
+/// Which pairs to run; empty selects all.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// A group's name.
+    pub group: Option<String>,
+    /// A part of a scenario's name. A selected file runs as a whole.
+    pub file: Option<String>,
+    /// A part of a pair's name. All pairs of the file are sent, the selected are reported.
+    pub pair: Option<String>,
+}
+
+/// A pair that was run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// `group/file/name`.
+    pub name: String,
+    /// Method and target as written.
+    pub request: String,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// Status and body of the reference; empty when it was not asked.
+    pub reference: String,
+    /// Status and body of the subject; empty when there is none.
+    pub subject: String,
+}
+
+/// What came of a pair.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No difference.
+    Same,
+    /// Differences that nobody has accounted for, a line each.
+    Different(Vec<String>),
+    /// A difference that is listed.
+    Known(Kind),
+    /// A listed difference that is not there any more.
+    Stale,
+}
+
+impl Subject {
+    /// Starts one.
+    pub fn start(self) -> Result<Server> {
+        match self {
+            Self::Groundswell => Groundswell::start(),
+            Self::PocketBase => PocketBase::start(),
+        }
+    }
+
+    /// Starts one as the scenario wants it.
+    pub fn start_for(self, scenario: &Scenario) -> Result<Server> {
+        let mut server = self.start()?;
+        if scenario.public.is_empty() {
+            return Ok(server);
+        }
+        for (path, text) in &scenario.public {
+            let file = server.public_dir().join(path);
+            std::fs::create_dir_all(file.parent().context("a file of the public folder without a name")?)?;
+            std::fs::write(&file, text).with_context(|| format!("write {path:?} of the public folder"))?;
+        }
+        // A server may look at the folder only when it starts.
+        server.restart()?;
+        Ok(server)
+    }
+}
+
+impl Selection {
+    /// The selected scenarios, in order.
+    pub fn scenarios(&self) -> Result<Vec<Scenario>> {
+        if let Some(group) = self.group.as_deref().filter(|group| !scenario::GROUPS.contains(group)) {
+            bail!("no group {group:?}: there are {}", scenario::GROUPS.join(", "));
+        }
+        let mut scenarios = Vec::new();
+        for group in
+            scenario::GROUPS.iter().filter(|group| self.group.as_deref().is_none_or(|name| name == **group))
+        {
+            scenarios.extend(scenario::load_group(group)?);
+        }
+        scenarios.retain(|scenario| selects(self.file.as_deref(), &scenario.name));
+        Ok(scenarios)
+    }
+
+    /// Whether a pair of this name is to be reported.
+    pub fn selects_pair(&self, name: &str) -> bool {
+        selects(self.pair.as_deref(), name)
+    }
+}
+
+fn selects(part: Option<&str>, name: &str) -> bool {
+    part.is_none_or(|part| name.contains(part))
+}
+
+/// Runs what is selected against fresh servers. Listed differences count for Groundswell only.
+pub fn run(selection: &Selection, subject: Subject) -> Result<Vec<Outcome>> {
+    let known = match subject {
+        Subject::Groundswell => KnownDifferences::load()?,
+        Subject::PocketBase => KnownDifferences::default(),
+    };
+    let mut outcomes = Vec::new();
+    for scenario in selection.scenarios()? {
+        let servers = (Subject::PocketBase.start_for(&scenario)?, subject.start_for(&scenario)?);
+        outcomes.extend(run_scenario(&scenario, &servers.0.client(), &servers.1.client(), &mut |_| {})?);
+    }
+    outcomes.retain(|outcome| selection.selects_pair(&outcome.name));
+    known.apply(&mut outcomes);
+    Ok(outcomes)
+}
+
+/// Runs one scenario against two servers. `before_subject` sees each pair before the subject is asked.
+/// An error means that the reference could not follow; the subject's troubles are outcomes.
+pub fn run_scenario(
+    scenario: &Scenario,
+    reference: &Client,
+    subject: &Client,
+    before_subject: &mut dyn FnMut(&Pair),
+) -> Result<Vec<Outcome>> {
+    let mut reference = Side::set_up(reference.clone(), scenario)
+        .with_context(|| format!("set up the reference for {}", scenario.name))?;
+    let mut subject = match Side::set_up(subject.clone(), scenario) {
+        Ok(subject) => subject,
+        Err(error) => return Ok(all_failed(scenario, &format!("setup: {error:#}"))),
+    };
+    let mut matches = Matches::default();
+    let mut outcomes = Vec::new();
+    for pair in &scenario.pairs {
+        let mut outcome = Outcome::new(scenario, pair);
+        run_pair(pair, &mut outcome, &mut reference, &mut subject, &mut matches, before_subject)
+            .with_context(|| outcome.name.clone())?;
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
+}
+
+fn run_pair(
+    pair: &Pair,
+    outcome: &mut Outcome,
+    reference: &mut Side,
+    subject: &mut Side,
+    matches: &mut Matches,
+    before_subject: &mut dyn FnMut(&Pair),
+) -> Result<()> {
+    if !pair.relate.is_empty() {
+        // Time stamps count milliseconds: one has to pass for "later" to show.
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    let expected = reference.send(pair).context("ask the reference")?;
+    outcome.reference = describe(&expected);
+    before_subject(pair);
+    let answer = match subject.send(pair) {
+        Ok(answer) => answer,
+        Err(error) => {
+            outcome.verdict = Verdict::Different(vec![format!("no answer: {error:#}")]);
+            return Ok(());
+        }
+    };
+    outcome.subject = describe(&answer);
+
+    let relations = (reference.relations(pair, &expected)?, subject.relations(pair, &answer)?);
+    let differences = compare::differences(
+        pair,
+        Answer { response: &expected, relations: relations.0, seen: &mut reference.seen },
+        Answer { response: &answer, relations: relations.1, seen: &mut subject.seen },
+        matches,
+    );
+    if !differences.is_empty() {
+        outcome.verdict = Verdict::Different(differences);
+    }
+    reference.save(pair, &expected).context("save from the reference")?;
+    // What the subject lacks shows as a difference already.
+    let _ = subject.save(pair, &answer);
+    Ok(())
+}
+
+impl Outcome {
+    fn new(scenario: &Scenario, pair: &Pair) -> Self {
+        Self {
+            name: format!("{}/{}", scenario.name, pair.name),
+            request: pair.request.clone(),
+            verdict: Verdict::Same,
+            reference: String::new(),
+            subject: String::new(),
+        }
+    }
+}
+
+fn all_failed(scenario: &Scenario, reason: &str) -> Vec<Outcome> {
+    let failed = |pair| {
+        let verdict = Verdict::Different(vec![reason.to_owned()]);
+        Outcome { verdict, ..Outcome::new(scenario, pair) }
+    };
+    scenario.pairs.iter().map(failed).collect()
+}
+
+fn describe(response: &Response) -> String {
+    format!("{} {}", response.status, response.text())
+}

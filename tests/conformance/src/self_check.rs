@@ -1,0 +1,91 @@
+//! Proof that the runner works: the reference agrees with itself, and no broken answer passes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, ensure};
+
+use crate::mutation::Mutation;
+use crate::proxy::Proxy;
+use crate::run::{Outcome, Selection, Subject, Verdict, run, run_scenario};
+use crate::scenario::{Pair, Scenario};
+
+/// What a self-check has seen.
+#[derive(Debug, Default)]
+pub struct SelfCheck {
+    /// The reference against itself.
+    pub clean: Vec<Outcome>,
+    /// How many answers were broken in which way, and found.
+    pub found: BTreeMap<Mutation, usize>,
+    /// Broken answers that passed, and whole answers that failed in that run.
+    pub wrong: Vec<String>,
+}
+
+impl SelfCheck {
+    /// Whether all is as it should be.
+    pub fn passed(&self) -> bool {
+        crate::report::passed(&self.clean) && self.wrong.is_empty()
+    }
+}
+
+/// Runs the selected scenarios twice: untouched, and with each pair's answer broken in one way.
+pub fn self_check(selection: &Selection) -> Result<SelfCheck> {
+    let mut check = SelfCheck { clean: run(selection, Subject::PocketBase)?, ..SelfCheck::default() };
+    let mut turn = 0;
+    for scenario in selection.scenarios()? {
+        check_scenario(&scenario, &mut turn, &mut check)?;
+    }
+    for mutation in Mutation::ALL.iter().filter(|mutation| !check.found.contains_key(mutation)) {
+        check.wrong.push(format!("no answer was broken by {mutation:?}"));
+    }
+    Ok(check)
+}
+
+fn check_scenario(scenario: &Scenario, turn: &mut usize, check: &mut SelfCheck) -> Result<()> {
+    let start = || Subject::PocketBase.start_for(scenario);
+    let (reference, behind) = (start()?, start()?);
+    let proxy = Proxy::start(behind.client())?;
+    let mut armed = Vec::new();
+    let outcomes = run_scenario(scenario, &reference.client(), &proxy.client(), &mut |pair| {
+        if may_be_broken(pair) {
+            *turn += 1;
+            proxy.arm(mutations_for(pair, *turn));
+            armed.push(format!("{}/{}", scenario.name, pair.name));
+        }
+    })?;
+    let applied = proxy.applied();
+    ensure!(applied.len() == armed.len(), "every armed answer is broken once");
+    let broken = armed.into_iter().zip(applied).collect::<BTreeMap<_, _>>();
+    judge(&outcomes, &broken, check);
+    Ok(())
+}
+
+fn judge(outcomes: &[Outcome], broken: &BTreeMap<String, Mutation>, check: &mut SelfCheck) {
+    let failed: BTreeSet<&str> = outcomes
+        .iter()
+        .filter(|outcome| !matches!(outcome.verdict, Verdict::Same))
+        .map(|outcome| outcome.name.as_str())
+        .collect();
+    for outcome in outcomes {
+        match (broken.get(&outcome.name), failed.contains(outcome.name.as_str())) {
+            (Some(mutation), true) => *check.found.entry(*mutation).or_default() += 1,
+            (Some(mutation), false) => check.wrong.push(format!("{} passed with {mutation:?}", outcome.name)),
+            (None, true) => check.wrong.push(format!("{} failed untouched", outcome.name)),
+            (None, false) => {}
+        }
+    }
+}
+
+/// A broken answer must not spoil later requests, nor be broken where a hint says not to look.
+fn may_be_broken(pair: &Pair) -> bool {
+    pair.save.is_empty()
+        && pair.message_prefix.is_empty()
+        && pair.any.is_empty()
+        && pair.ignore_headers.is_empty()
+}
+
+/// All mutations that the pair can show, starting with another one each turn.
+fn mutations_for(pair: &Pair, turn: usize) -> Vec<Mutation> {
+    let all = Mutation::ALL;
+    let in_turn = (0..all.len()).map(|step| all[(turn + step) % all.len()]);
+    in_turn.filter(|mutation| !(pair.ignores_key_order() && mutation.is_of_layout())).collect()
+}

@@ -1,0 +1,212 @@
+//! One server during a scenario: its variables, and requests made from steps and pairs.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value, json};
+use testkit::{Client, ROOT_EMAIL, ROOT_PASSWORD, Request, Response};
+
+use crate::compare::Relation;
+use crate::encoding::{base64_decode, percent_encode};
+use crate::json::Json;
+use crate::normalise::Seen;
+use crate::scenario::{ActorStep, CollectionStep, Pair, RecordsStep, Scenario, Step};
+
+const BOUNDARY: &str = "conformance-boundary";
+
+/// One of the two servers.
+#[derive(Debug)]
+pub(crate) struct Side {
+    client: Client,
+    vars: BTreeMap<String, String>,
+    pub(crate) seen: Seen,
+}
+
+impl Side {
+    /// Signs in as the superuser and runs the setup; any answer but 2xx is an error.
+    pub(crate) fn set_up(client: Client, scenario: &Scenario) -> Result<Self> {
+        let mut side = Self { client, vars: BTreeMap::new(), seen: Seen::new(&scenario.text) };
+        side.sign_in("root", "_superusers", ROOT_EMAIL, ROOT_PASSWORD)?;
+        for step in &scenario.setup {
+            match step {
+                Step::Collection(step) => side.make_collection(step)?,
+                Step::Records(step) => side.make_records(step)?,
+                Step::Actor(step) => side.make_actor(step)?,
+                Step::Request(pair) => side.request(pair)?,
+            }
+        }
+        Ok(side)
+    }
+
+    /// Sends a pair's request, without saving anything.
+    pub(crate) fn send(&self, pair: &Pair) -> Result<Response> {
+        self.client.send(&self.build(pair)?)
+    }
+
+    /// Takes variables from an answer. What is not there becomes a value that no server knows.
+    pub(crate) fn save(&mut self, pair: &Pair, answer: &Response) -> Result<()> {
+        let body = Json::parse(&answer.text());
+        let mut missing = Vec::new();
+        for (name, pointer) in &pair.save {
+            let value = body.as_ref().and_then(|body| body.at(pointer)).map(Json::plain_text);
+            if value.is_none() {
+                missing.push(pointer.as_str());
+            }
+            self.set(name, value.unwrap_or_else(|| format!("no-{name}")));
+        }
+        ensure!(missing.is_empty(), "nothing to save at {}", missing.join(", "));
+        Ok(())
+    }
+
+    /// How the terms of each `relate` stand to each other in an answer.
+    pub(crate) fn relations(&self, pair: &Pair, answer: &Response) -> Result<Vec<Relation>> {
+        let body = Json::parse(&answer.text());
+        let value = |term: &str| {
+            let pointed = term.starts_with('/');
+            if pointed { body.as_ref()?.at(term).map(Json::plain_text) } else { Some(term.to_owned()) }
+        };
+        let relation = |(left, right): &(String, String)| {
+            let (left, right) = (self.substitute(left)?, self.substitute(right)?);
+            Ok(value(&left).zip(value(&right)).map(|(left, right)| left.cmp(&right)))
+        };
+        pair.relate.iter().map(relation).collect()
+    }
+
+    /// Replaces each `{{name}}`.
+    pub(crate) fn substitute(&self, text: &str) -> Result<String> {
+        let mut result = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let (name, behind) =
+                after.split_once("}}").with_context(|| format!("unclosed {{{{ in {text:?}"))?;
+            result.push_str(before);
+            result.push_str(self.vars.get(name).with_context(|| format!("no variable {name:?}"))?);
+            rest = behind;
+        }
+        Ok(result + rest)
+    }
+
+    fn set(&mut self, name: &str, value: String) {
+        self.seen.learn(&value);
+        self.vars.insert(name.to_owned(), value);
+    }
+
+    fn make_collection(&mut self, step: &CollectionStep) -> Result<()> {
+        let save = [(step.collection.clone(), "/id".to_owned())];
+        let request = "POST /api/collections".to_owned();
+        self.request(&Pair { request, body: Some(step.body()?), save: save.into(), ..Pair::default() })
+    }
+
+    fn make_records(&mut self, step: &RecordsStep) -> Result<()> {
+        for row in &step.rows {
+            let request = format!("POST /api/collections/{}/records", step.records);
+            self.request(&Pair { request, body: Some(row.clone()), ..Pair::default() })?;
+        }
+        Ok(())
+    }
+
+    fn make_actor(&mut self, step: &ActorStep) -> Result<()> {
+        let text = |key: &str| step.record.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut record = step.record.clone();
+        record.insert("passwordConfirm".to_owned(), text("password").into());
+        let request = format!("POST /api/collections/{}/records", step.collection);
+        self.request(&Pair { request, body: Some(record.into()), ..Pair::default() })?;
+        self.sign_in(&step.actor, &step.collection, &text("email"), &text("password"))
+    }
+
+    fn sign_in(&mut self, actor: &str, collection: &str, identity: &str, password: &str) -> Result<()> {
+        let save =
+            [(actor.to_owned(), "/record/id".to_owned()), (format!("{actor}_token"), "/token".to_owned())];
+        self.request(&Pair {
+            request: format!("POST /api/collections/{collection}/auth-with-password"),
+            actor: Some("guest".to_owned()),
+            body: Some(json!({"identity": identity, "password": password})),
+            save: save.into(),
+            ..Pair::default()
+        })
+    }
+
+    /// Sends a setup request, as the superuser unless it says otherwise.
+    fn request(&mut self, pair: &Pair) -> Result<()> {
+        let mut pair = pair.clone();
+        pair.actor.get_or_insert_with(|| "root".to_owned());
+        let answer = self.send(&pair)?;
+        let accepted = (200..300).contains(&answer.status);
+        ensure!(accepted, "{} was answered {} {}", pair.request, answer.status, answer.text());
+        self.save(&pair, &answer)
+    }
+
+    fn build(&self, pair: &Pair) -> Result<Request> {
+        let (method, target) = pair
+            .request
+            .split_once(' ')
+            .with_context(|| format!("{:?} is not METHOD TARGET", pair.request))?;
+        let mut request = Request::new(method, self.target(target, pair)?);
+        match pair.actor.as_deref().unwrap_or("guest") {
+            "guest" => {}
+            actor => {
+                request = request.header("Authorization", self.substitute(&format!("{{{{{actor}_token}}}}"))?)
+            }
+        }
+        if let Some((content_type, body)) = self.body(pair)? {
+            request.body = body;
+            let given = pair.headers.keys().any(|name| name.eq_ignore_ascii_case("content-type"));
+            if !given {
+                request = request.header("Content-Type", content_type);
+            }
+        }
+        for (name, value) in pair.headers.iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(name, self.substitute(value)?);
+        }
+        Ok(request)
+    }
+
+    fn target(&self, target: &str, pair: &Pair) -> Result<String> {
+        let mut target = self.substitute(target)?;
+        for (name, value) in &pair.query {
+            target.push(if target.contains('?') { '&' } else { '?' });
+            target.push_str(&format!("{name}={}", percent_encode(&self.substitute(value)?)));
+        }
+        Ok(target)
+    }
+
+    fn body(&self, pair: &Pair) -> Result<Option<(String, Vec<u8>)>> {
+        let json_type = "application/json".to_owned();
+        Ok(if let Some(body) = &pair.body {
+            Some((json_type, self.substitute_value(body)?.to_string().into_bytes()))
+        } else if let Some(raw) = &pair.raw {
+            Some((json_type, self.substitute(raw)?.into_bytes()))
+        } else if let Some(base64) = &pair.base64 {
+            Some((json_type, base64_decode(base64).context("decode base64")?))
+        } else if let Some(parts) = &pair.multipart {
+            Some((format!("multipart/form-data; boundary={BOUNDARY}"), self.multipart(parts)?.into_bytes()))
+        } else {
+            None
+        })
+    }
+
+    fn multipart(&self, parts: &[(String, String)]) -> Result<String> {
+        let mut body = String::new();
+        for (name, value) in parts {
+            let disposition = format!("Content-Disposition: form-data; name=\"{name}\"");
+            body.push_str(&format!("--{BOUNDARY}\r\n{disposition}\r\n\r\n{}\r\n", self.substitute(value)?));
+        }
+        Ok(body + &format!("--{BOUNDARY}--\r\n"))
+    }
+
+    fn substitute_value(&self, value: &Value) -> Result<Value> {
+        Ok(match value {
+            Value::String(text) => self.substitute(text)?.into(),
+            Value::Array(items) => {
+                items.iter().map(|item| self.substitute_value(item)).collect::<Result<_>>()?
+            }
+            Value::Object(members) => {
+                let substituted = members
+                    .iter()
+                    .map(|(key, value)| Ok((self.substitute(key)?, self.substitute_value(value)?)));
+                substituted.collect::<Result<Map<_, _>>>()?.into()
+            }
+            other => other.clone(),
+        })
+    }
+}

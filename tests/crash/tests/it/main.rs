@@ -1,0 +1,6 @@
+//! Crash, disk and concurrency tests of the whole server. `SOAK=1` makes the long ones longer.
+
+mod app;
+mod concurrency;
+mod full_disk;
+mod kill;
