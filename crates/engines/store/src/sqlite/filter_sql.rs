@@ -108,7 +108,10 @@ pub fn conditions(conditions: &[Condition], root: Root<'_>) -> Fragment {
 /// The condition of a query from which the request is already gone.
 pub fn query_condition(query: &Query, root: Root<'_>) -> Fragment {
     let mut writer = Writer::new(&query.joins, root);
-    writer.expr(&query.expr, &[]);
+    match root.kind {
+        RootKind::NewRow if query.looks_back() => writer.text("0"),
+        _ => writer.expr(&query.expr, &[]),
+    }
     writer.done()
 }
 

@@ -5,6 +5,7 @@
 mod cases;
 mod data;
 mod random;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,6 +65,7 @@ fn texts_mean_what_they_mean_to_pocketbase() {
     for sort in cases::SORTS {
         bench.sort("main", sort);
     }
+    bench.write_rules();
     bench.finish();
 }
 
