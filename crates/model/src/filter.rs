@@ -195,3 +195,6 @@ impl Operator {
         matches!(self, Operator::Like | Operator::NotLike)
     }
 }
+
+#[cfg(test)]
+mod tests;
