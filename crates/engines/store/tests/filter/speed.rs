@@ -185,3 +185,56 @@ fn fill(server: &PocketBase) {
     }
     write.commit().unwrap();
 }
+
+/// What judging and rendering cost by themselves.
+#[test]
+#[ignore = "prints times"]
+fn speed_in_memory() {
+    let schema = tables::schema(
+        &Json::parse_whole(
+            r#"[{"id":"u","name":"users","type":"auth","fields":[{"type":"text","name":"id","primaryKey":true},{"type":"text","name":"role"}]},
+                {"id":"t","name":"teams","type":"base","fields":[{"type":"text","name":"id","primaryKey":true},{"type":"relation","name":"members","collectionId":"u","maxSelect":9}]},
+                {"id":"m","name":"main","type":"base","fields":[{"type":"text","name":"id","primaryKey":true},{"type":"text","name":"title"},{"type":"bool","name":"open"},{"type":"json","name":"j"},{"type":"relation","name":"owner","collectionId":"u"},{"type":"relation","name":"members","collectionId":"u","maxSelect":9},{"type":"relation","name":"team","collectionId":"t"}]}]"#,
+        )
+        .unwrap(),
+    );
+    let main = schema.find("main").unwrap();
+    let mut record = model::record::Record::empty(main.clone());
+    let text = |text: &str| model::value::Value::Text(text.to_owned());
+    let id = |number: usize| format!("user0000000000{number}");
+    record.set("id", text("main00000000001"));
+    record.set("title", text("A title of some length"));
+    record.set("owner", text(&id(2)));
+    record.set("members", model::value::Value::from_list(&[id(3), id(4), id(1)]));
+    record.set("j", model::value::Value::Json(r#"{"a":{"b":[1,2,3]},"kind":"note"}"#.to_owned()));
+    let mut user = model::record::Record::empty(schema.find("users").unwrap().clone());
+    user.set("id", text(&id(1)));
+    user.set("role", text("admin"));
+    let context =
+        RequestContext { caller: Caller::Record(Arc::new(user)), ..RequestContext::guest(Timestamp(0)) };
+    let body = RuleBody::default();
+    for rule in [
+        "owner = @request.auth.id",
+        "@request.auth.id != '' && (owner = @request.auth.id || open = true)",
+        "members.id ?= @request.auth.id",
+        "@request.auth.role = 'admin' && title ~ 'some'",
+        "j.kind = 'note'",
+        "team.members.id ?= @request.auth.id",
+    ] {
+        let filter = check(&schema, main, rule, Scope::Rule).unwrap();
+        let root = Root { alias: "r", kind: RootKind::Table, expected: Expected::Many };
+        let times = 200_000;
+        let start = Instant::now();
+        for _ in 0..times {
+            std::hint::black_box(filter.judge(std::hint::black_box(&record), &context, &body));
+        }
+        let judge = start.elapsed().as_nanos() / times;
+        let start = Instant::now();
+        for _ in 0..times {
+            std::hint::black_box(filter_sql::condition(&filter, &context, &body, root));
+        }
+        let render = start.elapsed().as_nanos() / times;
+        let verdict = filter.judge(&record, &context, &body);
+        println!("judge {judge:5} ns {verdict:?} | resolve and render {render:5} ns | {rule}");
+    }
+}

@@ -1091,3 +1091,40 @@ pub(super) const SORTS: &[&str] = &[
     "n,n,n,n,n,n,n,n",
     "n,n,n,n,n,n,n,n,n",
 ];
+
+pub(super) const REQUEST_PATHS: &[&str] = &[
+    "@request.auth.id",
+    "@request.auth.id",
+    "@request.auth.id",
+    "@request.auth.role",
+    "@request.auth.level",
+    "@request.auth.teams",
+    "@request.auth.teams:each",
+    "@request.auth.teams.id",
+    "@request.auth.teams.name",
+    "@request.auth.team",
+    "@request.auth.team.name",
+    "@request.auth.team.members.id",
+    "@request.auth.memberships_via_user.team",
+    "@request.auth.memberships_via_user.role",
+    "@request.auth.groups_via_user.teams.id",
+    "@request.auth.email",
+    "@request.auth.verified",
+    "@request.auth.nope",
+    "@request.query.fields",
+    "@request.query.nope",
+    "@request.method",
+    "@request.body.title",
+    "@request.body.cats.name",
+    "@request.body.sm:each",
+    "@request.headers.x_test",
+    "@request.auth.teams:length",
+];
+
+/// List rules under which random filters of clients run.
+pub(super) const CLIENT_RULES: Rules = &[
+    ("main", Some("cats.rank?>0||users.id?=@request.auth.id||b=true")),
+    ("cats", Some("owner.name!='Tom'")),
+    ("teams", Some("members.id?=@request.auth.id||name~'1'")),
+    ("people", Some("boss.name!='ann'")),
+];
