@@ -6,11 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
-use contract::store::{ListRecords, Store};
+use contract::store::{CommitObserver, ListRecords, Store};
 use identity::Identity;
-use kit::app::now;
 use model::collection::Collection;
-use model::context::RequestContext;
 use store::sqlite::{self, SqliteStore};
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +29,7 @@ impl App {
         // No service has such streams yet.
         drop(draining);
         let identity = Arc::new(Identity::start().context("start the password hash pool")?);
-        let store = open_store(settings, &identity)?;
+        let store = open_store(settings, vec![identity.clone()])?;
         let has_superuser = has_superuser(&*store).await?;
         let static_folder =
             StaticFolder::new(settings.server.public_dir.clone(), settings.server.index_fallback);
@@ -67,7 +65,7 @@ pub(crate) fn router(app: &App) -> Router {
 /// The store of the data folder. Fails with a sentence when the folder cannot be used.
 pub(crate) fn open_store(
     settings: &Settings,
-    identity: &Arc<Identity>,
+    observers: Vec<Arc<dyn CommitObserver>>,
 ) -> Result<Arc<dyn Store>, sqlite::OpenError> {
     let mut options = sqlite::Options::new(settings.server.dir.clone());
     options.synchronous = match settings.store.synchronous {
@@ -76,7 +74,7 @@ pub(crate) fn open_store(
     };
     options.readers = settings.store.readers;
     options.read_deadline = settings.server.query_timeout;
-    options.observers.push(identity.clone());
+    options.observers = observers;
     Ok(Arc::new(SqliteStore::open(options)?))
 }
 
@@ -87,7 +85,6 @@ async fn has_superuser(store: &dyn Store) -> anyhow::Result<bool> {
         collection: collection.clone(),
         conditions: Vec::new(),
         sort: None,
-        context: Arc::new(RequestContext::guest(now())),
         offset: 0,
         limit: 1,
         with_total: false,

@@ -11,6 +11,7 @@ mod app;
 mod cli;
 mod commands;
 mod config;
+mod control_socket;
 mod http;
 mod logs;
 mod manage;
@@ -19,6 +20,7 @@ mod output;
 mod readiness;
 mod runtimes;
 mod shutdown;
+mod superusers;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use model::collection::Collection;
 use model::condition::Condition;
-use model::context::RequestContext;
 use model::filter::Sort;
 use model::record::Record;
 use model::schema::Schema;
@@ -128,8 +127,6 @@ pub struct ListRecords {
     pub conditions: Vec<Condition>,
     /// The order; insertion order after every sort.
     pub sort: Option<Arc<Sort>>,
-    /// What the sort's request values see.
-    pub context: Arc<RequestContext>,
     /// How many to skip.
     pub offset: u64,
     /// How many to return.

@@ -15,7 +15,7 @@ use crate::manage::{self, Management};
 use crate::net::{self, ConnectionServer};
 use crate::readiness::Readiness;
 use crate::runtimes::{self, RequestLoops};
-use crate::{logs, output, shutdown};
+use crate::{control_socket, logs, output, shutdown};
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
@@ -33,6 +33,10 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     background.spawn(manage::serve(management, Management { readiness: Arc::clone(&readiness), metrics })?);
     let app = background.block_on(App::open(settings, draining.clone())).context("open the application")?;
     let loops = Arc::new(start_loops(settings, &app, &draining).context("start the request loops")?);
+    let commands = background.spawn({
+        let (dir, store, stop) = (settings.server.dir.clone(), app.services().store.clone(), draining.clone());
+        async move { control_socket::serve(&dir, store, stop).await }
+    });
     let acceptor = background.spawn({
         let (loops, draining) = (Arc::clone(&loops), draining.clone());
         async move { net::accept(http, &loops, max_connections, draining).await }
@@ -45,6 +49,9 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     draining.cancel();
     if let Err(error) = background.block_on(acceptor).context("end the acceptor")? {
         warn!(%error, "the acceptor failed");
+    }
+    if let Err(error) = background.block_on(commands).context("end the control socket")? {
+        warn!(%error, "commands beside the server were not answered");
     }
     if let Ok(loops) = Arc::try_unwrap(loops) {
         loops.join();

@@ -4,30 +4,12 @@ use std::io::{self, BufRead};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use store::sqlite::OpenError;
 
 use crate::cli::{Credentials, SuperuserAction};
 use crate::config::Settings;
-use crate::output;
-
-/// What to do with which account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum SuperuserChange {
-    Upsert { email: String, password: String },
-    Create { email: String, password: String },
-    Update { email: String, password: String },
-    Delete { email: String },
-}
-
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(dead_code, reason = "the store gives all of them")]
-pub(crate) enum Outcome {
-    Done,
-    /// There is no superuser with this email address.
-    NoSuchSuperuser,
-    /// The store refused; the text says why, in the form `email: Value must be unique.`
-    Refused(String),
-}
+use crate::superusers::{self, Outcome, SuperuserChange};
+use crate::{app, control_socket, output};
 
 /// Runs `superuser …`.
 pub(super) fn run(settings: &Settings, action: SuperuserAction) -> ExitCode {
@@ -46,10 +28,19 @@ pub(super) fn run(settings: &Settings, action: SuperuserAction) -> ExitCode {
     }
 }
 
-/// Seam: writes the change through the store, or through the socket of the server that holds the data folder.
+/// Writes the change through the store, or through the server that holds the data folder.
 fn apply(settings: &Settings, change: &SuperuserChange) -> anyhow::Result<Outcome> {
-    let _ = change;
-    bail!("the store in {} cannot be opened by this build", settings.server.dir.display())
+    let store = match app::open_store(settings, Vec::new()) {
+        Ok(store) => store,
+        Err(OpenError::Held(dir)) => return control_socket::send(&dir, change),
+        Err(error) => return Err(error.into()),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().context("start a runtime")?;
+    runtime.block_on(async {
+        let outcome = superusers::apply(&*store, change).await?;
+        store.close().await?;
+        Ok(outcome)
+    })
 }
 
 /// Reads the arguments, and the password from `input` where they say so.

@@ -1,6 +1,5 @@
 //! Taking over a whole set of collections at once (CONTRACT §3.7).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rand::Rng;
@@ -12,7 +11,7 @@ use super::update::rotate_secret;
 use super::validate::{self, Validation, is_internal_table};
 use super::{Collection, create};
 use crate::errors::{ErrorEntry, FieldError, FieldErrors};
-use crate::field::list;
+use crate::field::{self, list};
 use crate::json::shape::{Names, load_member};
 use crate::json::{Json, JsonObject, write_string};
 use crate::schema::Schema;
@@ -85,13 +84,12 @@ pub fn plan(
     }
     // Views come last because their queries may need the others.
     items.sort_by_key(|item| (item.draft.type_name == "view", item.created.clone(), item.updated.clone()));
-    refuse_what_no_store_takes(&items)?;
     let deletes = deleted(schema, &items, request.delete_missing);
-    let next = next_schema(schema, &deletes, &items)?;
+    let next = saved(schema, &deletes, &items)?;
     for item in &items {
         item.validate(&next, rng)?;
     }
-    let saves = items.into_iter().map(|item| item.into_save(rng)).collect();
+    let saves = items.into_iter().map(Item::into_save).collect();
     Ok(ImportPlan { deletes, saves })
 }
 
@@ -119,7 +117,9 @@ impl Request {
 struct Item {
     old: Option<Arc<Collection>>,
     draft: Draft,
+    /// As submitted, or else as it was: decides the order.
     created: String,
+    /// As submitted, or else as it was: decides the order.
     updated: String,
 }
 
@@ -133,22 +133,24 @@ impl Item {
     ) -> Result<Item, ImportError> {
         let text = |name: &str| object.get(name).and_then(Json::as_str).unwrap_or_default();
         let identifier = if text("id").is_empty() { text("name") } else { text("id") };
-        let (created, updated) = (text("created").to_owned(), text("updated").to_owned());
         let unreadable = |error: &dyn std::fmt::Display| ImportError::from_store(&error.to_string());
         let Some(old) = schema.find(identifier) else {
             let index_key = Some(text("id")).filter(|id| !id.is_empty());
             let draft =
                 create::draft(schema, object, index_key, now, rng).map_err(|error| unreadable(&error))?;
-            return Ok(Item { old: None, draft, created, updated });
+            let date = |name: &str| field::json::date_text(text(name));
+            return Ok(Item { old: None, draft, created: date("created"), updated: date("updated") });
         };
         let mut draft = Draft::of(old);
         draft.load(object).map_err(|error| unreadable(&error))?;
         if delete_missing && matches!(object.get("fields"), None | Some(Json::Null)) {
             draft.fields.clear();
         }
+        let (created, updated) = (draft.created.clone(), draft.updated.clone());
         keep_fields(old, &mut draft, delete_missing);
         draft.updated = now.to_text();
         draft.complete();
+        rotate_secret(old, &mut draft, rng);
         Ok(Item { old: Some(old.clone()), draft, created, updated })
     }
 
@@ -170,10 +172,7 @@ impl Item {
         })
     }
 
-    fn into_save(mut self, rng: &mut impl Rng) -> ImportSave {
-        if let Some(old) = &self.old {
-            rotate_secret(old, &mut self.draft, rng);
-        }
+    fn into_save(self) -> ImportSave {
         ImportSave { old: self.old, collection: self.draft.into_collection() }
     }
 }
@@ -196,20 +195,6 @@ fn keep_fields(old: &Collection, draft: &mut Draft, delete_missing: bool) {
     }
 }
 
-/// An index that cannot be read stops an import before anything is checked.
-fn refuse_what_no_store_takes(items: &[Item]) -> Result<(), ImportError> {
-    for item in items {
-        let mut errors = FieldErrors::new();
-        for (position, statement) in item.draft.indexes.iter().enumerate() {
-            if item.draft.type_name != "view" && Index::parse(statement).is_none() {
-                errors.add_at(&["indexes", &position.to_string()], unreadable_index());
-            }
-        }
-        errors.into_result().map_err(ImportError::Failed)?;
-    }
-    Ok(())
-}
-
 fn deleted(schema: &Schema, items: &[Item], delete_missing: bool) -> Vec<Arc<Collection>> {
     let is_missing = |collection: &&Arc<Collection>| {
         delete_missing && !collection.system && items.iter().all(|item| item.draft.id != collection.id)
@@ -217,33 +202,42 @@ fn deleted(schema: &Schema, items: &[Item], delete_missing: bool) -> Vec<Arc<Col
     schema.collections().filter(is_missing).cloned().collect()
 }
 
-/// The collections as they will be; an error when two of them have one id or name.
-fn next_schema(schema: &Schema, deletes: &[Arc<Collection>], items: &[Item]) -> Result<Schema, ImportError> {
+/// The collections as they will be. What no store would save is refused at once, before any other check.
+fn saved(schema: &Schema, deletes: &[Arc<Collection>], items: &[Item]) -> Result<Schema, ImportError> {
     let mut collections: Vec<Arc<Collection>> = schema.collections().cloned().collect();
     collections.retain(|collection| deletes.iter().all(|deleted| deleted.id != collection.id));
     for item in items {
         let collection = Arc::new(item.draft.clone().into_collection());
         let is_new = item.old.is_none();
+        let has_its_name = |other: &Arc<Collection>| {
+            (is_new || other.id != collection.id) && other.name.eq_ignore_ascii_case(&collection.name)
+        };
+        let is_internal = is_new && is_internal_table(&collection.name);
+        if is_internal || collections.iter().any(has_its_name) {
+            return Err(taken(&collection, "UNIQUE constraint failed: _collections.name (2067)"));
+        }
         let place = collections.iter().position(|other| other.id == collection.id);
+        if is_new && place.is_some() {
+            return Err(taken(&collection, "UNIQUE constraint failed: _collections.id (1555)"));
+        }
+        readable_indexes(&collection)?;
         match place {
-            Some(place) if !is_new => collections[place] = collection,
-            Some(_) => return Err(taken(&collection, "UNIQUE constraint failed: _collections.id (1555)")),
+            Some(place) => collections[place] = collection,
             None => collections.push(collection),
-        }
-        if is_new && is_internal_table(&item.draft.name) {
-            let detail = format!("failed to save collection {:?}: the table exists", item.draft.name);
-            return Err(ImportError::from_store(&detail));
-        }
-    }
-    let mut names = HashMap::new();
-    for collection in &collections {
-        if let Some(other) = names.insert(collection.name.to_lowercase(), &collection.id)
-            && other != &collection.id
-        {
-            return Err(taken(collection, "UNIQUE constraint failed: _collections.name (2067)"));
         }
     }
     Ok(Schema::new(schema.version(), collections))
+}
+
+fn readable_indexes(collection: &Collection) -> Result<(), ImportError> {
+    let mut errors = FieldErrors::new();
+    for (position, statement) in collection.indexes.iter().enumerate() {
+        let is_readable = !collection.name.is_empty() && Index::parse(statement).is_some();
+        if !collection.is_view() && !is_readable {
+            errors.add_at(&["indexes", &position.to_string()], unreadable_index());
+        }
+    }
+    errors.into_result().map_err(ImportError::Failed)
 }
 
 fn taken(collection: &Collection, constraint: &str) -> ImportError {
@@ -272,13 +266,14 @@ fn write_texts(errors: &FieldErrors, depth: usize, out: &mut String) {
 
 /// The generic messages are no sentences at heart.
 fn bare_text(error: &FieldError) -> String {
-    const GENERIC: [&str; 6] = [
+    const GENERIC: [&str; 7] = [
         "Cannot be blank.",
         "Must be blank.",
         "Must be a valid",
         "Must be in a valid",
         "Must not be in",
         "The length must be",
+        "Either onCreate or",
     ];
     const GENERIC_CODES: [&str; 2] =
         ["validation_min_greater_equal_than_required", "validation_max_less_equal_than_required"];

@@ -44,9 +44,8 @@ pub fn update(
 
 /// A changed auth rule ends all sessions.
 pub(super) fn rotate_secret(old: &Collection, draft: &mut Draft, rng: &mut impl Rng) {
-    let Some(auth) = old.auth() else { return };
-    let text = |rule: &Option<String>| rule.clone().unwrap_or_default();
-    if text(&auth.auth_rule) != text(&draft.auth.auth_rule) {
+    let old_rule = old.auth().and_then(|auth| auth.auth_rule.as_deref()).unwrap_or_default();
+    if draft.auth.auth_rule.as_deref().unwrap_or_default() != old_rule {
         draft.auth.auth_token.secret = random_secret(rng);
     }
 }

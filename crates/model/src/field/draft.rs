@@ -5,15 +5,15 @@ use super::Field;
 /// A submitted field. [`Field`] cannot hold a negative number where the contract wants none, so such
 /// numbers wait here to be refused.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FieldDraft {
+pub(crate) struct FieldDraft {
     /// The field; negative sizes are 0 in it.
-    pub field: Field,
+    pub(crate) field: Field,
     negative: Vec<(&'static str, i64)>,
 }
 
 impl FieldDraft {
     /// A field whose sizes are as they were submitted.
-    pub fn new(field: Field) -> FieldDraft {
+    pub(crate) fn new(field: Field) -> FieldDraft {
         FieldDraft { field, negative: Vec::new() }
     }
 

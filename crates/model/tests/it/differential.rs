@@ -222,6 +222,13 @@ fn find_differences(path: &str, ours: &Json, theirs: &Json, places: &mut Vec<Str
                 find_differences(&format!("{path}.{position}"), &item(a), &item(b), places);
             }
         }
+        (Json::Text(a), Json::Text(b)) if a != b && a.contains('\n') => {
+            // A message that holds a tree: only its lines that differ.
+            let (a, b): (BTreeSet<&str>, BTreeSet<&str>) = (a.lines().collect(), b.lines().collect());
+            let ours: Vec<&&str> = a.difference(&b).collect();
+            let theirs: Vec<&&str> = b.difference(&a).collect();
+            places.push(format!("    {path}: lines of ours {ours:?}, of theirs {theirs:?}"));
+        }
         _ if ours != theirs => places.push(format!("    {path}: ours {ours}, theirs {theirs}")),
         _ => {}
     }

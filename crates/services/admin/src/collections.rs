@@ -72,9 +72,9 @@ pub(crate) async fn remove(
         let collection = find(schema, &name)?;
         check_delete(schema, &collection)
             .map_err(|error: DeleteError| ApiError::bad_request_with(error.to_string()))?;
-        Ok(Change { steps: vec![Step::DeleteCollection(collection.clone())], outcome: collection })
+        Ok(Change { steps: vec![Step::DeleteCollection(collection)], outcome: () })
     });
-    let removed = removed.await?.map_err(|_| ApiError::bad_request_with("Failed to delete collection."))?;
+    removed.await?.map_err(|_| ApiError::bad_request_with("Failed to delete collection."))?;
     Ok(respond::no_content())
 }
 
@@ -91,9 +91,9 @@ pub(crate) async fn truncate(
                 "View collections cannot be truncated since they don't store their own records.",
             ));
         }
-        Ok(Change { steps: vec![Step::Truncate(collection.clone())], outcome: collection })
+        Ok(Change { steps: vec![Step::Truncate(collection)], outcome: () })
     });
-    let truncated = truncated.await?.map_err(|_| {
+    truncated.await?.map_err(|_| {
         ApiError::bad_request_with(
             "Failed to truncate collection (most likely due to required cascade delete record references).",
         )

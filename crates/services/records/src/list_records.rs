@@ -27,18 +27,21 @@ pub(crate) async fn handle(
     let viewer = Viewer::new(&app, &call);
     let collection = collection::of_path(&viewer, &name)?;
     let query = call.query().list();
-    let mut conditions =
-        viewer.conditions(&collection, RuleKind::List).ok_or_else(ApiError::superusers_only)?;
+    let rule = viewer.conditions(&collection, RuleKind::List).ok_or_else(ApiError::superusers_only)?;
     let query = query?;
-    conditions.extend(client_filter(&viewer, &collection, &query)?);
     let sort = client_sort(&viewer, &collection, &query)?;
+    let filter = client_filter(&viewer, &collection, &query)?;
+    let of_sort = sort.as_ref().and_then(|sort| condition_of_sort(&viewer, sort));
+    let mut conditions = rule;
+    for condition in filter.into_iter().chain(of_sort) {
+        conditions = all_at_once(conditions, condition)?;
+    }
 
     let found = app
         .store
         .list(ListRecords {
             collection,
             conditions,
-            context: viewer.context().clone(),
             sort,
             offset: (query.page - 1).saturating_mul(u64::from(query.per_page)),
             limit: u64::from(query.per_page),
@@ -47,6 +50,29 @@ pub(crate) async fn handle(
         .await?;
     let page = Page { page: query.page, per_page: query.per_page, total_items: found.total };
     viewer.answer_page(page, found.records).await
+}
+
+/// Adds a condition to those of the rule. Where both follow the same path, the same joined row has to
+/// fit them, so they become one.
+fn all_at_once(rule: Vec<Condition>, condition: Condition) -> Result<Vec<Condition>, ApiError> {
+    let mut apart = Vec::with_capacity(rule.len() + 1);
+    let mut all = condition;
+    for condition in rule {
+        if condition.filter.shares_rows_with(&all.filter) {
+            let both = condition.filter.and(&all.filter).map_err(|_| ApiError::bad_request())?;
+            all = Condition { filter: Arc::new(both), ..condition };
+        } else {
+            apart.push(condition);
+        }
+    }
+    apart.push(all);
+    Ok(apart)
+}
+
+/// What a sort asks of the records besides their order.
+fn condition_of_sort(viewer: &Viewer<'_>, sort: &Sort) -> Option<Condition> {
+    let filter = Arc::new(sort.condition.clone()?);
+    Some(Condition { filter, context: viewer.context().clone(), body: Arc::new(RuleBody::default()) })
 }
 
 fn client_filter(

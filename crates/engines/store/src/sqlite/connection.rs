@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::Synchronous;
+use super::{Synchronous, filter_sql};
 
 /// Page cache of a connection, in KiB. Readers share the operating system's cache beneath.
 const CACHE_KIB: i64 = 16 * 1024;
@@ -45,12 +45,11 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 
 fn prepare(conn: &Connection) -> rusqlite::Result<()> {
     conn.busy_timeout(Duration::from_secs(10))?;
-    super::filter_sql::add_functions(conn)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.pragma_update(None, "mmap_size", 256i64 * 1024 * 1024)?;
     conn.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
-    Ok(())
+    filter_sql::add_functions(conn)
 }
 
 /// When a read must stop: its deadline, or its client went away.

@@ -15,9 +15,6 @@ mod nulls;
 mod operands;
 mod order;
 
-use std::sync::Arc;
-
-use model::condition::Condition;
 use model::context::{RequestContext, RuleBody};
 use model::filter::expr::{Expr, Join, JoinId};
 use model::filter::semantics::Cell;
@@ -72,37 +69,6 @@ pub enum Expected {
 /// The condition that a filter is for this request.
 pub fn condition(filter: &Filter, context: &RequestContext, body: &RuleBody, root: Root<'_>) -> Fragment {
     query_condition(&filter.resolve(context, body), root)
-}
-
-/// Several conditions at once, all of which must hold. Where two follow the same path, one joined row
-/// has to fit both, as when the contract asks a list rule and a filter in one query.
-pub fn conditions(conditions: &[Condition], root: Root<'_>) -> Fragment {
-    let mut together: Vec<Condition> = Vec::with_capacity(conditions.len());
-    for condition in conditions {
-        let partner = together.iter_mut().find(|other| {
-            other.filter.shares_rows_with(&condition.filter)
-                && Arc::ptr_eq(&other.context, &condition.context)
-                && (Arc::ptr_eq(&other.body, &condition.body) || other.body.values == condition.body.values)
-        });
-        let both = partner.and_then(|other| Some((other.filter.and(&condition.filter).ok()?, other)));
-        match both {
-            Some((filter, other)) => other.filter = Arc::new(filter),
-            None => together.push(condition.clone()),
-        }
-    }
-    let mut all = Fragment::default();
-    for each in &together {
-        let fragment = condition(&each.filter, &each.context, &each.body, root);
-        if !all.sql.is_empty() {
-            all.sql.push_str(" AND ");
-        }
-        all.sql.push_str(&fragment.sql);
-        all.values.extend(fragment.values);
-    }
-    if all.sql.is_empty() {
-        all.sql.push('1');
-    }
-    all
 }
 
 /// The condition of a query from which the request is already gone.

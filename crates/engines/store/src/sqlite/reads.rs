@@ -6,10 +6,9 @@ use std::sync::Arc;
 use contract::store::{FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords};
 use model::collection::Collection;
 use model::condition::Condition;
-use model::context::RuleBody;
 use model::filter::{Sort, Verdict};
 use model::record::Record;
-use rusqlite::types::Value;
+use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::filter_sql::{self, Expected, Fragment, Root, RootKind};
@@ -18,11 +17,15 @@ use super::layout::{self, quoted};
 /// Records looked for in one statement by id.
 const IDS_AT_ONCE: usize = 200;
 
+/// The alias of the collection's table in every SELECT.
+const ALIAS: &str = "r";
+
 /// A SELECT being written, with the values of its parameters in order.
 struct Select<'a> {
     collection: &'a Arc<Collection>,
+    root: Root<'static>,
     sql: String,
-    params: Vec<Value>,
+    params: Vec<SqlValue>,
 }
 
 /// One record by id, if every condition holds. What can be judged in memory is.
@@ -44,47 +47,29 @@ pub(super) fn get(conn: &Connection, query: &GetRecord) -> rusqlite::Result<Opti
 
 /// A page, and the total where it is asked for.
 pub(super) fn list(conn: &Connection, query: &ListRecords) -> rusqlite::Result<RecordPage> {
-    let conditions = list_conditions(query);
-    let root = root(&query.collection, Expected::Many);
-    let condition = filter_sql::conditions(&conditions, root);
-    let total = if query.with_total { Some(count(conn, query, condition.clone())?) } else { None };
+    let total = if query.with_total { Some(count(conn, query)?) } else { None };
     let mut select = Select::rows(&query.collection);
-    select.and_fragment(condition);
+    select.conditions(&query.conditions);
     let unsorted = Sort::default();
-    let order = filter_sql::order_by(query.sort.as_deref().unwrap_or(&unsorted), root);
+    let order = filter_sql::order_by(query.sort.as_deref().unwrap_or(&unsorted), select.root);
     if !order.sql.is_empty() {
         select.sql.push_str(" ORDER BY ");
-        select.fragment(order);
+        select.push(order);
     }
     let _ = write!(select.sql, " LIMIT {}", query.limit);
     if query.offset > 0 {
         select.sql.push_str(" OFFSET ?");
-        select.params.push(Value::Integer(query.offset.min(i64::MAX as u64) as i64));
+        select.params.push(SqlValue::Integer(i64::try_from(query.offset).unwrap_or(i64::MAX)));
     }
     Ok(RecordPage { records: select.run(conn)?, total })
 }
 
-/// The conditions of a list, and what its sort asks besides.
-fn list_conditions(query: &ListRecords) -> Vec<Condition> {
-    let mut conditions = query.conditions.clone();
-    if let Some(filter) = query.sort.as_ref().and_then(|sort| sort.condition.clone()) {
-        let (context, body) = (query.context.clone(), Arc::new(RuleBody::default()));
-        conditions.push(Condition { filter: Arc::new(filter), context, body });
-    }
-    conditions
-}
-
-fn count(conn: &Connection, query: &ListRecords, condition: Fragment) -> rusqlite::Result<u64> {
+fn count(conn: &Connection, query: &ListRecords) -> rusqlite::Result<u64> {
     let mut select = Select::new(&query.collection, "count(*)");
-    select.and_fragment(condition);
-    let count: i64 =
-        conn.prepare_cached(&select.sql)?.query_row(params_from_iter(&select.params), |row| row.get(0))?;
+    select.conditions(&query.conditions);
+    let params = params_from_iter(&select.params);
+    let count: i64 = conn.prepare_cached(&select.sql)?.query_row(params, |row| row.get(0))?;
     Ok(count.unsigned_abs())
-}
-
-fn root(collection: &Collection, expected: Expected) -> Root<'static> {
-    let kind = if collection.is_view() { RootKind::View } else { RootKind::Table };
-    Root { alias: "r", kind, expected }
 }
 
 /// Several records by id.
@@ -92,11 +77,11 @@ pub(super) fn get_many(conn: &Connection, query: &GetRecords) -> rusqlite::Resul
     let mut found = Vec::with_capacity(query.ids.len());
     for ids in query.ids.chunks(IDS_AT_ONCE) {
         let mut select = Select::rows(&query.collection);
-        select.conditions(&query.conditions, Expected::One);
+        select.conditions_of_few(&query.conditions);
         select.and("r.`id` IN (");
         for (index, id) in ids.iter().enumerate() {
             select.sql.push_str(if index > 0 { ", ?" } else { "?" });
-            select.params.push(Value::Text(id.clone()));
+            select.params.push(SqlValue::Text(id.clone()));
         }
         select.sql.push(')');
         found.extend(select.run(conn)?);
@@ -108,17 +93,17 @@ pub(super) fn get_many(conn: &Connection, query: &GetRecords) -> rusqlite::Resul
 pub(super) fn referring(conn: &Connection, query: &ReferringRecords) -> rusqlite::Result<Vec<Record>> {
     let Some(field) = query.collection.field(&query.field) else { return Ok(Vec::new()) };
     let mut select = Select::rows(&query.collection);
-    select.conditions(&query.conditions, Expected::One);
+    select.conditions_of_few(&query.conditions);
     let column = format!("r.{}", quoted(&field.name));
     if field.is_multiple() {
         // The text test is quick and drops most rows before their JSON is looked into.
         select.and(&format!("instr({column}, ?) > 0 AND EXISTS "));
-        select.params.push(Value::Text(query.id.clone()));
+        select.params.push(SqlValue::Text(query.id.clone()));
         let _ = write!(select.sql, "(SELECT 1 FROM json_each({column}) AS item WHERE item.value = ?)");
     } else {
         select.and(&format!("{column} = ?"));
     }
-    select.params.push(Value::Text(query.id.clone()));
+    select.params.push(SqlValue::Text(query.id.clone()));
     let _ = write!(select.sql, " ORDER BY r.rowid LIMIT {}", query.limit);
     select.run(conn)
 }
@@ -128,7 +113,7 @@ pub(super) fn find_by_field(conn: &Connection, query: &FindByField) -> rusqlite:
     let collate = if query.ignore_case { " COLLATE NOCASE" } else { "" };
     let mut select = Select::rows(&query.collection);
     select.and(&format!("r.{} = ?{collate}", quoted(&query.field)));
-    select.params.push(Value::Text(query.value.clone()));
+    select.params.push(SqlValue::Text(query.value.clone()));
     select.sql.push_str(" ORDER BY r.rowid LIMIT 1");
     Ok(select.run(conn)?.pop())
 }
@@ -140,9 +125,10 @@ pub(super) fn holds_stored(
     condition: &Condition,
 ) -> rusqlite::Result<bool> {
     let mut select = Select::new(&record.collection, "1");
+    select.root.expected = Expected::One;
     select.and("r.`id` = ?");
-    select.params.push(Value::Text(record.id().to_owned()));
-    select.conditions(std::slice::from_ref(condition), Expected::One);
+    select.params.push(SqlValue::Text(record.id().to_owned()));
+    select.condition(condition);
     select.exists(conn)
 }
 
@@ -152,12 +138,12 @@ pub(super) fn holds_virtual(
     record: &Record,
     condition: &Condition,
 ) -> rusqlite::Result<bool> {
+    let root = Root { alias: ALIAS, kind: RootKind::NewRow, expected: Expected::One };
     let mut select =
-        Select { collection: &record.collection, sql: "SELECT 1 FROM ".to_owned(), params: Vec::new() };
-    select.fragment(filter_sql::new_row(record));
+        Select { collection: &record.collection, root, sql: "SELECT 1 FROM ".to_owned(), params: Vec::new() };
+    select.push(filter_sql::new_row(record));
     select.sql.push_str(" AS r WHERE 1");
-    let root = Root { alias: "r", kind: RootKind::NewRow, expected: Expected::One };
-    select.and_fragment(filter_sql::conditions(std::slice::from_ref(condition), root));
+    select.condition(condition);
     select.exists(conn)
 }
 
@@ -165,27 +151,37 @@ pub(super) fn holds_virtual(
 
 impl<'a> Select<'a> {
     fn new(collection: &'a Arc<Collection>, what: &str) -> Select<'a> {
+        let kind = if collection.is_view() { RootKind::View } else { RootKind::Table };
+        let root = Root { alias: ALIAS, kind, expected: Expected::Many };
         let sql = format!("SELECT {what} FROM {} AS r WHERE 1", quoted(&collection.name));
-        Select { collection, sql, params: Vec::new() }
+        Select { collection, root, sql, params: Vec::new() }
     }
 
     fn rows(collection: &'a Arc<Collection>) -> Select<'a> {
         Select::new(collection, &layout::columns(collection, "r"))
     }
 
-    fn conditions(&mut self, conditions: &[Condition], expected: Expected) {
-        let root = root(self.collection, expected);
-        self.and_fragment(filter_sql::conditions(conditions, root));
+    fn conditions(&mut self, conditions: &[Condition]) {
+        for condition in conditions {
+            self.condition(condition);
+        }
     }
 
-    fn fragment(&mut self, fragment: Fragment) {
+    /// Of few records, whose ids are given: the joined rows are looked up for each.
+    fn conditions_of_few(&mut self, conditions: &[Condition]) {
+        self.root.expected = Expected::One;
+        self.conditions(conditions);
+    }
+
+    fn condition(&mut self, condition: &Condition) {
+        let Condition { filter, context, body } = condition;
+        self.sql.push_str(" AND ");
+        self.push(filter_sql::condition(filter, context, body, self.root));
+    }
+
+    fn push(&mut self, fragment: Fragment) {
         self.sql.push_str(&fragment.sql);
         self.params.extend(fragment.values);
-    }
-
-    fn and_fragment(&mut self, fragment: Fragment) {
-        self.sql.push_str(" AND ");
-        self.fragment(fragment);
     }
 
     /// Starts one more thing that must hold.
@@ -196,9 +192,8 @@ impl<'a> Select<'a> {
 
     fn run(self, conn: &Connection) -> rusqlite::Result<Vec<Record>> {
         let mut statement = conn.prepare_cached(&self.sql)?;
-        let rows = statement.query_map(params_from_iter(&self.params), |row| {
-            layout::record_from_row(self.collection, row, 0)
-        })?;
+        let params = params_from_iter(&self.params);
+        let rows = statement.query_map(params, |row| layout::record_from_row(self.collection, row, 0))?;
         rows.collect()
     }
 

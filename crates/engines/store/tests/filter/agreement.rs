@@ -155,7 +155,7 @@ fn value(kind: &FieldKind, multiple: bool, roll: u32) -> Value {
     };
     match kind {
         FieldKind::Number(_) => Value::Number([0.0, 1.0, -1.5, 2.5, 100.0][roll as usize % 5]),
-        FieldKind::Bool => Value::bool(roll % 2 == 0),
+        FieldKind::Bool => Value::bool(roll.is_multiple_of(2)),
         FieldKind::Json(_) if roll % 12 == 11 => Value::Null,
         FieldKind::Json(_) => Value::Json(pick(JSONS).to_owned()),
         FieldKind::GeoPoint => {

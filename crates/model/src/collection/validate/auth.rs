@@ -5,8 +5,7 @@ use super::{Validation, check};
 use crate::checks::{self, Check, named};
 use crate::collection::index::has_unique;
 use crate::collection::{
-    AuthOptions, Collection, EmailTemplate, OAuth2Options, OAuth2Provider, OtpOptions, TokenOptions,
-    providers,
+    AuthOptions, EmailTemplate, OAuth2Options, OAuth2Provider, OtpOptions, TokenOptions, providers,
 };
 use crate::errors::{FieldError, FieldErrors};
 
@@ -21,10 +20,11 @@ pub(super) fn check_auth(validation: &Validation<'_>, errors: &mut FieldErrors) 
 
 fn each_option(validation: &Validation<'_>) -> FieldErrors {
     let auth = &validation.draft.auth;
-    let old = validation.old.and_then(Collection::auth);
+    let old_rule =
+        |rule: fn(&AuthOptions) -> &Option<String>| validation.old.map(|old| old.auth().map_or(&None, rule));
     let mut errors = FieldErrors::new();
-    check("authRule", validation.rule(&auth.auth_rule, old.map(|old| &old.auth_rule)), &mut errors);
-    check("manageRule", manage_rule(validation, auth, old), &mut errors);
+    check("authRule", validation.rule(&auth.auth_rule, old_rule(|old| &old.auth_rule)), &mut errors);
+    check("manageRule", manage_rule(validation, auth, old_rule(|old| &old.manage_rule)), &mut errors);
     let alert_template = template(&auth.auth_alert.email_template);
     errors.nest("authAlert", nested("emailTemplate", alert_template));
     // Empty names do not count.
@@ -44,11 +44,11 @@ fn each_option(validation: &Validation<'_>) -> FieldErrors {
     errors
 }
 
-fn manage_rule(validation: &Validation<'_>, auth: &AuthOptions, old: Option<&AuthOptions>) -> Check {
+fn manage_rule(validation: &Validation<'_>, auth: &AuthOptions, old_rule: Option<&Option<String>>) -> Check {
     if auth.manage_rule.as_deref() == Some("") {
         return Err(FieldError::new("validation_nil_or_not_empty_required", "Cannot be blank."));
     }
-    validation.rule(&auth.manage_rule, old.map(|old| &old.manage_rule))
+    validation.rule(&auth.manage_rule, old_rule)
 }
 
 fn nested(name: &str, errors: FieldErrors) -> FieldErrors {

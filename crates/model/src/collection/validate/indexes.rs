@@ -64,8 +64,9 @@ fn table_with_index(validation: &Validation<'_>, name: &str) -> Option<String> {
     let has_it = |statement: &String| {
         Index::parse(statement).is_some_and(|index| index.name.eq_ignore_ascii_case(name))
     };
-    let own_id = validation.old.map_or(&validation.draft.id, |old| &old.id);
-    let mut others = validation.around.collections().filter(|other| other.id != *own_id);
+    let own_names = [Some(&validation.draft.name), validation.old.map(|old| &old.name)];
+    let is_own = |name: &str| own_names.iter().flatten().any(|own| own.eq_ignore_ascii_case(name));
+    let mut others = validation.around.collections().filter(|other| !is_own(&other.name));
     others.find(|other| other.indexes.iter().any(has_it)).map(|other| other.name.clone())
 }
 
