@@ -54,9 +54,11 @@ impl Demand {
         match schema.rule(collection, kind) {
             Rule::Locked | Rule::Invalid => Demand::Impossible,
             Rule::Open => Demand::Nothing,
-            Rule::When(filter) => {
-                Demand::That(Condition { filter: filter.clone(), context: context.clone(), body: body.clone() })
-            }
+            Rule::When(filter) => Demand::That(Condition {
+                filter: filter.clone(),
+                context: context.clone(),
+                body: body.clone(),
+            }),
         }
     }
 }

@@ -143,6 +143,12 @@ impl Filter {
         combine::and(self, other)
     }
 
+    /// Whether [`Filter::and`] says more than each of the two: whether both speak of the same joined
+    /// rows.
+    pub fn shares_rows_with(&self, other: &Filter) -> bool {
+        combine::share_rows(self, other)
+    }
+
     /// The query with every value of the request filled in, and what these decide already taken out.
     pub fn resolve(&self, context: &RequestContext, body: &RuleBody) -> Query {
         resolve::resolve(self.query(context), context, body)
@@ -189,3 +195,6 @@ impl Operator {
         matches!(self, Operator::Like | Operator::NotLike)
     }
 }
+
+#[cfg(test)]
+mod tests;

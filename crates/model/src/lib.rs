@@ -21,4 +21,3 @@ pub mod settings;
 pub mod step;
 pub mod time;
 pub mod value;
-

@@ -266,8 +266,7 @@ impl Pending {
         if !self.rule.is_yes(answers) {
             return Err(Why::RuleDenied);
         }
-        let forms =
-            if self.manager.is_yes(answers) { self.forms.of_manager } else { self.forms.of_others };
+        let forms = if self.manager.is_yes(answers) { self.forms.of_manager } else { self.forms.of_others };
         forms.into_result().map_err(Why::Fields)?;
         field_outcome(self.field_errors, &self.lookups, answers).map_err(Why::Fields)?;
         if !self.other_superuser.is_yes(answers) {
@@ -288,7 +287,8 @@ fn field_outcome(
     answers: &[bool],
 ) -> Result<(), FieldErrors> {
     let mut errors = FieldErrors::new();
-    let failed = || lookups.iter().filter(|(_, decision)| !decision.is_yes(answers)).map(|(lookup, _)| lookup);
+    let failed =
+        || lookups.iter().filter(|(_, decision)| !decision.is_yes(answers)).map(|(lookup, _)| lookup);
     for lookup in failed().filter(|lookup| matches!(lookup, Lookup::NoIdTwin { .. })) {
         errors.add(lookup.field(), lookup.error());
     }

@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use contract::event::Events;
 use contract::store::{
-    Answer, CommitObserver, FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords, Store,
-    StoreError, StoreStatus,
+    Answer, CommitObserver, FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords,
+    Store, StoreError, StoreStatus,
 };
 use model::collection::Collection;
 use model::condition::Condition;

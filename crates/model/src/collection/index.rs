@@ -124,7 +124,8 @@ pub fn has_unique(statements: &[String], column: &str) -> bool {
 
 /// Whether some statement makes this one column unique without regard to case.
 pub fn is_unique_ignoring_case(statements: &[String], column: &str) -> bool {
-    let ignores_case = |index: &Index| index.columns.iter().all(|column| column.collate.eq_ignore_ascii_case("nocase"));
+    let ignores_case =
+        |index: &Index| index.columns.iter().all(|column| column.collate.eq_ignore_ascii_case("nocase"));
     let mut indexes = statements.iter().filter_map(|text| Index::parse(text));
     indexes.any(|index| index.is_unique_on(column) && ignores_case(&index))
 }

@@ -5,7 +5,6 @@ use crate::errors::FieldError;
 use crate::filter::{self, Scope};
 use crate::schema::Schema;
 
-
 /// Refuses a text that is no filter on the collection, as it will be in `schema`.
 pub(super) fn check_rule(schema: &Schema, collection: &Collection, text: &str) -> Result<(), FieldError> {
     if text.is_empty() {

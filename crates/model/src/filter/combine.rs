@@ -21,6 +21,17 @@ pub(super) fn and(one: &Filter, two: &Filter) -> Result<Filter, FilterError> {
     Ok(Filter::new(guest, callers))
 }
 
+pub(super) fn share_rows(one: &Filter, two: &Filter) -> bool {
+    let joins = |filter: &'_ Filter| filter.queries().flat_map(|query| &query.joins).count();
+    if joins(one) == 0 || joins(two) == 0 {
+        return false;
+    }
+    one.queries().flat_map(|query| &query.joins).any(|join| {
+        let same = |other: &Join| join.space == 0 && other.space == 0 && join.kind.is_same(&other.kind);
+        two.queries().flat_map(|query| &query.joins).any(same)
+    })
+}
+
 fn and_queries(one: &Query, two: &Query) -> Result<Query, FilterError> {
     let mut joins = one.joins.clone();
     // The spaces of the two texts' list rules are different ones.

@@ -246,6 +246,14 @@ impl Query {
     pub fn fixed(value: bool) -> Query {
         Query { joins: Vec::new(), expr: Expr::Fixed(value) }
     }
+
+    /// Whether records are looked for that point back at the judged one. Nothing can point at a record
+    /// that is not stored yet, and the contract lets no create rule pass that asks for it (seen).
+    pub fn looks_back(&self) -> bool {
+        self.joins.iter().any(|join| {
+            matches!(&join.kind, JoinKind::Back { to: Key::Column(column), .. } if column.row == Row::Own)
+        })
+    }
 }
 
 // === impl JoinId ===

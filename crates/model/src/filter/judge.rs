@@ -62,6 +62,10 @@ impl Filter {
         body: &RuleBody,
     ) -> Verdict {
         let query = self.query(context);
+        if kind == RowKind::New && query.looks_back() {
+            DECIDED.fetch_add(1, Ordering::Relaxed);
+            return Verdict::No;
+        }
         let judge = Judge { record: Some(record), kind, ..Judge::of_request(query, context, body) };
         let verdict = judge.verdict(&query.expr, None);
         let counter = if verdict == Verdict::NeedsStore { &PASSED } else { &DECIDED };

@@ -54,8 +54,8 @@ async fn holds(app: &App, condition: Condition, record: &Record) -> Result<bool,
 
 /// Superusers sign in from listed addresses only, where any are listed.
 pub(crate) fn check_address(app: &App, call: &Call, collection: &Collection) -> Result<(), ApiError> {
-    let is_refused = collection.is_superusers()
-        && !is_allowed(&app.store.settings().superuser_ips, call.client_ip());
+    let is_refused =
+        collection.is_superusers() && !is_allowed(&app.store.settings().superuser_ips, call.client_ip());
     if is_refused { Err(ApiError::forbidden()) } else { Ok(()) }
 }
 

@@ -58,8 +58,7 @@ pub(crate) async fn handle(
     answer::check_address(&app, &call, &collection)?;
     answer::check_auth_rule(&app, &call, Origin::Password, form.to_object(), &record).await?;
     let duration = options.auth_token.duration;
-    let token =
-        app.identity.auth_token(&record, duration, true, now()).ok_or_else(ApiError::internal)?;
+    let token = app.identity.auth_token(&record, duration, true, now()).ok_or_else(ApiError::internal)?;
     upgrade_hash(&app, &record, credentials.password).await;
     answer::respond(&app, &call, record, &token).await
 }
@@ -68,9 +67,8 @@ pub(crate) async fn handle(
 
 impl Credentials {
     fn read(form: &Form) -> Result<Credentials, BodyError> {
-        let text = |name: &str| -> Result<String, BodyError> {
-            Ok(form.text(name)?.unwrap_or_default().to_owned())
-        };
+        let text =
+            |name: &str| -> Result<String, BodyError> { Ok(form.text(name)?.unwrap_or_default().to_owned()) };
         Ok(Credentials {
             identity: text("identity")?,
             password: text("password")?,
@@ -89,10 +87,7 @@ impl Credentials {
         }
         let is_known = options.password_auth.identity_fields.contains(&self.identity_field);
         if !self.identity_field.is_empty() && !is_known {
-            errors.add(
-                "identityField",
-                FieldError::new("validation_in_invalid", "Must be a valid value."),
-            );
+            errors.add("identityField", FieldError::new("validation_in_invalid", "Must be a valid value."));
         }
         errors
     }

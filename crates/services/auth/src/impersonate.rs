@@ -28,17 +28,13 @@ pub(crate) async fn handle(
     let form = submitted.into_form().map_err(BodyError::into_form_error)?;
     let duration = form.integer("duration").map_err(BodyError::into_form_error)?.unwrap_or(0);
     if duration < 0 {
-        let error = FieldError::new(
-            "validation_min_greater_equal_than_required",
-            "Must be no less than 0.",
-        )
-        .with("threshold", 0.0);
+        let error = FieldError::new("validation_min_greater_equal_than_required", "Must be no less than 0.")
+            .with("threshold", 0.0);
         return Err(ApiError::invalid_form(FieldErrors::one("duration", error)));
     }
     answer::check_auth_rule(&app, &call, Origin::Default, JsonObject::new(), &record).await?;
     let duration =
         if duration == 0 { collection::options(&collection)?.auth_token.duration } else { duration };
-    let token =
-        app.identity.auth_token(&record, duration, false, now()).ok_or_else(ApiError::internal)?;
+    let token = app.identity.auth_token(&record, duration, false, now()).ok_or_else(ApiError::internal)?;
     answer::respond(&app, &call, record, &token).await
 }

@@ -211,7 +211,8 @@ impl Viewer<'_> {
             return Ok(None);
         }
         let mut shaped = expansion.records.into_iter();
-        let of_each = counts.into_iter().map(|count| expanded(shaped.by_ref().take(count).collect(), is_unique));
+        let of_each =
+            counts.into_iter().map(|count| expanded(shaped.by_ref().take(count).collect(), is_unique));
         Ok(Some(of_each.collect()))
     }
 
@@ -242,7 +243,11 @@ mod tests {
         let parts: Vec<String> = tree
             .children
             .iter()
-            .map(|(name, below)| if below.is_empty() { name.clone() } else { format!("{name}({})", names(below)) })
+            .map(
+                |(name, below)| {
+                    if below.is_empty() { name.clone() } else { format!("{name}({})", names(below)) }
+                },
+            )
             .collect();
         parts.join(",")
     }

@@ -9,8 +9,8 @@ use model::collection::Collection;
 use model::condition::{Condition, Demand};
 use model::context::{Caller, Origin, RequestContext, RuleBody};
 use model::filter::Verdict;
-use model::record::Record;
 use model::json::JsonObject;
+use model::record::Record;
 use model::schema::{Rule, RuleKind, Schema};
 use model::time::Timestamp;
 

@@ -22,10 +22,7 @@ mod view_record;
 /// The service's routes.
 pub fn router() -> Router<Arc<App>> {
     Router::new()
-        .route(
-            "/api/collections/{collection}/records",
-            get(list_records::handle).post(create_record::handle),
-        )
+        .route("/api/collections/{collection}/records", get(list_records::handle).post(create_record::handle))
         .route(
             "/api/collections/{collection}/records/{id}",
             get(view_record::handle).patch(update_record::handle).delete(delete_record::handle),

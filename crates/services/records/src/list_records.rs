@@ -33,11 +33,13 @@ pub(crate) async fn handle(
         ReadAccess::Broken => return Err(ApiError::bad_request()),
     };
     let query = call.query().list()?;
-    let conditions = match client_filter(&viewer, &collection, &query)? {
-        Some(filter) => all_at_once(rule, filter)?,
-        None => rule,
-    };
     let sort = client_sort(&viewer, &collection, &query)?;
+    let filter = client_filter(&viewer, &collection, &query)?;
+    let of_sort = sort.as_ref().and_then(|sort| condition_of_sort(&viewer, sort));
+    let mut conditions = rule;
+    for condition in filter.into_iter().chain(of_sort) {
+        conditions = all_at_once(conditions, condition)?;
+    }
 
     let found = app
         .store
@@ -54,14 +56,27 @@ pub(crate) async fn handle(
     viewer.answer_page(page, found.records).await
 }
 
-/// The rule and the filter as one: where both follow the same path, the same joined row has to fit.
-fn all_at_once(rule: Vec<Condition>, filter: Condition) -> Result<Vec<Condition>, ApiError> {
-    let mut all = filter;
+/// Adds a condition to those of the rule. Where both follow the same path, the same joined row has to
+/// fit them, so they become one.
+fn all_at_once(rule: Vec<Condition>, condition: Condition) -> Result<Vec<Condition>, ApiError> {
+    let mut apart = Vec::with_capacity(rule.len() + 1);
+    let mut all = condition;
     for condition in rule {
-        let both = condition.filter.and(&all.filter).map_err(|_| ApiError::bad_request())?;
-        all = Condition { filter: Arc::new(both), ..condition };
+        if condition.filter.shares_rows_with(&all.filter) {
+            let both = condition.filter.and(&all.filter).map_err(|_| ApiError::bad_request())?;
+            all = Condition { filter: Arc::new(both), ..condition };
+        } else {
+            apart.push(condition);
+        }
     }
-    Ok(vec![all])
+    apart.push(all);
+    Ok(apart)
+}
+
+/// What a sort asks of the records besides their order.
+fn condition_of_sort(viewer: &Viewer<'_>, sort: &Sort) -> Option<Condition> {
+    let filter = Arc::new(sort.condition.clone()?);
+    Some(Condition { filter, context: viewer.context().clone(), body: Arc::new(RuleBody::default()) })
 }
 
 fn client_filter(

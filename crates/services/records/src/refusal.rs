@@ -46,9 +46,7 @@ pub(crate) fn of_update(why: Why) -> ApiError {
 pub(crate) fn of_delete(why: Why) -> ApiError {
     match why {
         Why::NotFound | Why::RuleDenied => ApiError::not_found(),
-        Why::LastSuperuser => {
-            ApiError::bad_request_with("You can't delete the only existing superuser.")
-        }
+        Why::LastSuperuser => ApiError::bad_request_with("You can't delete the only existing superuser."),
         _ => ApiError::bad_request_with(
             "Failed to delete record. Make sure that the record is not part of a required relation reference.",
         ),

@@ -20,7 +20,8 @@ fn four_hundred_concurrent_increments_of_one_record_all_count() {
 fn thirty_two_concurrent_creates_share_their_commits() {
     let (_server, root) = start();
     // One at a time is the measure: each takes a commit of its own.
-    let alone = commits_during(&root, || in_parallel(1, 8, |number| create(&root, &format!("alone-{number}"))));
+    let alone =
+        commits_during(&root, || in_parallel(1, 8, |number| create(&root, &format!("alone-{number}"))));
     assert_eq!(alone, 8);
     let together = commits_during(&root, || {
         in_parallel(32, 10, |number| create(&root, &format!("together-{number}")));

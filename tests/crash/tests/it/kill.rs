@@ -80,7 +80,9 @@ fn write_one(root: &Root, told: &Mutex<Told>, title: &str) -> bool {
 
     let bad = format!("refused-{title}");
     let body = serde_json::json!({"id": "no", "title": bad});
-    let Some(answer) = root.try_send("POST", "/api/collections/items/records", Some(body)) else { return false };
+    let Some(answer) = root.try_send("POST", "/api/collections/items/records", Some(body)) else {
+        return false;
+    };
     assert_eq!(answer.status, 400, "{}", answer.text());
     told.lock().unwrap().refused.insert(bad);
     true

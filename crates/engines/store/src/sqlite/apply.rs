@@ -254,9 +254,7 @@ pub(super) fn load(
         layout::columns(collection, "r"),
         quoted(&collection.name)
     );
-    conn.prepare_cached(&sql)?
-        .query_row([id], |row| layout::record_from_row(collection, row, 0))
-        .optional()
+    conn.prepare_cached(&sql)?.query_row([id], |row| layout::record_from_row(collection, row, 0)).optional()
 }
 
 /// A row as events carry it: without what must not leave the store.
@@ -279,5 +277,6 @@ pub(super) fn execute(
     sql: &str,
     values: &[&model::value::Value],
 ) -> rusqlite::Result<usize> {
-    conn.prepare_cached(sql)?.execute(params_from_iter(values.iter().map(|value| layout::value_to_sql(value))))
+    conn.prepare_cached(sql)?
+        .execute(params_from_iter(values.iter().map(|value| layout::value_to_sql(value))))
 }

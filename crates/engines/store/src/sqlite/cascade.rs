@@ -27,7 +27,8 @@ pub(super) fn delete(
     effects: &mut Effects,
 ) -> Result<(), StepFailure> {
     let schema = effects.schema.clone();
-    let mut cascade = Cascade { conn, access, schema: &schema, effects, gone: HashSet::new(), queue: VecDeque::new() };
+    let mut cascade =
+        Cascade { conn, access, schema: &schema, effects, gone: HashSet::new(), queue: VecDeque::new() };
     cascade.queue.push_back(record);
     cascade.run()
 }
@@ -58,8 +59,14 @@ pub(super) fn truncate(
         quoted(&collection.name)
     );
     let records = select(conn, collection, &sql, &[])?;
-    let mut cascade =
-        Cascade { conn, access: &access, schema: &schema, effects, gone: HashSet::new(), queue: records.into() };
+    let mut cascade = Cascade {
+        conn,
+        access: &access,
+        schema: &schema,
+        effects,
+        gone: HashSet::new(),
+        queue: records.into(),
+    };
     cascade.run()
 }
 
@@ -196,8 +203,9 @@ fn select(
     values: &[&Value],
 ) -> rusqlite::Result<Vec<Record>> {
     let mut statement = conn.prepare_cached(sql)?;
-    let rows = statement.query_map(params_from_iter(values.iter().map(|value| value_to_sql(value))), |row| {
-        layout::record_from_row(collection, row, 0)
-    })?;
+    let rows = statement
+        .query_map(params_from_iter(values.iter().map(|value| value_to_sql(value))), |row| {
+            layout::record_from_row(collection, row, 0)
+        })?;
     rows.collect()
 }

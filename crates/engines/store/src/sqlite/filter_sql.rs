@@ -74,7 +74,10 @@ pub fn condition(filter: &Filter, context: &RequestContext, body: &RuleBody, roo
 /// The condition of a query from which the request is already gone.
 pub fn query_condition(query: &Query, root: Root<'_>) -> Fragment {
     let mut writer = Writer::new(&query.joins, root);
-    writer.expr(&query.expr, &[]);
+    match root.kind {
+        RootKind::NewRow if query.looks_back() => writer.text("0"),
+        _ => writer.expr(&query.expr, &[]),
+    }
     writer.done()
 }
 

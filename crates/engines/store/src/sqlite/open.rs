@@ -69,7 +69,8 @@ pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
     let file = options.dir.join(DATA_FILE);
     let unreadable = |detail: String| OpenError::Unreadable { file: file.clone(), detail };
     check_writable(&options.dir, &file)?;
-    let mut conn = connection::open_writer(&file, options.synchronous).map_err(|e| unreadable(e.to_string()))?;
+    let mut conn =
+        connection::open_writer(&file, options.synchronous).map_err(|e| unreadable(e.to_string()))?;
     check_format(&conn, &options.dir, &file)?;
     let (schema, settings) = load_or_create(&mut conn).map_err(|error| unreadable(error.to_string()))?;
     let consumers = outbox::consumers(&conn).map_err(|error| unreadable(error.to_string()))?;
@@ -88,7 +89,8 @@ fn check_writable(dir: &Path, file: &Path) -> Result<(), OpenError> {
 
 /// A new file, or one of a format that this version knows.
 fn check_format(conn: &Connection, dir: &Path, file: &Path) -> Result<(), OpenError> {
-    let unreadable = |error: rusqlite::Error| OpenError::Unreadable { file: file.to_owned(), detail: error.to_string() };
+    let unreadable =
+        |error: rusqlite::Error| OpenError::Unreadable { file: file.to_owned(), detail: error.to_string() };
     if has_table(conn, "_gs_meta").map_err(unreadable)? {
         let found = outbox::meta(conn, "format").map_err(unreadable)?;
         return if found > layout::FORMAT {

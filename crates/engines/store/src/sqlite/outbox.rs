@@ -117,7 +117,10 @@ pub(super) fn trim(conn: &Connection, bounds: OutboxBounds, now: Timestamp) -> r
     let floor = by_age.max(by_size);
     if floor > 0 {
         conn.execute("DELETE FROM `_gs_outbox` WHERE `sequence` <= ?1", [floor])?;
-        conn.execute("UPDATE `_gs_meta` SET `value` = max(`value`, ?1) WHERE `key` = 'outbox_floor'", [floor])?;
+        conn.execute(
+            "UPDATE `_gs_meta` SET `value` = max(`value`, ?1) WHERE `key` = 'outbox_floor'",
+            [floor],
+        )?;
     }
     Ok(())
 }

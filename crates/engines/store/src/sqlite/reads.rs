@@ -6,7 +6,7 @@ use std::sync::Arc;
 use contract::store::{FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords};
 use model::collection::Collection;
 use model::condition::Condition;
-use model::filter::Verdict;
+use model::filter::{Sort, Verdict};
 use model::record::Record;
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -50,10 +50,12 @@ pub(super) fn list(conn: &Connection, query: &ListRecords) -> rusqlite::Result<R
     let total = if query.with_total { Some(count(conn, query)?) } else { None };
     let mut select = Select::rows(&query.collection);
     select.conditions(&query.conditions);
-    let order = query.sort.as_deref().cloned().unwrap_or_default();
-    select.sql.push_str(" ORDER BY ");
-    let root = select.root;
-    select.push(filter_sql::order_by(&order, root));
+    let unsorted = Sort::default();
+    let order = filter_sql::order_by(query.sort.as_deref().unwrap_or(&unsorted), select.root);
+    if !order.sql.is_empty() {
+        select.sql.push_str(" ORDER BY ");
+        select.push(order);
+    }
     let _ = write!(select.sql, " LIMIT {}", query.limit);
     if query.offset > 0 {
         select.sql.push_str(" OFFSET ?");
@@ -75,7 +77,7 @@ pub(super) fn get_many(conn: &Connection, query: &GetRecords) -> rusqlite::Resul
     let mut found = Vec::with_capacity(query.ids.len());
     for ids in query.ids.chunks(IDS_AT_ONCE) {
         let mut select = Select::rows(&query.collection);
-        select.conditions(&query.conditions);
+        select.conditions_of_few(&query.conditions);
         select.and("r.`id` IN (");
         for (index, id) in ids.iter().enumerate() {
             select.sql.push_str(if index > 0 { ", ?" } else { "?" });
@@ -91,7 +93,7 @@ pub(super) fn get_many(conn: &Connection, query: &GetRecords) -> rusqlite::Resul
 pub(super) fn referring(conn: &Connection, query: &ReferringRecords) -> rusqlite::Result<Vec<Record>> {
     let Some(field) = query.collection.field(&query.field) else { return Ok(Vec::new()) };
     let mut select = Select::rows(&query.collection);
-    select.conditions(&query.conditions);
+    select.conditions_of_few(&query.conditions);
     let column = format!("r.{}", quoted(&field.name));
     if field.is_multiple() {
         // The text test is quick and drops most rows before their JSON is looked into.
@@ -163,6 +165,12 @@ impl<'a> Select<'a> {
         for condition in conditions {
             self.condition(condition);
         }
+    }
+
+    /// Of few records, whose ids are given: the joined rows are looked up for each.
+    fn conditions_of_few(&mut self, conditions: &[Condition]) {
+        self.root.expected = Expected::One;
+        self.conditions(conditions);
     }
 
     fn condition(&mut self, condition: &Condition) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::collection::Collection;
-use model::collection::json::{RowHead, StoredCollection};
 use model::collection::Rules;
+use model::collection::json::{RowHead, StoredCollection};
 use model::schema::Schema;
 use model::settings::Settings;
 use rusqlite::{Connection, OptionalExtension, params};

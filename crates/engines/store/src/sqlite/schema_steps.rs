@@ -47,7 +47,11 @@ pub(super) fn delete(
     put(conn, collections, effects)
 }
 
-fn put(conn: &Connection, collections: Vec<Arc<Collection>>, effects: &mut Effects) -> Result<(), StepFailure> {
+fn put(
+    conn: &Connection,
+    collections: Vec<Arc<Collection>>,
+    effects: &mut Effects,
+) -> Result<(), StepFailure> {
     let version = schema_rows::next_version(conn)?;
     effects.schema = Arc::new(Schema::new(version, collections));
     effects.commit.schema_changed = true;

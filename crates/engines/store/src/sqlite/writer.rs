@@ -19,10 +19,10 @@ use model::time::Timestamp;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
-use super::{Options, OutboxBounds};
 use super::apply::{self, Effects};
 use super::outbox;
 use super::shared::Shared;
+use super::{Options, OutboxBounds};
 
 /// Requests that may wait; one more is refused as busy.
 const QUEUE: usize = 4_096;
@@ -235,7 +235,8 @@ impl WriterThread {
     fn run_batch(&mut self, batch: &WriteBatch, effects: &mut Effects) -> rusqlite::Result<BatchResult> {
         self.conn.prepare_cached("SAVEPOINT batch")?.execute([])?;
         let mut own = effects.for_batch();
-        let applied = std::panic::catch_unwind(AssertUnwindSafe(|| apply::batch(&self.conn, batch, &mut own)));
+        let applied =
+            std::panic::catch_unwind(AssertUnwindSafe(|| apply::batch(&self.conn, batch, &mut own)));
         let result = match applied {
             Ok(Ok(results)) => Ok(Ok(results)),
             Ok(Err(apply::Failure::Refused(refused))) => Ok(Err(refused)),

@@ -5,4 +5,5 @@
 mod agreement;
 mod differential;
 mod pocketbase;
+mod speed;
 mod tables;

@@ -124,7 +124,6 @@ fn field(json: &Json) -> Field {
 }
 
 /// The table of a collection as the contract lays it out.
-#[allow(dead_code)]
 pub(crate) fn create_table(collection: &Collection) -> String {
     let columns: Vec<String> = collection
         .fields

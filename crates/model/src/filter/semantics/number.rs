@@ -41,7 +41,8 @@ pub(super) fn integer_to_real(integer: i64, real: f64) -> Ordering {
 
 /// SQLite's text of a float: 17 digits, fewer when they end in a run of nines or zeros and the
 /// shorter text is the same number; always with a fraction; `e+17` and beyond, `e-05` and below with
-/// an exponent.
+/// an exponent. (SQLite's own arithmetic is approximate: far from 1 its last digit is
+/// another now and then.)
 pub fn text_of_real(number: f64) -> String {
     if number == 0.0 {
         return "0.0".to_owned();
@@ -75,8 +76,11 @@ fn significant_digits(number: f64) -> (String, i32) {
     if let Some(short) = shorter(number, &long, exponent) {
         return short;
     }
-    let (digits, exponent) = scientific(number, 16);
-    (digits.trim_end_matches('0').to_owned(), exponent)
+    // Rounded twice, as SQLite does: to 18 digits, then to 17.
+    let up = u64::from(long.as_bytes()[17] >= b'5');
+    let digits = (long[..17].parse::<u64>().unwrap_or(0) + up).to_string();
+    let carried = digits.len() as i32 - 17;
+    (digits.trim_end_matches('0').to_owned(), exponent + carried)
 }
 
 fn shorter(number: f64, long: &str, exponent: i32) -> Option<(String, i32)> {

@@ -39,7 +39,11 @@ impl Form {
     pub fn to_object(&self) -> JsonObject {
         let values = self.values.iter().map(|(name, values)| {
             let texts = values.iter().map(|text| Json::from(text.as_str()));
-            let value = if values.len() == 1 { texts.last().unwrap_or_default() } else { Json::Array(texts.collect()) };
+            let value = if values.len() == 1 {
+                texts.last().unwrap_or_default()
+            } else {
+                Json::Array(texts.collect())
+            };
             (name.clone(), value)
         });
         values.chain(self.json.clone()).collect()

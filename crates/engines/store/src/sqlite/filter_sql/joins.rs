@@ -8,9 +8,9 @@
 use model::collection::Collection;
 use model::filter::Operator;
 use model::filter::expr::{
-    Class, Comparison, Equality, Expr, Join, JoinId, JoinKind, JoinSet, Key, List, Operand, Row,
+    Class, Column, Comparison, Equality, Expr, Join, JoinId, JoinKind, JoinSet, Key, List, Operand, Row,
 };
-use model::filter::semantics::Cell;
+use model::filter::semantics::{Affinity, Cell};
 
 use super::{Expected, RootKind, Writer};
 
@@ -212,6 +212,9 @@ impl Writer<'_> {
 
     /// Writes the condition as one subquery that is run once, if it can be.
     fn once(&mut self, rows: &Rows<'_>, joins: JoinSet, body: &Expr) -> bool {
+        if self.stands_alone(rows) {
+            return self.tied_once(rows, joins, body);
+        }
         let Some((top, below)) = rows.all.split_first() else { return false };
         let single_rooted = below.iter().all(|join| self.hangs_from(*join, *top, &[]));
         if !single_rooted || !rows.inner.contains(top) {
@@ -219,9 +222,8 @@ impl Writer<'_> {
         }
         let Some(found) = top.find(self.joins, &[]) else { return false };
         match &found.kind {
-            JoinKind::Every { collection, .. } => self.every_once(rows, joins, body, collection),
             JoinKind::Relation { from: Key::Column(column), collection } => {
-                let pays = self.has_lists(below) || self.starts_at_index(body, *top, collection);
+                let pays = self.is_slow(below) || self.starts_at_index(body, *top, collection);
                 if !pays || !self.is_apart(body, joins) {
                     return false;
                 }
@@ -297,7 +299,7 @@ impl Writer<'_> {
         let fits = of == item
             && below.inner.contains(record)
             && rest.iter().all(|join| self.hangs_from(*join, *record, &[]))
-            && (self.has_lists(rest) || self.starts_at_index(body, *record, collection))
+            && (self.is_slow(rest) || self.starts_at_index(body, *record, collection))
             && self.is_apart(body, joins.without(JoinSet::of(*item)));
         if !fits {
             return false;
@@ -314,40 +316,62 @@ impl Writer<'_> {
         true
     }
 
-    /// `@collection.x`: a comparison of one of its columns with one of the record's ties the rows.
-    fn every_once(&mut self, rows: &Rows<'_>, joins: JoinSet, body: &Expr, collection: &Collection) -> bool {
+    /// Whether the rows are the same for every record: whether none hangs from it.
+    fn stands_alone(&self, rows: &Rows<'_>) -> bool {
+        rows.all.iter().all(|join| match join.find(self.joins, &[]).and_then(|join| join.kind.parent()) {
+            None => true,
+            Some(Row::Joined(parent)) => rows.all.contains(&parent),
+            Some(Row::Own | Row::Caller) => false,
+        })
+    }
+
+    /// Rows that are the same for every record, tied to it by one equality alone:
+    /// `@collection.x.y ?= id`, `@request.auth.teams.id ?= team`.
+    fn tied_once(&mut self, rows: &Rows<'_>, joins: JoinSet, body: &Expr) -> bool {
         let parts = match body {
             Expr::All(parts) => parts.as_slice(),
             one => std::slice::from_ref(one),
         };
-        let tie = parts.iter().position(|part| self.tie(part, joins).is_some());
         let Some((position, (outer, inner))) =
-            tie.and_then(|position| Some((position, self.tie(&parts[position], joins)?)))
+            parts.iter().enumerate().find_map(|(position, part)| Some((position, self.tie(part, joins)?)))
         else {
             return false;
         };
-        let rest: Vec<Expr> = parts
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != position)
-            .map(|(_, part)| part.clone())
-            .collect();
-        let rest = Expr::All(if rest.is_empty() { vec![Expr::Fixed(true)] } else { rest });
-        let indexed = matches!(inner, Operand::Column(column)
-            if column.row == Row::Joined(rows.all[0]) && has_index(collection, &column.name));
-        if indexed && !self.starts_at_index(&rest, rows.all[0], collection) || !self.is_apart(&rest, joins) {
+        let mut rest: Vec<Expr> = parts.to_vec();
+        rest.remove(position);
+        let rest = if rest.is_empty() { Expr::Fixed(true) } else { Expr::All(rest) };
+        if self.has_own_index(inner, &rest, rows) || !self.is_apart(&rest, joins) {
             return false;
         }
-        let (outer, inner) = (outer.clone(), inner.clone());
-        self.operand(&outer);
-        self.text(" IN (SELECT ");
-        self.operand(&inner);
-        self.finish_once(rows, &rest);
+        self.operand(outer);
+        self.text(" IN (SELECT COALESCE(");
+        self.operand(inner);
+        self.text(", '') FROM ");
+        self.from(rows);
+        self.text(" WHERE ");
+        self.first_link(rows);
+        self.filter_items(rows, &rest);
+        self.with_solid(&rows.inner, |writer| writer.expr(&rest, &[]));
+        self.text(")");
         true
     }
 
-    /// The two sides of an equality of a text column of the record and one of the joined rows, neither
-    /// ever NULL there: such a pair compares the same inside and outside of a subquery.
+    /// Whether the tied column of a whole collection has an index and nothing else does: then the row
+    /// is looked up for each record.
+    fn has_own_index(&self, inner: &Operand, rest: &Expr, rows: &Rows<'_>) -> bool {
+        let Operand::Column(Column { row: Row::Joined(row), name, .. }) = inner else { return false };
+        match row.find(self.joins, &[]).map(|join| &join.kind) {
+            Some(JoinKind::Every { collection, .. }) => {
+                rows.inner.contains(row)
+                    && has_index(collection, name)
+                    && !self.starts_at_index(rest, *row, collection)
+            }
+            _ => false,
+        }
+    }
+
+    /// The two sides of an equality of a text column of the record, never NULL, and a text of the joined
+    /// rows: NULL counts as empty there.
     fn tie<'e>(&self, part: &'e Expr, joins: JoinSet) -> Option<(&'e Operand, &'e Operand)> {
         let Expr::Compare(comparison @ Comparison { operator: Operator::Equal, left, right }) = part else {
             return None;
@@ -355,34 +379,37 @@ impl Writer<'_> {
         if comparison.equality(&Cell::Null, &Cell::Null) != Equality::Coalesce {
             return None;
         }
-        let is_inside = |operand: &Operand| match operand {
-            Operand::Column(column) => match column.row {
-                Row::Joined(join) if joins.contains(join) => Some(true),
-                Row::Own if self.root.kind == RootKind::Table => Some(false),
-                _ => None,
-            },
-            _ => None,
+        let is_outer = |operand: &Operand| {
+            matches!(operand, Operand::Column(column)
+                if column.row == Row::Own
+                    && self.root.kind == RootKind::Table
+                    && !column.nullable
+                    && column.affinity == Affinity::Text)
         };
-        let plain = |operand: &Operand| match operand {
+        let is_inner = |operand: &Operand| match operand {
             Operand::Column(column) => {
-                !column.nullable && column.affinity == model::filter::semantics::Affinity::Text
+                !column.nullable
+                    && column.affinity == Affinity::Text
+                    && matches!(column.row, Row::Joined(join) if joins.contains(join))
             }
+            // Lists hold text only.
+            Operand::Item(join) => joins.contains(*join),
             _ => false,
         };
-        if !plain(&left.operand) || !plain(&right.operand) {
-            return None;
-        }
-        match (is_inside(&left.operand)?, is_inside(&right.operand)?) {
-            (false, true) => Some((&left.operand, &right.operand)),
-            (true, false) => Some((&right.operand, &left.operand)),
+        match (&left.operand, &right.operand) {
+            (outer, inner) if is_outer(outer) && is_inner(inner) => Some((outer, inner)),
+            (inner, outer) if is_outer(outer) && is_inner(inner) => Some((outer, inner)),
             _ => None,
         }
     }
 
-    fn has_lists(&self, joins: &[JoinId]) -> bool {
+    /// Whether these joins take a list apart, or read a whole table, for each row above them.
+    fn is_slow(&self, joins: &[JoinId]) -> bool {
         joins.iter().any(|join| match join.find(self.joins, &[]).map(|join| &join.kind) {
             Some(JoinKind::Items(_)) => true,
-            Some(JoinKind::Back { field, .. }) => field.multiple,
+            Some(JoinKind::Back { collection, field, .. }) => {
+                field.multiple || !has_index(collection, &field.name)
+            }
             _ => false,
         })
     }

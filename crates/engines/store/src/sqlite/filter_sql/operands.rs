@@ -168,7 +168,11 @@ impl Writer<'_> {
                 self.operand(inner);
                 self.text(")");
             }
-            Operand::Truth(expr) => self.expr(expr, &[]),
+            Operand::Truth(expr) => {
+                self.text("(");
+                self.expr(expr, &[]);
+                self.text(")");
+            }
             Operand::GeoDistance(arguments) => self.geo_distance(arguments),
             Operand::Time(call) => self.time(call),
         }

@@ -22,10 +22,16 @@ impl Random {
     /// A text that is mostly well formed.
     pub(crate) fn filter(&mut self) -> String {
         let depth = self.below(3);
-        self.expression(depth)
+        self.expression(depth, &[])
     }
 
-    fn expression(&mut self, depth: usize) -> String {
+    /// A text that names the request too.
+    pub(crate) fn rule(&mut self) -> String {
+        let depth = self.below(2);
+        self.expression(depth, super::cases::REQUEST_PATHS)
+    }
+
+    fn expression(&mut self, depth: usize, more: &[&str]) -> String {
         let parts = 1 + self.below(3);
         let mut text = String::new();
         for part in 0..parts {
@@ -33,23 +39,24 @@ impl Random {
                 text.push_str(self.pick(&["&&", " && ", "||", " || "]));
             }
             if depth > 0 && self.below(3) == 0 {
-                text.push_str(&format!("({})", self.expression(depth - 1)));
+                text.push_str(&format!("({})", self.expression(depth - 1, more)));
             } else {
-                text.push_str(&self.comparison());
+                text.push_str(&self.comparison(more));
             }
         }
         text
     }
 
-    fn comparison(&mut self) -> String {
-        let left = self.operand();
+    fn comparison(&mut self, more: &[&str]) -> String {
+        let left = self.operand(more);
         let sign = self.pick(super::cases::SIGNS);
-        let right = self.operand();
+        let right = self.operand(more);
         format!("{left}{sign}{right}")
     }
 
-    fn operand(&mut self) -> String {
+    fn operand(&mut self, more: &[&str]) -> String {
         match self.below(3) {
+            1 if !more.is_empty() => self.pick(more).to_owned(),
             0 => self.pick(super::cases::LITERALS).to_owned(),
             _ => self.pick(super::cases::PATHS).to_owned(),
         }
