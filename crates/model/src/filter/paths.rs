@@ -461,21 +461,22 @@ fn is_well_formed(path: &str) -> bool {
     is_tail(path) && first.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Whether one index makes the field's values unique by itself.
+/// Whether one index makes the field's values unique by itself. One with a condition counts too (seen).
 fn has_unique_index(collection: &Collection, field: &str) -> bool {
-    collection.indexes.iter().any(|index| unique_column(index).is_some_and(|name| name == field))
+    let is_of_field = |name: &str| name.eq_ignore_ascii_case(field);
+    collection.indexes.iter().any(|index| unique_column(index).is_some_and(is_of_field))
 }
 
-/// The only column of a `CREATE UNIQUE INDEX` without a condition.
+/// The only column of a `CREATE UNIQUE INDEX`.
 fn unique_column(index: &str) -> Option<&str> {
-    let open = index.find('(')?;
-    let head = index[..open].to_ascii_uppercase();
+    let (head, rest) = index.split_once('(')?;
     let mut words = head.split_whitespace();
-    if words.next() != Some("CREATE") || words.next() != Some("UNIQUE") {
+    let mut next_is = |word: &str| words.next().is_some_and(|next| next.eq_ignore_ascii_case(word));
+    if !next_is("CREATE") || !next_is("UNIQUE") {
         return None;
     }
-    let (columns, rest) = index[open + 1..].rsplit_once(')')?;
-    if !rest.trim().trim_end_matches(';').is_empty() || columns.contains([',', '(']) {
+    let (columns, _) = rest.split_once(')')?;
+    if columns.contains([',', '(']) {
         return None;
     }
     let name = columns.split_whitespace().next()?;

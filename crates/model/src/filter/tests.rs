@@ -213,3 +213,23 @@ fn sorts_name_fields_and_nothing_of_the_request() {
         assert!(check_sort(&schema, main, bad, Scope::Client).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn any_unique_index_of_one_column_makes_a_back_relation_single() {
+    for (index, single) in [
+        ("CREATE UNIQUE INDEX `i` ON `details` (`main`)", true),
+        ("create unique index if not exists i on details (MAIN COLLATE NOCASE)", true),
+        ("CREATE UNIQUE INDEX i ON details (main) WHERE note != ''", true),
+        ("CREATE UNIQUE INDEX i ON details (main, note)", false),
+        ("CREATE INDEX i ON details (main)", false),
+    ] {
+        let main = collection("main", Some(""), Vec::new());
+        let mut details = (*collection("details", Some(""), vec![relation("main", "main_id", 1)])).clone();
+        details.indexes.push(index.to_owned());
+        let schema = Schema::new(1, vec![main.clone(), Arc::new(details)]);
+        let filter = check(&schema, &main, "details_via_main.id = 'x'", Scope::Rule).unwrap();
+        // Several rows are asked for one that violates the comparison.
+        let query = filter.resolve(&RequestContext::guest(Timestamp(0)), &RuleBody::default());
+        assert_eq!(!format!("{:?}", query.expr).contains("Never {"), single, "{index}");
+    }
+}
