@@ -39,8 +39,8 @@ struct Entry {
 impl KnownDifferences {
     /// Reads the list and checks it against the scenarios.
     pub fn load() -> Result<Self> {
-        let text =
-            std::fs::read_to_string(folder().join("differences.json")).context("read differences.json")?;
+        let file = folder().with_file_name("differences.json");
+        let text = std::fs::read_to_string(file).context("read differences.json beside the scenarios")?;
         let mut names = HashSet::new();
         for group in GROUPS {
             for scenario in load_group(group)? {
@@ -93,6 +93,7 @@ mod tests {
         let outcome = |name: &str, verdict| Outcome {
             name: name.to_owned(),
             request: String::new(),
+            details: Vec::new(),
             verdict,
             reference: String::new(),
             subject: String::new(),

@@ -35,17 +35,23 @@ fn print_outcome(outcome: &Outcome, verbose: bool, to: &mut dyn Write) -> io::Re
         Verdict::Same => "ok",
         Verdict::Known(_) => "known",
         Verdict::Stale => "STALE, take it out of differences.json:",
+        Verdict::StaleLater => "STALE LATER, its setup succeeds, take `later` out of the file:",
         Verdict::Different(_) => "FAILED",
     };
     writeln!(to, "{title} {}\n  {}", outcome.name, outcome.request)?;
+    for detail in outcome.details.iter().filter(|_| verbose) {
+        writeln!(to, "  {detail}")?;
+    }
     if let Verdict::Different(differences) = &outcome.verdict {
         for difference in differences {
             writeln!(to, "  - {}", shortened(difference, verbose))?;
         }
     }
-    writeln!(to, "  reference: {}", shortened(&outcome.reference, verbose))?;
-    if outcome.verdict != Verdict::Same {
-        writeln!(to, "  subject:   {}", shortened(&outcome.subject, verbose))?;
+    let answers = [("reference: ", &outcome.reference), ("subject:   ", &outcome.subject)];
+    let shown = if outcome.verdict == Verdict::Same { 1 } else { 2 };
+    // A pair that was not sent has no answers.
+    for (who, answer) in answers.iter().take(shown).filter(|(_, answer)| !answer.is_empty()) {
+        writeln!(to, "  {who}{}", shortened(answer, verbose))?;
     }
     writeln!(to)
 }
@@ -53,12 +59,14 @@ fn print_outcome(outcome: &Outcome, verbose: bool, to: &mut dyn Write) -> io::Re
 fn summary(name: &str, outcomes: &[&Outcome]) -> String {
     let count =
         |wanted: fn(&Verdict) -> bool| outcomes.iter().filter(|outcome| wanted(&outcome.verdict)).count();
-    let mut line =
-        format!("{name}: {}/{}", count(|verdict| matches!(verdict, Verdict::Same)), outcomes.len());
+    let same = count(|verdict| matches!(verdict, Verdict::Same));
+    let later = count(|verdict| matches!(verdict, Verdict::Known(Kind::Later)));
+    let mut line = format!("{name}: {same}/{}", outcomes.len() - later);
     let apart = [
         (count(|verdict| matches!(verdict, Verdict::Known(Kind::Lasting))), "lasting difference"),
-        (count(|verdict| matches!(verdict, Verdict::Known(Kind::Later))), "later"),
+        (later, "later"),
         (count(|verdict| matches!(verdict, Verdict::Stale)), "stale"),
+        (count(|verdict| matches!(verdict, Verdict::StaleLater)), "stale later"),
     ];
     for (count, what) in apart.iter().filter(|(count, _)| *count > 0) {
         line.push_str(&format!(", {count} {what}"));

@@ -39,6 +39,8 @@ pub struct Outcome {
     pub name: String,
     /// Method and target as written.
     pub request: String,
+    /// Who asked, and what went along, a line each.
+    pub details: Vec<String>,
     /// What came of it.
     pub verdict: Verdict,
     /// Status and body of the reference; empty when it was not asked.
@@ -58,6 +60,8 @@ pub enum Verdict {
     Known(Kind),
     /// A listed difference that is not there any more.
     Stale,
+    /// A pair of a file for later, whose setup is accepted by now.
+    StaleLater,
 }
 
 impl Subject {
@@ -120,12 +124,31 @@ pub fn run(selection: &Selection, subject: Subject) -> Result<Vec<Outcome>> {
     };
     let mut outcomes = Vec::new();
     for scenario in selection.scenarios()? {
+        if subject == Subject::Groundswell && scenario.later.is_some() {
+            let server = subject.start_for(&scenario)?;
+            outcomes.extend(try_later(&scenario, &server.client()));
+            continue;
+        }
         let servers = (Subject::PocketBase.start_for(&scenario)?, subject.start_for(&scenario)?);
         outcomes.extend(run_scenario(&scenario, &servers.0.client(), &servers.1.client(), &mut |_| {})?);
     }
     outcomes.retain(|outcome| selection.selects_pair(&outcome.name));
     known.apply(&mut outcomes);
     Ok(outcomes)
+}
+
+/// Sets up a scenario for later: its pairs wait as long as that fails.
+fn try_later(scenario: &Scenario, subject: &Client) -> Vec<Outcome> {
+    let set_up = Side::set_up(subject.clone(), scenario);
+    let waiting = |pair| match &set_up {
+        Ok(_) => Outcome { verdict: Verdict::StaleLater, ..Outcome::new(scenario, pair) },
+        Err(error) => Outcome {
+            verdict: Verdict::Known(Kind::Later),
+            subject: format!("setup: {error:#}"),
+            ..Outcome::new(scenario, pair)
+        },
+    };
+    scenario.pairs.iter().map(waiting).collect()
 }
 
 /// Runs one scenario against two servers. `before_subject` sees each pair before the subject is asked.
@@ -198,6 +221,7 @@ impl Outcome {
         Self {
             name: format!("{}/{}", scenario.name, pair.name),
             request: pair.request.clone(),
+            details: pair.details(),
             verdict: Verdict::Same,
             reference: String::new(),
             subject: String::new(),
