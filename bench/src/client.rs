@@ -79,7 +79,8 @@ impl Client {
                 let request = request.header("Content-Type", "application/json").body(body.to_string())?;
                 self.agent.run(request).with_context(doing)?
             }
-            None => self.agent.run(request.body(())?).with_context(doing)?,
+            // Said in so many words: without it the client sends an empty chunked body, which both refuse.
+            None => self.agent.run(request.header("Content-Length", "0").body(())?).with_context(doing)?,
         };
         let text = response.body_mut().read_to_string().with_context(doing)?;
         let answer = if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? };
