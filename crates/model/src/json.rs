@@ -37,7 +37,7 @@ pub struct JsonError(String);
 
 impl Json {
     /// Parses the first JSON value in `bytes`; what follows it is ignored. Nesting past 128 levels,
-    /// a key given twice, invalid UTF-8 and a number beyond float64 are errors.
+    /// a key given twice, invalid UTF-8, a byte of zero in a text and a number beyond float64 are errors.
     pub fn parse_first(bytes: &[u8]) -> Result<Json, JsonError> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         AnyJson.deserialize(&mut deserializer).map_err(|error| JsonError(error.to_string()))
@@ -251,12 +251,13 @@ impl<'de> Visitor<'de> for AnyJson {
         if value.is_finite() { Ok(Json::Number(value)) } else { Err(E::custom("number out of range")) }
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
-        Ok(Json::Text(value.to_owned()))
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Json, E> {
+        self.visit_string(value.to_owned())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Json, E> {
-        Ok(Json::Text(value))
+    /// A byte of zero is refused: SQLite's functions end a text there, and PostgreSQL stores none.
+    fn visit_string<E: de::Error>(self, value: String) -> Result<Json, E> {
+        if value.contains('\0') { Err(E::custom("a text holds a byte of zero")) } else { Ok(Json::Text(value)) }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {

@@ -53,7 +53,8 @@ fn retain_matching(
     text: &str,
     call: &Call,
 ) -> Result<(), ApiError> {
-    if text.len() > filter::MAX_FILTER_BYTES || text.contains("@request") || text.contains("@collection") {
+    let names_too_much = text.contains("@request") || text.contains("@collection") || has_modifier(text);
+    if text.len() > filter::MAX_FILTER_BYTES || names_too_much {
         return Err(ApiError::bad_request());
     }
     let schema = Schema::new(0, vec![rows.clone()]);
@@ -62,6 +63,22 @@ fn retain_matching(
     let body = RuleBody::default();
     found.retain(|(row, _)| filter.judge(row, &context, &body) == Verdict::Yes);
     Ok(())
+}
+
+/// Whether a colon stands outside of quotes: these fields know no modifiers.
+fn has_modifier(text: &str) -> bool {
+    let mut quote = None;
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match (quote, letter) {
+            (Some(_), '\\') => _ = letters.next(),
+            (Some(open), letter) if open == letter => quote = None,
+            (None, '\'' | '"') => quote = Some(letter),
+            (None, ':') => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// By the terms of the text, the first one first; the order of creation stays among equals.

@@ -232,7 +232,16 @@ impl FormData {
         Ok(())
     }
 
+    /// As in JSON bodies.
+    fn refuse_zero_bytes(&self) -> Result<(), BodyError> {
+        if self.values.values().flatten().any(|value| value.contains('\0')) {
+            return Err(BodyError::malformed("a text holds a byte of zero"));
+        }
+        Ok(())
+    }
+
     fn into_object(self) -> Result<JsonObject, BodyError> {
+        self.refuse_zero_bytes()?;
         let mut object = JsonObject::new();
         for (name, values) in self.values {
             let mut inferred: Vec<Json> = values.into_iter().map(infer).collect();
@@ -244,6 +253,7 @@ impl FormData {
     }
 
     fn into_form(self) -> Result<Form, BodyError> {
+        self.refuse_zero_bytes()?;
         let mut object = JsonObject::new();
         merge_payloads(&mut object, &self.payloads)?;
         Ok(Form::from_values(self.values, object))

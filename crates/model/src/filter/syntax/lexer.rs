@@ -46,7 +46,8 @@ pub(super) struct Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str) -> Lexer<'a> {
-        // A NUL outside quotes ends the text; inside them it leaves the quote open, an error.
+        // A NUL outside quotes ends the text right after a text or a group and is read over elsewhere;
+        // inside quotes it leaves the quote open, an error (seen).
         Lexer { text, at: 0 }
     }
 
@@ -70,7 +71,7 @@ impl<'a> Lexer<'a> {
     fn skip_blank(&mut self) {
         loop {
             let rest = &self.text[self.at..];
-            if rest.starts_with([' ', '\t', '\n']) {
+            if rest.starts_with([' ', '\t', '\n']) || rest.starts_with('\0') && self.reads_over_nul() {
                 self.at += 1;
             } else if rest.starts_with("//") {
                 self.at += rest.find(['\n', '\0']).unwrap_or(rest.len());
@@ -78,6 +79,10 @@ impl<'a> Lexer<'a> {
                 return;
             }
         }
+    }
+
+    fn reads_over_nul(&self) -> bool {
+        self.at > 0 && !self.text[..self.at].ends_with(['\'', '"', ')'])
     }
 
     fn take_while(&mut self, mut belongs: impl FnMut(char) -> bool) -> &'a str {
