@@ -257,7 +257,11 @@ impl<'de> Visitor<'de> for AnyJson {
 
     /// A byte of zero is refused: SQLite's functions end a text there, and PostgreSQL stores none.
     fn visit_string<E: de::Error>(self, value: String) -> Result<Json, E> {
-        if value.contains('\0') { Err(E::custom("a text holds a byte of zero")) } else { Ok(Json::Text(value)) }
+        if value.contains('\0') {
+            Err(E::custom("a text holds a byte of zero"))
+        } else {
+            Ok(Json::Text(value))
+        }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {

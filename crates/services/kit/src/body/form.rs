@@ -38,11 +38,9 @@ impl Form {
     /// Everything that was given, as rules see it.
     pub fn to_object(&self) -> JsonObject {
         let values = self.values.iter().map(|(name, values)| {
-            let texts = values.iter().map(|text| Json::from(text.as_str()));
-            let value = if values.len() == 1 {
-                texts.last().unwrap_or_default()
-            } else {
-                Json::Array(texts.collect())
+            let value = match values.as_slice() {
+                [text] => Json::from(text.as_str()),
+                texts => Json::Array(texts.iter().map(|text| Json::from(text.as_str())).collect()),
             };
             (name.clone(), value)
         });
