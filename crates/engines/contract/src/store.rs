@@ -49,9 +49,6 @@ pub trait Store: Send + Sync + 'static {
     /// The record of an auth collection in which one field equals a value; of several the oldest.
     fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>>;
 
-    /// Whether a condition holds for a stored record.
-    fn holds(&self, collection: Arc<Collection>, id: String, condition: Condition) -> Answer<'_, bool>;
-
     /// Makes a consumer of change events known; it starts after the newest event. Known already: nothing changes.
     fn register_consumer(&self, name: String) -> Answer<'_, ()>;
 
@@ -71,6 +68,8 @@ pub trait Store: Send + Sync + 'static {
 /// A record by id.
 #[derive(Debug, Clone)]
 pub struct GetRecord {
+    /// The schema version that everything here was built under.
+    pub schema_version: u64,
     /// Where to look.
     pub collection: Arc<Collection>,
     /// The record's id.
@@ -82,6 +81,8 @@ pub struct GetRecord {
 /// Records by id.
 #[derive(Debug, Clone)]
 pub struct GetRecords {
+    /// The schema version that everything here was built under.
+    pub schema_version: u64,
     /// Where to look.
     pub collection: Arc<Collection>,
     /// At most 1,000 a call are looked at.
@@ -93,6 +94,8 @@ pub struct GetRecords {
 /// Records that point to others.
 #[derive(Debug, Clone)]
 pub struct ReferringRecords {
+    /// The schema version that everything here was built under.
+    pub schema_version: u64,
     /// The collection that holds the relation field.
     pub collection: Arc<Collection>,
     /// The name of the relation field.
@@ -108,6 +111,8 @@ pub struct ReferringRecords {
 /// A record by the value of one field.
 #[derive(Debug, Clone)]
 pub struct FindByField {
+    /// The schema version that everything here was built under.
+    pub schema_version: u64,
     /// Where to look.
     pub collection: Arc<Collection>,
     /// The field's name.
@@ -121,6 +126,8 @@ pub struct FindByField {
 /// A page of a list.
 #[derive(Debug, Clone)]
 pub struct ListRecords {
+    /// The schema version that everything here was built under.
+    pub schema_version: u64,
     /// Where to look.
     pub collection: Arc<Collection>,
     /// What must hold.
@@ -179,6 +186,9 @@ pub enum StoreError {
     /// Too much waits already; nothing was done.
     #[error("the store has too much to do")]
     Busy,
+    /// The schema was changed since the query was built: build it again under the current one.
+    #[error("the schema was changed meanwhile")]
+    SchemaChanged,
     /// The deadline passed; a read was stopped.
     #[error("the store did not answer in {0:?}")]
     Deadline(Duration),

@@ -169,7 +169,11 @@ impl Viewer<'_> {
         ids.dedup();
         let mut found = Vec::new();
         if !ids.is_empty() {
-            found = self.app.store.get_many(GetRecords { collection, ids, conditions }).await?;
+            found = self
+                .app
+                .store
+                .get_many(GetRecords { schema_version: self.schema.version(), collection, ids, conditions })
+                .await?;
         }
         let expansion = self.expand(found.into_iter().map(Arc::new).collect(), below).await?;
         if !expansion.is_reached {
@@ -196,6 +200,7 @@ impl Viewer<'_> {
         let mut all = Vec::new();
         for record in records {
             let query = ReferringRecords {
+                schema_version: self.schema.version(),
                 collection: collection.clone(),
                 field: field.clone(),
                 id: record.id().to_owned(),
@@ -217,7 +222,7 @@ impl Viewer<'_> {
     }
 
     fn expand_conditions(&self, collection: &Collection) -> Option<Vec<model::condition::Condition>> {
-        match self.access_in(collection, RuleKind::View, JsonObject::new(), || self.expand_context()) {
+        match self.access_in(collection, RuleKind::View, &JsonObject::new(), || self.expand_context()) {
             ReadAccess::Granted(conditions) => Some(conditions),
             ReadAccess::Locked | ReadAccess::Broken => None,
         }

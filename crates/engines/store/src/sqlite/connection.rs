@@ -43,6 +43,13 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// A connection for reads on a request loop: never waits for a lock.
+pub(super) fn open_at_hand(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = open_reader(path)?;
+    conn.busy_timeout(Duration::ZERO)?;
+    Ok(conn)
+}
+
 fn prepare(conn: &Connection) -> rusqlite::Result<()> {
     conn.busy_timeout(Duration::from_secs(10))?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
@@ -73,6 +80,18 @@ pub(super) fn with_stop<T>(
 ) -> rusqlite::Result<T> {
     let stop = stop.clone();
     conn.progress_handler(STEPS_BETWEEN_CHECKS, Some(move || stop.is_due()))?;
+    let result = work(conn);
+    conn.progress_handler(0, None::<fn() -> bool>)?;
+    result
+}
+
+/// Runs `work`, interrupted after this many steps.
+pub(super) fn with_budget<T>(
+    conn: &mut Connection,
+    steps: i32,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    conn.progress_handler(steps, Some(|| true))?;
     let result = work(conn);
     conn.progress_handler(0, None::<fn() -> bool>)?;
     result

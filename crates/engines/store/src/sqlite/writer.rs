@@ -223,12 +223,20 @@ impl WriterThread {
                 }
             }
         }
-        if let Err(error) = self.finish(&effects) {
-            self.roll_back();
-            return Err(error);
+        let changes_schema = effects.commit.schema_changed;
+        if changes_schema {
+            self.shared.schema_epoch.fetch_add(1, Ordering::AcqRel);
         }
-        self.publish(effects, batches.len());
-        Ok(results)
+        let finished = self.finish(&effects);
+        if finished.is_ok() {
+            self.publish(effects, batches.len());
+        } else {
+            self.roll_back();
+        }
+        if changes_schema {
+            self.shared.schema_epoch.fetch_add(1, Ordering::AcqRel);
+        }
+        finished.map(|()| results)
     }
 
     /// One batch in its savepoint. An error means that the whole transaction must go.
