@@ -24,8 +24,9 @@ use super::connection::{self, Stop};
 
 /// Reads that may wait; one more is refused as busy.
 const QUEUE: usize = 1_024;
-/// Virtual machine steps of a read on the asking thread: about 0.2 ms.
-const BUDGET_STEPS: i32 = 10_000;
+/// Virtual machine steps of a read on the asking thread: about 0.2 ms. A list of 30 by an index takes
+/// some 1,100.
+const BUDGET_STEPS: i32 = 8_000;
 /// Heavy reads that are remembered; one more takes the place of another.
 const REMEMBERED: usize = 256;
 

@@ -334,12 +334,21 @@ impl WriterThread {
 
 /// Takes further writes that already wait, up to the size of a group. What is not a write ends the
 /// group and is returned.
+///
+/// When the queue runs dry, others get the processor once: on a busy machine the request loops use it
+/// to queue what they have just read, and a group grows instead of each write paying for a commit. On
+/// an idle one it costs a microsecond.
 fn collect_group(queue: &Receiver<Request>, group: &mut Vec<Job>) -> Option<Request> {
+    let mut has_yielded = false;
     while group.len() < GROUP {
         match queue.try_recv() {
             Ok(Request::Write { batch, reply }) => group.push(Job { batch, reply }),
             Ok(other) => return Some(other),
-            Err(_) => return None,
+            Err(_) if has_yielded => return None,
+            Err(_) => {
+                std::thread::yield_now();
+                has_yielded = true;
+            }
         }
     }
     None
