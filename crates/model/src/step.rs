@@ -55,8 +55,13 @@ pub enum Step {
     DeleteCollection(Arc<Collection>),
     /// Removes all records of a collection with their cascades.
     Truncate(Arc<Collection>),
-    /// Replaces the settings.
-    SaveSettings(Arc<Settings>),
+    /// Replaces the settings. Refused with [`Guard::Settings`] when the current ones are not `before`.
+    SaveSettings {
+        /// The settings that the change was worked out on.
+        before: Arc<Settings>,
+        /// The settings as they shall be.
+        after: Arc<Settings>,
+    },
 }
 
 /// Makes a record from a request's body.
@@ -164,6 +169,8 @@ pub enum Why {
 pub enum Guard {
     /// The schema was changed since the batch was built: build it again.
     SchemaVersion,
+    /// The settings were changed since the step was built: build it again.
+    Settings,
     /// The password was changed since the old one was verified: verify again.
     PasswordHash,
 }
