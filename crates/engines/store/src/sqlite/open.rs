@@ -82,8 +82,9 @@ pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
 }
 
 /// SQLite would open a file that it cannot write and fail at the first write; say it at the start.
+/// Makes the file when it is missing, for this user only: SQLite gives its other files the same mode.
 fn check_writable(dir: &Path, file: &Path) -> Result<(), OpenError> {
-    let opened = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(file);
+    let opened = folder::open_private(file);
     opened.map(drop).map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })
 }
 

@@ -1,5 +1,6 @@
 //! The store on SQLite as its callers see it.
 
+mod folder;
 mod settings;
 
 use std::future::Future;
