@@ -35,7 +35,7 @@ use model::schema::Schema;
 use model::settings::Settings;
 use model::step::{Refused, StepResult, WriteBatch};
 
-pub use open::OpenError;
+pub use open::{Inspection, OpenError, inspect};
 
 use read_pool::ReadPool;
 use shared::Shared;

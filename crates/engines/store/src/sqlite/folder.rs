@@ -37,6 +37,20 @@ pub(super) fn take(dir: &Path) -> Result<FolderLock, FolderError> {
     }
 }
 
+/// Whether a server holds the folder. Makes nothing; a server that starts in this very moment may find
+/// it held.
+pub(super) fn is_held(dir: &Path) -> io::Result<bool> {
+    let file = match File::open(dir.join(LOCK_FILE)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Opens a file for writing; one that is made is for this user only.
 pub(super) fn open_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(path)
