@@ -1,5 +1,7 @@
 //! The store on SQLite as its callers see it.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
+
 mod folder;
 mod settings;
 
