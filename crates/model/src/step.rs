@@ -155,13 +155,6 @@ pub enum Why {
     Guard(Guard),
     /// The last superuser cannot go.
     LastSuperuser,
-    /// The engine refused an index; the text is the engine's own.
-    Index {
-        /// The position in the collection's `indexes`.
-        position: usize,
-        /// What the engine says.
-        detail: String,
-    },
 }
 
 /// What a step may rely on.

@@ -145,6 +145,10 @@ impl Store for SqliteStore {
     }
 
     fn get_many(&self, query: GetRecords) -> Answer<'_, Vec<Record>> {
+        if query.ids.len() > GetRecords::MAX_IDS {
+            let error = StoreError::Internal(format!("{} ids in one call", query.ids.len()));
+            return Box::pin(async { Err(error) });
+        }
         Box::pin(self.reads.run(move |conn| reads::get_many(conn, &query)))
     }
 

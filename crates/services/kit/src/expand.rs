@@ -167,9 +167,10 @@ impl Viewer<'_> {
         let mut ids: Vec<String> = lists.iter().flatten().cloned().collect();
         ids.sort_unstable();
         ids.dedup();
-        let mut found = Vec::new();
-        if !ids.is_empty() {
-            found = self.app.store.get_many(GetRecords { collection, ids, conditions }).await?;
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(GetRecords::MAX_IDS) {
+            let (collection, ids, conditions) = (collection.clone(), ids.to_vec(), conditions.clone());
+            found.extend(self.app.store.get_many(GetRecords { collection, ids, conditions }).await?);
         }
         let expansion = self.expand(found.into_iter().map(Arc::new).collect(), below).await?;
         if !expansion.is_reached {
