@@ -20,8 +20,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Se
 
 /// The data of an application.
 ///
-/// Every call has a deadline of the adapter's configuration; dropping the future of a read stops the
-/// read, dropping that of a write does not stop the write.
+/// A read has a deadline, of the adapter's configuration; dropping its future stops it. A write has none:
+/// it waits in a bounded queue, is refused as [`StoreError::Busy`] when the queue is full, and once
+/// accepted is carried out, also when its future is dropped.
 pub trait Store: Send + Sync + 'static {
     /// The current schema. Cheap: a shared snapshot.
     fn schema(&self) -> Arc<Schema>;
@@ -39,11 +40,12 @@ pub trait Store: Send + Sync + 'static {
     /// One page of records for which every condition holds.
     fn list(&self, query: ListRecords) -> Answer<'_, RecordPage>;
 
-    /// Several records by id, those for which every condition holds, in no order.
+    /// Several records by id, at most [`GetRecords::MAX_IDS`], those for which every condition holds, in
+    /// no order.
     fn get_many(&self, query: GetRecords) -> Answer<'_, Vec<Record>>;
 
-    /// The records of a collection whose relation field lists one of `ids`, those for which every
-    /// condition holds, in insertion order, at most `limit` for each id.
+    /// The records of a collection whose relation field lists `id`, those for which every condition
+    /// holds, in insertion order, at most `limit`.
     fn referring(&self, query: ReferringRecords) -> Answer<'_, Vec<Record>>;
 
     /// The record of an auth collection in which one field equals a value; of several the oldest.
@@ -85,10 +87,15 @@ pub struct GetRecords {
     pub schema_version: u64,
     /// Where to look.
     pub collection: Arc<Collection>,
-    /// At most 1,000 a call are looked at.
+    /// At most [`GetRecords::MAX_IDS`]; more is an error.
     pub ids: Vec<String>,
     /// What must hold.
     pub conditions: Vec<Condition>,
+}
+
+impl GetRecords {
+    /// Most ids of one call, so that it stays far from its deadline. Whoever has more asks several times.
+    pub const MAX_IDS: usize = 1_000;
 }
 
 /// Records that point to others.

@@ -37,7 +37,7 @@ use model::step::{Refused, StepResult, WriteBatch};
 
 use rusqlite::Connection;
 
-pub use open::OpenError;
+pub use open::{Inspection, OpenError, inspect};
 
 use read_pool::{ReadPool, Weight};
 use shared::Shared;
@@ -147,6 +147,10 @@ impl Store for SqliteStore {
     }
 
     fn get_many(&self, query: GetRecords) -> Answer<'_, Vec<Record>> {
+        if query.ids.len() > GetRecords::MAX_IDS {
+            let error = StoreError::Internal(format!("{} ids in one call", query.ids.len()));
+            return Box::pin(async { Err(error) });
+        }
         let weight = Weight::of(&query.collection, &query.conditions, &"many");
         Box::pin(self.read(query.schema_version, weight, move |conn| reads::get_many(conn, &query)))
     }

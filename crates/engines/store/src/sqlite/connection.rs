@@ -1,5 +1,7 @@
 //! Opening connections: pragmas, limits and the deadline of a read.
 
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +53,35 @@ pub(super) fn open_at_hand(path: &Path) -> rusqlite::Result<Connection> {
     let conn = open_reader(path)?;
     conn.busy_timeout(Duration::ZERO)?;
     Ok(conn)
+}
+
+/// A connection that changes nothing, to see what a file is. With a write-ahead log beside it the log
+/// is read too; without one SQLite would make one, unless told that nobody writes.
+pub(super) fn open_to_inspect(path: &Path) -> rusqlite::Result<Connection> {
+    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if Path::new(&log).exists() {
+        let conn = Connection::open_with_flags(path, read_only)?;
+        conn.busy_timeout(Duration::from_secs(10))?;
+        return Ok(conn);
+    }
+    let uri = format!("file:{}?immutable=1", percent_encoded(path));
+    Connection::open_with_flags(uri, read_only | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// The path as SQLite reads it in a URI.
+fn percent_encoded(path: &Path) -> String {
+    let mut text = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                text.push(char::from(*byte))
+            }
+            other => _ = write!(text, "%{other:02X}"),
+        }
+    }
+    text
 }
 
 fn prepare(conn: &Connection, cache_kib: i64) -> rusqlite::Result<()> {

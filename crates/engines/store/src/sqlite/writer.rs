@@ -212,7 +212,8 @@ impl WriterThread {
     /// One transaction. An error means that nothing of it was kept.
     fn run_transaction(&mut self, batches: &[&WriteBatch]) -> rusqlite::Result<Vec<BatchResult>> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut effects = Effects::new(self.shared.schema.load_full(), clock(), self.has_consumers);
+        let (schema, settings) = (self.shared.schema.load_full(), self.shared.settings.load_full());
+        let mut effects = Effects::new(schema, settings, clock(), self.has_consumers);
         let mut results = Vec::with_capacity(batches.len());
         for batch in batches {
             match self.run_batch(batch, &mut effects) {
@@ -304,8 +305,8 @@ impl WriterThread {
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.shared.batches.fetch_add(batches as u64, Ordering::Relaxed);
         self.shared.counts.add(&effects.row_changes);
-        if let Some(settings) = effects.settings {
-            self.shared.settings.store(settings);
+        if effects.settings_changed {
+            self.shared.settings.store(effects.settings);
         }
         if effects.commit.schema_changed {
             self.shared.counts.clear();
