@@ -42,7 +42,7 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
         let (loops, draining) = (Arc::clone(&loops), draining.clone());
         async move { net::accept(http, &loops, max_connections, draining).await }
     });
-    readiness.set_ready();
+    readiness.set_ready(app.services().store.clone());
     announce(settings, address, management_address, app.has_superuser());
 
     background.block_on(shutdown::requested()).context("wait for signals")?;
