@@ -106,8 +106,16 @@ fn announce(settings: &Settings, http: SocketAddr, management: SocketAddr, has_s
     output::line(format_args!("└─ Data:       {}", settings.server.dir.display()));
     if !has_superuser {
         output::line(format_args!(
-            "\n(!) There is no superuser yet. Create the first one by running: groundswell superuser upsert EMAIL PASS --dir {}",
+            "\n(!) There is no superuser yet. Create the first one by running: {} superuser upsert EMAIL PASS --dir {}",
+            command_as_typed(),
             settings.server.dir.display()
         ));
     }
+}
+
+/// How this program was called, so that a line with it can be typed again.
+fn command_as_typed() -> String {
+    std::env::args_os()
+        .next()
+        .map_or_else(|| "groundswell".into(), |path| path.to_string_lossy().into_owned())
 }

@@ -70,6 +70,9 @@ fn the_first_superuser_is_made_by_a_command_with_or_without_a_server() {
     let (code, rest) = server.wait();
     assert_eq!(code, Some(0));
     assert!(rest.contains("There is no superuser yet"), "{rest}");
+    let command =
+        format!("running: {} superuser upsert EMAIL PASS --dir {data}", env!("CARGO_BIN_EXE_groundswell"));
+    assert!(rest.contains(&command), "{rest}");
     let create = run(&["superuser", "create", "a@b.c", "1234567890"]);
     assert_eq!(create.status.code(), Some(1));
     let complaint = String::from_utf8_lossy(&create.stderr);
