@@ -4,6 +4,7 @@
 
 run: ## build an optimised binary and serve ./gs_data on 127.0.0.1:8090
 	@scripts/check-needs run
+	@[ -x target/release/groundswell ] || echo 'Building the server: some minutes the first time.'
 	@cargo build --release --quiet --locked -p groundswell || cargo build --release --locked -p groundswell
 	@exec target/release/groundswell serve
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
-use contract::store::{CommitObserver, ListRecords, Store};
+use contract::store::{CommitObserver, Store};
 use identity::Identity;
-use model::collection::Collection;
 use store::sqlite::{self, SqliteStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Settings, Synchronous};
 use crate::http::{StaticFolder, unmatched};
+use crate::readiness::has_superuser;
 
 /// What the services of this process stand on. One for the process, shared by its request loops.
 pub(crate) struct App {
@@ -30,7 +30,7 @@ impl App {
         drop(draining);
         let identity = Arc::new(Identity::start().context("start the password hash pool")?);
         let store = open_store(settings, vec![identity.clone()])?;
-        let has_superuser = has_superuser(&*store).await?;
+        let has_superuser = has_superuser(&*store).await.context("look for a superuser")?;
         let static_folder =
             StaticFolder::new(settings.server.public_dir.clone(), settings.server.index_fallback);
         Ok(Self {
@@ -76,20 +76,4 @@ pub(crate) fn open_store(
     options.read_deadline = settings.server.query_timeout;
     options.observers = observers;
     Ok(Arc::new(SqliteStore::open(options)?))
-}
-
-async fn has_superuser(store: &dyn Store) -> anyhow::Result<bool> {
-    let schema = store.schema();
-    let Some(collection) = schema.by_name(Collection::SUPERUSERS) else { return Ok(false) };
-    let query = ListRecords {
-        schema_version: schema.version(),
-        collection: collection.clone(),
-        conditions: Vec::new(),
-        sort: None,
-        offset: 0,
-        limit: 1,
-        with_total: false,
-    };
-    let page = store.list(query).await.context("look for a superuser")?;
-    Ok(!page.records.is_empty())
 }

@@ -36,16 +36,28 @@ fn path(dir: &Path) -> PathBuf {
     dir.join(NAME)
 }
 
-/// Answers commands until `stop` is cancelled. The caller holds the folder, so a socket that is there is a
-/// dead server's.
-pub(crate) async fn serve(dir: &Path, store: Arc<dyn Store>, stop: CancellationToken) -> anyhow::Result<()> {
-    let path = path(dir);
-    let _ = std::fs::remove_file(&path);
-    let listener = listen(&path).with_context(|| format!("listen on {}", path.display()))?;
+/// The server's end.
+pub(crate) struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl ControlSocket {
+    /// Listens in a folder. The caller holds it, so a socket that is there is a dead server's.
+    pub(crate) fn bind(dir: &Path) -> anyhow::Result<ControlSocket> {
+        let path = path(dir);
+        let _ = std::fs::remove_file(&path);
+        let listener = listen(&path).with_context(|| format!("listen on {}", path.display()))?;
+        Ok(ControlSocket { listener, path })
+    }
+}
+
+/// Answers commands until `stop` is cancelled.
+pub(crate) async fn serve(socket: ControlSocket, store: Arc<dyn Store>, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = socket.listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else { continue };
         // One at a time: commands are rare, and their writes are quick.
@@ -55,8 +67,7 @@ pub(crate) async fn serve(dir: &Path, store: Arc<dyn Store>, stop: CancellationT
             Err(_) => warn!("a command over the control socket took too long"),
         }
     }
-    let _ = std::fs::remove_file(&path);
-    Ok(())
+    let _ = std::fs::remove_file(&socket.path);
 }
 
 /// A socket that nobody else can reach, also in a folder that others may enter: until it listens, which it does

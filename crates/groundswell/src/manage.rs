@@ -79,7 +79,7 @@ fn router(management: Management) -> Router {
 }
 
 async fn readyz(State(management): State<Arc<Management>>) -> impl IntoResponse {
-    match management.readiness.objection() {
+    match management.readiness.objection().await {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(objection) => (StatusCode::SERVICE_UNAVAILABLE, format!("{objection}\n")),
     }

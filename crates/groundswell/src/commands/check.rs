@@ -1,16 +1,15 @@
 //! `check`: would `serve` start here? Starts and changes nothing.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::process::ExitCode;
 
+use store::sqlite::{self, Inspection};
+
 use crate::config::Settings;
 use crate::{net, output};
-
-/// What a database file of SQLite begins with.
-const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// Checks the folder and the ports; that the configuration is right is known already.
 pub(super) fn run(settings: &Settings) -> ExitCode {
@@ -54,9 +53,15 @@ fn folder(dir: &Path) -> Result<String, String> {
         Ok(_) => (),
     }
     writable(dir).map_err(|error| problem("write a file", &error))?;
-    match database(&dir.join("data.db")) {
-        Ok(text) => Ok(format!("{shown} is writable, {text}")),
-        Err(error) => Err(problem("read data.db", &error)),
+    let Inspection { format, is_held } = sqlite::inspect(dir).map_err(|error| error.to_string())?;
+    let content = match format {
+        Some(format) => format!("with data of format {format}"),
+        None => "without data yet".to_owned(),
+    };
+    if is_held {
+        Err(format!("{shown}, {content}, is in use by another server"))
+    } else {
+        Ok(format!("{shown} is writable, {content}"))
     }
 }
 
@@ -64,18 +69,4 @@ fn writable(dir: &Path) -> io::Result<()> {
     let probe = dir.join(format!(".check-{}", std::process::id()));
     OpenOptions::new().write(true).create_new(true).open(&probe)?;
     fs::remove_file(probe)
-}
-
-/// Seam: the store tells the format version here, once it records one.
-fn database(path: &Path) -> io::Result<&'static str> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok("without a database yet"),
-        opened => opened?,
-    };
-    let mut magic = [0; SQLITE_MAGIC.len()];
-    file.read_exact(&mut magic)?;
-    if magic != SQLITE_MAGIC {
-        return Err(io::Error::new(ErrorKind::InvalidData, "not a database of SQLite"));
-    }
-    Ok("with a database")
 }

@@ -5,11 +5,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::app::{self, App};
 use crate::config::{Address, Settings};
+use crate::control_socket::ControlSocket;
 use crate::http::{Front, Origins};
 use crate::manage::{self, Management};
 use crate::net::{self, ConnectionServer};
@@ -33,16 +35,12 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     background.spawn(manage::serve(management, Management { readiness: Arc::clone(&readiness), metrics })?);
     let app = background.block_on(App::open(settings, draining.clone())).context("open the application")?;
     let loops = Arc::new(start_loops(settings, &app, &draining).context("start the request loops")?);
-    let commands = background.spawn({
-        let (dir, store, stop) =
-            (settings.server.dir.clone(), app.services().store.clone(), draining.clone());
-        async move { control_socket::serve(&dir, store, stop).await }
-    });
+    let commands = serve_commands(settings, &app, &draining);
     let acceptor = background.spawn({
         let (loops, draining) = (Arc::clone(&loops), draining.clone());
         async move { net::accept(http, &loops, max_connections, draining).await }
     });
-    readiness.set_ready();
+    readiness.set_ready(app.services().store.clone());
     announce(settings, address, management_address, app.has_superuser());
 
     background.block_on(shutdown::requested()).context("wait for signals")?;
@@ -51,8 +49,8 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     if let Err(error) = background.block_on(acceptor).context("end the acceptor")? {
         warn!(%error, "the acceptor failed");
     }
-    if let Err(error) = background.block_on(commands).context("end the control socket")? {
-        warn!(%error, "commands beside the server were not answered");
+    if let Some(commands) = commands {
+        background.block_on(commands).context("end the control socket")?;
     }
     if let Ok(loops) = Arc::try_unwrap(loops) {
         loops.join();
@@ -60,6 +58,20 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     background.block_on(app.close()).context("close the application")?;
     info!("stopped");
     Ok(())
+}
+
+/// Answers commands beside the server, from before it is announced. Without them it serves all the same.
+fn serve_commands(settings: &Settings, app: &App, draining: &CancellationToken) -> Option<JoinHandle<()>> {
+    match ControlSocket::bind(&settings.server.dir) {
+        Ok(socket) => {
+            let store = app.services().store.clone();
+            Some(tokio::spawn(control_socket::serve(socket, store, draining.clone())))
+        }
+        Err(error) => {
+            warn!(error = format!("{error:#}"), "commands beside the server are not answered");
+            None
+        }
+    }
 }
 
 fn start_loops(settings: &Settings, app: &App, draining: &CancellationToken) -> io::Result<RequestLoops> {
@@ -94,8 +106,16 @@ fn announce(settings: &Settings, http: SocketAddr, management: SocketAddr, has_s
     output::line(format_args!("└─ Data:       {}", settings.server.dir.display()));
     if !has_superuser {
         output::line(format_args!(
-            "\n(!) There is no superuser yet. Create the first one by running: groundswell superuser upsert EMAIL PASS --dir {}",
+            "\n(!) There is no superuser yet. Create the first one by running: {} superuser upsert EMAIL PASS --dir {}",
+            command_as_typed(),
             settings.server.dir.display()
         ));
     }
+}
+
+/// How this program was called, so that a line with it can be typed again.
+fn command_as_typed() -> String {
+    std::env::args_os()
+        .next()
+        .map_or_else(|| "groundswell".into(), |path| path.to_string_lossy().into_owned())
 }

@@ -70,6 +70,9 @@ fn the_first_superuser_is_made_by_a_command_with_or_without_a_server() {
     let (code, rest) = server.wait();
     assert_eq!(code, Some(0));
     assert!(rest.contains("There is no superuser yet"), "{rest}");
+    let command =
+        format!("running: {} superuser upsert EMAIL PASS --dir {data}", env!("CARGO_BIN_EXE_groundswell"));
+    assert!(rest.contains(&command), "{rest}");
     let create = run(&["superuser", "create", "a@b.c", "1234567890"]);
     assert_eq!(create.status.code(), Some(1));
     let complaint = String::from_utf8_lossy(&create.stderr);
@@ -109,5 +112,23 @@ fn check_looks_at_folder_and_ports_and_changes_nothing() {
     std::fs::write(folder.path().join("gs_data/data.db"), "something else, and quite long").unwrap();
     let output = run(folder.path(), &["check", "--http", "127.0.0.1:0"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("not a database of SQLite"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not a database"));
+}
+
+#[test]
+fn check_tells_the_format_and_who_holds_the_folder() {
+    let server = Server::start(&[]);
+    let folder = server.folder();
+    let check = |address: &str| run(&folder, &["check", "--http", address]);
+    let held = check("127.0.0.1:0");
+    let complaint = String::from_utf8_lossy(&held.stderr);
+    assert!(complaint.contains("with data of format 1, is in use by another server"), "{complaint}");
+    assert_eq!(server.get("/api/health").status, 200);
+
+    let alone = tempfile::tempdir().unwrap();
+    assert!(run(alone.path(), &["superuser", "create", "a@b.c", "1234567890"]).status.success());
+    let output = run(alone.path(), &["check", "--http", "127.0.0.1:0"]);
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("gs_data is writable, with data of format 1"), "{report}");
+    assert_eq!(output.status.code(), Some(0));
 }

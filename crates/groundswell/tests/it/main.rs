@@ -6,4 +6,5 @@ mod command_line;
 mod configuration;
 mod connections;
 mod http;
+mod passwords;
 mod server;

@@ -1,7 +1,9 @@
 //! The slow part of writing a password, before the write: hashes enter a step as values, with a guard.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use contract::store::GetRecord;
 use kit::app::App;
@@ -34,9 +36,11 @@ pub(crate) async fn hash_all(
 }
 
 /// Whether the body's `oldPassword` is right: the hash that it was verified against. Only looked at
-/// where the form checks ask for it: a change of the password of an auth record.
+/// where the form checks ask for it: a change of the password of an auth record. Wrong ones are counted
+/// as failed sign-ins are, by the record's id: who holds a token must not guess the password with it.
 pub(crate) async fn verify_old(
     viewer: &Viewer<'_>,
+    address: IpAddr,
     collection: &Arc<Collection>,
     id: &str,
     body: &JsonObject,
@@ -55,9 +59,18 @@ pub(crate) async fn verify_old(
         conditions: Vec::new(),
     };
     let Some(record) = viewer.app.store.get(query).await? else { return Ok(None) };
+    let throttle = viewer.app.identity.throttle();
+    throttle
+        .check(&collection.id, id, address, Instant::now())
+        .map_err(|throttled| ApiError::too_many_requests().with_retry_after(throttled.retry_after))?;
     let hash = record.get("password").as_str().to_owned();
-    let is_right = viewer.app.identity.verify_or_pretend(old, Some(hash.clone())).await?;
-    Ok(is_right.then_some(hash))
+    if viewer.app.identity.verify_or_pretend(old, Some(hash.clone())).await? {
+        throttle.succeeded(&collection.id, id, address);
+        Ok(Some(hash))
+    } else {
+        throttle.failed(&collection.id, id, address, Instant::now());
+        Ok(None)
+    }
 }
 
 /// A value of the body as a password field takes it.

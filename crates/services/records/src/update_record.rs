@@ -25,13 +25,14 @@ pub(crate) async fn handle(
     let collection = collection::to_write(&schema, &name)?;
     refusal::check_unlocked(call.caller(), &collection, RuleKind::Update)?;
     let body = collection::read_body(&mut call, &collection).await?;
+    let address = call.client_ip();
     let viewer = Viewer::new(&app, &call);
     let password_hashes = passwords::hash_all(&app, &collection, &body).await?;
     for _ in 0..ATTEMPTS {
         let step = PatchRecord {
             collection: collection.id.clone(),
             id: id.clone(),
-            old_password_for: passwords::verify_old(&viewer, &collection, &id, &body).await?,
+            old_password_for: passwords::verify_old(&viewer, address, &collection, &id, &body).await?,
             body: body.clone(),
             password_hashes: password_hashes.clone(),
             access: Access::of(viewer.context().clone()),
