@@ -36,7 +36,9 @@ struct Bench {
 #[test]
 fn texts_mean_what_they_mean_to_pocketbase() {
     let Some(server) = PocketBase::start() else {
-        println!("POCKETBASE_BIN is not set: nothing compared");
+        let missing = "POCKETBASE_BIN does not name a PocketBase to compare with";
+        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "{missing}");
+        println!("skipped: {missing}");
         return;
     };
     data::fill(&server);
