@@ -52,8 +52,11 @@ fn texts_mean_what_they_mean_to_pocketbase() {
     for filter in cases::combinations() {
         bench.superuser_filter("main", &filter);
     }
-    let mut random = random::Random::new(number_in_env("SEED", 7) as u64);
-    let count = number_in_env("RANDOM_FILTERS", 300);
+    let seed = number_in_env("SEED", 7);
+    let usual = if std::env::var_os("SOAK").is_some() { 1500 } else { 150 };
+    let count = number_in_env("RANDOM_FILTERS", usual);
+    println!("SEED={seed} RANDOM_FILTERS={count}");
+    let mut random = random::Random::new(seed as u64);
     for _ in 0..count {
         bench.superuser_filter("main", &random.filter());
     }
