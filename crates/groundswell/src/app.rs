@@ -82,6 +82,7 @@ async fn has_superuser(store: &dyn Store) -> anyhow::Result<bool> {
     let schema = store.schema();
     let Some(collection) = schema.by_name(Collection::SUPERUSERS) else { return Ok(false) };
     let query = ListRecords {
+        schema_version: schema.version(),
         collection: collection.clone(),
         conditions: Vec::new(),
         sort: None,

@@ -3,7 +3,8 @@
 //!
 //! A connection carries one request and one answer, each a JSON object on a line of at most 4 KiB.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use contract::store::Store;
 use model::json::{Json, JsonObject};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,8 @@ use crate::superusers::{self, Outcome, SuperuserChange};
 const NAME: &str = ".gs.sock";
 /// Longest request.
 const MAX_LINE_BYTES: u64 = 4 * 1024;
+/// Commands that wait for the one that is answered.
+const BACKLOG: i32 = 16;
 /// How long either side waits for the other.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -37,8 +41,7 @@ fn path(dir: &Path) -> PathBuf {
 pub(crate) async fn serve(dir: &Path, store: Arc<dyn Store>, stop: CancellationToken) -> anyhow::Result<()> {
     let path = path(dir);
     let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = listen(&path).with_context(|| format!("listen on {}", path.display()))?;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -54,6 +57,17 @@ pub(crate) async fn serve(dir: &Path, store: Arc<dyn Store>, stop: CancellationT
     }
     let _ = std::fs::remove_file(&path);
     Ok(())
+}
+
+/// A socket that nobody else can reach, also in a folder that others may enter: until it listens, which it does
+/// only with its mode set, a connection is refused.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(std::os::unix::net::UnixListener::from(OwnedFd::from(socket)))
 }
 
 async fn answer(stream: tokio::net::UnixStream, store: &dyn Store) -> anyhow::Result<()> {

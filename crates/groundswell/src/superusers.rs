@@ -42,6 +42,7 @@ pub(crate) async fn apply(store: &dyn Store, change: &SuperuserChange) -> anyhow
     | SuperuserChange::Update { email, .. }
     | SuperuserChange::Delete { email }) = change;
     let query = FindByField {
+        schema_version: schema.version(),
         collection: collection.clone(),
         field: "email".to_owned(),
         value: email.clone(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use contract::store::{GetRecord, Store};
+use contract::store::{GetRecord, Store, StoreError};
 use model::context::Caller;
 use model::record::Record;
 use model::time::Timestamp;
@@ -11,49 +11,68 @@ use crate::Identity;
 use crate::cache::Remembered;
 use crate::jwt::{self, Claims, Purpose, SigningKey, TokenKind, Unverified};
 
+/// How often a record is looked for again while the schema is being changed.
+const SCHEMA_ATTEMPTS: usize = 3;
+
 impl Identity {
     /// Who an auth token speaks for. What is not valid, whatever the reason, is a guest (CONTRACT §1.3).
-    pub async fn caller(&self, store: &dyn Store, header: &str, now: Timestamp) -> Caller {
+    /// An error says that the store did not answer, which makes nobody a guest.
+    pub async fn caller(
+        &self,
+        store: &dyn Store,
+        header: &str,
+        now: Timestamp,
+    ) -> Result<Caller, StoreError> {
         let token = jwt::bearer_token(header);
         let now = now.0 / 1_000;
         if token.is_empty() {
-            return Caller::Guest;
+            return Ok(Caller::Guest);
         }
         if let Some(remembered) = self.tokens.get(token, now) {
-            return caller_of(remembered.record);
+            return Ok(caller_of(remembered.record));
         }
-        self.verify(store, token, now).await.map_or(Caller::Guest, caller_of)
-    }
-
-    async fn verify(&self, store: &dyn Store, token: &str, now: i64) -> Option<Arc<Record>> {
-        let unverified = jwt::read(token).ok()?;
+        let Ok(unverified) = jwt::read(token) else { return Ok(Caller::Guest) };
         let ticket = self.tokens.begin();
-        let record = Arc::new(load(store, unverified.claims()).await?);
-        let claims = check(unverified, &record, now)?;
-        let Purpose::Auth { refreshable } = claims.purpose else { return None };
-        let remembered = Remembered { record: record.clone(), expires_at: claims.expires_at, refreshable };
+        let Some(record) = load(store, unverified.claims()).await? else { return Ok(Caller::Guest) };
+        let record = Arc::new(record);
+        let Some((expires_at, refreshable)) = check(unverified, &record, now) else {
+            return Ok(Caller::Guest);
+        };
+        let remembered = Remembered { record: record.clone(), expires_at, refreshable };
         self.tokens.insert(ticket, token, remembered, now);
-        Some(record)
+        Ok(caller_of(record))
     }
 }
 
-/// The record that a token claims to be of. A store that does not answer makes the caller a guest: it
-/// cannot answer what the guest asks either.
-async fn load(store: &dyn Store, claims: &Claims) -> Option<Record> {
+/// The record that a token claims to be of.
+async fn load(store: &dyn Store, claims: &Claims) -> Result<Option<Record>, StoreError> {
     if claims.purpose.kind() != TokenKind::Auth {
-        return None;
+        return Ok(None);
     }
-    let collection = store.schema().find(&claims.collection_id)?.clone();
-    if !collection.is_auth() {
-        return None;
+    for _ in 0..SCHEMA_ATTEMPTS {
+        let schema = store.schema();
+        let collection = schema.find(&claims.collection_id).filter(|collection| collection.is_auth());
+        let Some(collection) = collection else { return Ok(None) };
+        let query = GetRecord {
+            schema_version: schema.version(),
+            collection: collection.clone(),
+            id: claims.record_id.clone(),
+            conditions: Vec::new(),
+        };
+        match store.get(query).await {
+            Err(StoreError::SchemaChanged) => {}
+            result => return result,
+        }
     }
-    let query = GetRecord { collection, id: claims.record_id.clone(), conditions: Vec::new() };
-    store.get(query).await.ok()?
+    Err(StoreError::SchemaChanged)
 }
 
-fn check(unverified: Unverified<'_>, record: &Record, now: i64) -> Option<Claims> {
+/// When the token expires and whether it can be refreshed, if it is right.
+fn check(unverified: Unverified<'_>, record: &Record, now: i64) -> Option<(i64, bool)> {
     let key = SigningKey::of(record, TokenKind::Auth)?;
-    unverified.verify(&key, now).ok()
+    let claims = unverified.verify(&key, now).ok()?;
+    let Purpose::Auth { refreshable } = claims.purpose else { return None };
+    Some((claims.expires_at, refreshable))
 }
 
 fn caller_of(record: Arc<Record>) -> Caller {

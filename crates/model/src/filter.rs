@@ -137,6 +137,11 @@ impl Filter {
         Filter { variants: Arc::new(Variants { guest, callers }) }
     }
 
+    /// The same number for every clone of this filter, for as long as one of them lives.
+    pub fn identity(&self) -> usize {
+        Arc::as_ptr(&self.variants) as usize
+    }
+
     /// Both, as one query would ask it: where both follow the same path, the same joined row has to
     /// fit them. This is how the contract's lists treat a rule and a filter.
     pub fn and(&self, other: &Filter) -> Result<Filter, FilterError> {

@@ -36,8 +36,9 @@ pub type JsonObject = BTreeMap<String, Json>;
 pub struct JsonError(String);
 
 impl Json {
-    /// Parses the first JSON value in `bytes`; what follows it is ignored. Nesting past 128 levels,
-    /// a key given twice, invalid UTF-8, a byte of zero in a text and a number beyond float64 are errors.
+    /// Parses the first JSON value in `bytes`; what follows it is ignored. Nesting past 127 levels
+    /// (serde_json's limit: the 128th is refused), a key given twice, invalid UTF-8, a byte of zero in a text
+    /// or a key and a number beyond float64 are errors.
     pub fn parse_first(bytes: &[u8]) -> Result<Json, JsonError> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         AnyJson.deserialize(&mut deserializer).map_err(|error| JsonError(error.to_string()))
@@ -255,13 +256,9 @@ impl<'de> Visitor<'de> for AnyJson {
         self.visit_string(value.to_owned())
     }
 
-    /// A byte of zero is refused: SQLite's functions end a text there, and PostgreSQL stores none.
     fn visit_string<E: de::Error>(self, value: String) -> Result<Json, E> {
-        if value.contains('\0') {
-            Err(E::custom("a text holds a byte of zero"))
-        } else {
-            Ok(Json::Text(value))
-        }
+        refuse_zero_byte(&value)?;
+        Ok(Json::Text(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
@@ -275,6 +272,7 @@ impl<'de> Visitor<'de> for AnyJson {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
         let mut object = JsonObject::new();
         while let Some(key) = members.next_key::<String>()? {
+            refuse_zero_byte(&key)?;
             let value = members.next_value_seed(AnyJson)?;
             if let Some(previous) = object.insert(key, value) {
                 drop(previous);
@@ -283,6 +281,11 @@ impl<'de> Visitor<'de> for AnyJson {
         }
         Ok(Json::Object(object))
     }
+}
+
+/// SQLite's functions end a text at a byte of zero, and PostgreSQL stores none.
+fn refuse_zero_byte<E: de::Error>(text: &str) -> Result<(), E> {
+    if text.contains('\0') { Err(E::custom("a text holds a byte of zero")) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -323,6 +326,20 @@ mod tests {
     fn deep_nesting_is_an_error_not_a_crash() {
         let deep = "[".repeat(100_000);
         assert!(Json::parse_first(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn the_limit_of_nesting_is_127_levels() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(Json::parse_first(nested(127).as_bytes()).is_ok());
+        assert!(Json::parse_first(nested(128).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_byte_of_zero_is_refused_in_texts_and_keys() {
+        for text in [r#""a\u0000""#, r#"{"a\u0000":1}"#, r#"{"a":{"\u0000":1}}"#] {
+            assert!(Json::parse_first(text.as_bytes()).is_err(), "{text}");
+        }
     }
 
     #[test]

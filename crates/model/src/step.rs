@@ -55,8 +55,13 @@ pub enum Step {
     DeleteCollection(Arc<Collection>),
     /// Removes all records of a collection with their cascades.
     Truncate(Arc<Collection>),
-    /// Replaces the settings.
-    SaveSettings(Arc<Settings>),
+    /// Replaces the settings. Refused with [`Guard::Settings`] when the current ones are not `before`.
+    SaveSettings {
+        /// The settings that the change was worked out on.
+        before: Arc<Settings>,
+        /// The settings as they shall be.
+        after: Arc<Settings>,
+    },
 }
 
 /// Makes a record from a request's body.
@@ -150,13 +155,6 @@ pub enum Why {
     Guard(Guard),
     /// The last superuser cannot go.
     LastSuperuser,
-    /// The engine refused an index; the text is the engine's own.
-    Index {
-        /// The position in the collection's `indexes`.
-        position: usize,
-        /// What the engine says.
-        detail: String,
-    },
 }
 
 /// What a step may rely on.
@@ -164,6 +162,8 @@ pub enum Why {
 pub enum Guard {
     /// The schema was changed since the batch was built: build it again.
     SchemaVersion,
+    /// The settings were changed since the step was built: build it again.
+    Settings,
     /// The password was changed since the old one was verified: verify again.
     PasswordHash,
 }

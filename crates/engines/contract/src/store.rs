@@ -20,8 +20,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Se
 
 /// The data of an application.
 ///
-/// Every call has a deadline of the adapter's configuration; dropping the future of a read stops the
-/// read, dropping that of a write does not stop the write.
+/// A read has a deadline, of the adapter's configuration; dropping its future stops it. A write has none:
+/// it waits in a bounded queue, is refused as [`StoreError::Busy`] when the queue is full, and once
+/// accepted is carried out, also when its future is dropped.
 pub trait Store: Send + Sync + 'static {
     /// The current schema. Cheap: a shared snapshot.
     fn schema(&self) -> Arc<Schema>;
@@ -39,18 +40,16 @@ pub trait Store: Send + Sync + 'static {
     /// One page of records for which every condition holds.
     fn list(&self, query: ListRecords) -> Answer<'_, RecordPage>;
 
-    /// Several records by id, those for which every condition holds, in no order.
+    /// Several records by id, at most [`GetRecords::MAX_IDS`], those for which every condition holds, in
+    /// no order.
     fn get_many(&self, query: GetRecords) -> Answer<'_, Vec<Record>>;
 
-    /// The records of a collection whose relation field lists one of `ids`, those for which every
-    /// condition holds, in insertion order, at most `limit` for each id.
+    /// The records of a collection whose relation field lists `id`, those for which every condition
+    /// holds, in insertion order, at most `limit`.
     fn referring(&self, query: ReferringRecords) -> Answer<'_, Vec<Record>>;
 
     /// The record of an auth collection in which one field equals a value; of several the oldest.
     fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>>;
-
-    /// Whether a condition holds for a stored record.
-    fn holds(&self, collection: Arc<Collection>, id: String, condition: Condition) -> Answer<'_, bool>;
 
     /// Makes a consumer of change events known; it starts after the newest event. Known already: nothing changes.
     fn register_consumer(&self, name: String) -> Answer<'_, ()>;
@@ -71,6 +70,8 @@ pub trait Store: Send + Sync + 'static {
 /// A record by id.
 #[derive(Debug, Clone)]
 pub struct GetRecord {
+    /// The schema version that everything here was built under.
+    pub schema_version: u64,
     /// Where to look.
     pub collection: Arc<Collection>,
     /// The record's id.
@@ -82,17 +83,26 @@ pub struct GetRecord {
 /// Records by id.
 #[derive(Debug, Clone)]
 pub struct GetRecords {
+    /// The schema version that everything here was built under.
+    pub schema_version: u64,
     /// Where to look.
     pub collection: Arc<Collection>,
-    /// At most 1,000 a call are looked at.
+    /// At most [`GetRecords::MAX_IDS`]; more is an error.
     pub ids: Vec<String>,
     /// What must hold.
     pub conditions: Vec<Condition>,
 }
 
+impl GetRecords {
+    /// Most ids of one call, so that it stays far from its deadline. Whoever has more asks several times.
+    pub const MAX_IDS: usize = 1_000;
+}
+
 /// Records that point to others.
 #[derive(Debug, Clone)]
 pub struct ReferringRecords {
+    /// The schema version that everything here was built under.
+    pub schema_version: u64,
     /// The collection that holds the relation field.
     pub collection: Arc<Collection>,
     /// The name of the relation field.
@@ -108,6 +118,8 @@ pub struct ReferringRecords {
 /// A record by the value of one field.
 #[derive(Debug, Clone)]
 pub struct FindByField {
+    /// The schema version that everything here was built under.
+    pub schema_version: u64,
     /// Where to look.
     pub collection: Arc<Collection>,
     /// The field's name.
@@ -121,6 +133,8 @@ pub struct FindByField {
 /// A page of a list.
 #[derive(Debug, Clone)]
 pub struct ListRecords {
+    /// The schema version that everything here was built under.
+    pub schema_version: u64,
     /// Where to look.
     pub collection: Arc<Collection>,
     /// What must hold.
@@ -179,6 +193,9 @@ pub enum StoreError {
     /// Too much waits already; nothing was done.
     #[error("the store has too much to do")]
     Busy,
+    /// The schema was changed since the query was built: build it again under the current one.
+    #[error("the schema was changed meanwhile")]
+    SchemaChanged,
     /// The deadline passed; a read was stopped.
     #[error("the store did not answer in {0:?}")]
     Deadline(Duration),

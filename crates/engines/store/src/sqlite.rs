@@ -21,6 +21,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use contract::event::Events;
@@ -29,15 +30,16 @@ use contract::store::{
     Store, StoreError, StoreStatus,
 };
 use model::collection::Collection;
-use model::condition::Condition;
 use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
 use model::step::{Refused, StepResult, WriteBatch};
 
-pub use open::OpenError;
+use rusqlite::Connection;
 
-use read_pool::ReadPool;
+pub use open::{Inspection, OpenError, inspect};
+
+use read_pool::{ReadPool, Weight};
 use shared::Shared;
 use writer::Writer;
 
@@ -137,7 +139,7 @@ impl Store for SqliteStore {
     }
 
     fn get(&self, query: GetRecord) -> Answer<'_, Option<Record>> {
-        Box::pin(self.reads.run(move |conn| reads::get(conn, &query)))
+        Box::pin(self.read(query.schema_version, Weight::Light, move |conn| reads::get(conn, &query)))
     }
 
     fn list(&self, query: ListRecords) -> Answer<'_, RecordPage> {
@@ -145,20 +147,22 @@ impl Store for SqliteStore {
     }
 
     fn get_many(&self, query: GetRecords) -> Answer<'_, Vec<Record>> {
-        Box::pin(self.reads.run(move |conn| reads::get_many(conn, &query)))
+        if query.ids.len() > GetRecords::MAX_IDS {
+            let error = StoreError::Internal(format!("{} ids in one call", query.ids.len()));
+            return Box::pin(async { Err(error) });
+        }
+        let weight = Weight::of(&query.collection, &query.conditions, &"many");
+        Box::pin(self.read(query.schema_version, weight, move |conn| reads::get_many(conn, &query)))
     }
 
     fn referring(&self, query: ReferringRecords) -> Answer<'_, Vec<Record>> {
-        Box::pin(self.reads.run(move |conn| reads::referring(conn, &query)))
+        let weight = Weight::of(&query.collection, &query.conditions, &query.field);
+        Box::pin(self.read(query.schema_version, weight, move |conn| reads::referring(conn, &query)))
     }
 
     fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>> {
-        Box::pin(self.reads.run(move |conn| reads::find_by_field(conn, &query)))
-    }
-
-    fn holds(&self, collection: Arc<Collection>, id: String, condition: Condition) -> Answer<'_, bool> {
-        let query = GetRecord { collection, id, conditions: vec![condition] };
-        Box::pin(self.reads.run(move |conn| Ok(reads::get(conn, &query)?.is_some())))
+        let weight = Weight::of(&query.collection, &[], &query.field);
+        Box::pin(self.read(query.schema_version, weight, move |conn| reads::find_by_field(conn, &query)))
     }
 
     fn register_consumer(&self, name: String) -> Answer<'_, ()> {
@@ -166,7 +170,7 @@ impl Store for SqliteStore {
     }
 
     fn events(&self, consumer: String, limit: usize) -> Answer<'_, Events> {
-        Box::pin(self.reads.run(move |conn| outbox::next(conn, &consumer, limit)))
+        Box::pin(self.reads.run(Weight::Heavy, move |conn| outbox::next(conn, &consumer, limit)))
     }
 
     fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()> {
@@ -191,11 +195,33 @@ impl SqliteStore {
         } else {
             None
         };
-        let mut page = self.reads.run(move |conn| reads::list(conn, &query)).await?;
+        let what =
+            (query.sort.as_ref().map(|sort| Arc::as_ptr(sort) as usize), query.offset > 0, query.with_total);
+        let weight = Weight::of(&query.collection, &query.conditions, &what);
+        let mut page = self.read(query.schema_version, weight, move |conn| reads::list(conn, &query)).await?;
         if kept.is_some() {
             page.total = kept;
         }
         Ok(page)
+    }
+
+    /// A read of what was built under a schema version: refused unless that version is the current one
+    /// from before the read begins until after it has ended. A commit that changes the schema is
+    /// announced before it happens.
+    async fn read<T, F>(&self, schema_version: u64, weight: Weight, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let epoch = self.shared.schema_epoch.load(Ordering::Acquire);
+        if epoch % 2 == 1 || self.shared.schema.load().version() != schema_version {
+            return Err(StoreError::SchemaChanged);
+        }
+        let result = self.reads.run(weight, read).await;
+        if self.shared.schema_epoch.load(Ordering::Acquire) != epoch {
+            return Err(StoreError::SchemaChanged);
+        }
+        result
     }
 
     async fn count(&self, collection: &Arc<Collection>) -> Result<u64, StoreError> {

@@ -22,12 +22,6 @@ impl EngineUrl {
     pub(crate) fn scheme(&self) -> &str {
         self.0.split(':').next().unwrap_or_default()
     }
-
-    /// The URL with its secrets, for the engine alone.
-    #[expect(dead_code, reason = "the store's adapter is given it")]
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
 }
 
 impl fmt::Display for EngineUrl {

@@ -25,7 +25,7 @@ pub(super) async fn note(
         last_line(request.headers(), name)
     });
     let caller = match request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
-        Some(header) => app.identity.caller(&*app.store, header, now()).await,
+        Some(header) => app.identity.caller(&*app.store, header, now()).await?,
         None => Caller::Guest,
     };
     if caller.is_superuser() && !address::is_allowed(&settings.superuser_ips, client_ip) {

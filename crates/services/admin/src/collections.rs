@@ -38,7 +38,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, mut call: Call) -> Resul
     let made = carry_out(&app, |schema| {
         let made = collection::create::create(schema, &body, now(), &mut rand::rng());
         let made = Arc::new(made.map_err(|error| save_refusal(error, collection::create::FAILED))?);
-        Ok(Change { steps: save::steps(&app, None, made.clone()), outcome: made })
+        Ok(Change { steps: save::steps(&mut app.store.settings(), None, made.clone()), outcome: made })
     });
     let made = made.await?.map_err(|refused| store_refusal(refused, collection::create::FAILED))?;
     answer(&call, &made)
@@ -56,7 +56,8 @@ pub(crate) async fn update(
         let before = find(schema, &name)?;
         let after = collection::update::update(schema, &before, &body, now(), &mut rand::rng());
         let after = Arc::new(after.map_err(|error| save_refusal(error, collection::update::FAILED))?);
-        Ok(Change { steps: save::steps(&app, Some(&before), after.clone()), outcome: after })
+        let steps = save::steps(&mut app.store.settings(), Some(&before), after.clone());
+        Ok(Change { steps, outcome: after })
     });
     let saved = saved.await?.map_err(|refused| store_refusal(refused, collection::update::FAILED))?;
     answer(&call, &saved)

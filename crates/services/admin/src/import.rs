@@ -9,6 +9,7 @@ use kit::error::ApiError;
 use kit::request::Call;
 use kit::respond;
 use model::collection::import::{ImportError, ImportPlan, plan};
+use model::settings::Settings;
 use model::step::{Refused, Step, Why};
 
 use crate::save::{self, Change, carry_out};
@@ -18,16 +19,16 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, mut call: Call) -> Resul
     let body = save::read_json(&mut call, ImportError::Unreadable.to_string()).await?;
     let imported = carry_out(&app, |schema| {
         let plan = plan(schema, &body, now(), &mut rand::rng()).map_err(refusal)?;
-        Ok(Change { steps: steps(&app, plan), outcome: () })
+        Ok(Change { steps: steps(app.store.settings(), plan), outcome: () })
     });
     imported.await?.map_err(store_refusal)?;
     Ok(respond::no_content())
 }
 
-fn steps(app: &App, plan: ImportPlan) -> Vec<Step> {
+fn steps(mut settings: Arc<Settings>, plan: ImportPlan) -> Vec<Step> {
     let mut steps: Vec<Step> = plan.deletes.into_iter().map(Step::DeleteCollection).collect();
     for saved in plan.saves {
-        steps.extend(save::steps(app, saved.old.as_ref(), Arc::new(saved.collection)));
+        steps.extend(save::steps(&mut settings, saved.old.as_ref(), Arc::new(saved.collection)));
     }
     steps
 }

@@ -1,5 +1,5 @@
-//! Saving collections: a change is worked out under one schema version and refused by the store when
-//! that is no longer the current one, then worked out again.
+//! Saving collections and settings: a change is worked out on one schema version and one state of the
+//! settings, refused by the store when they are no longer the current ones, then worked out again.
 
 use std::sync::Arc;
 
@@ -10,10 +10,12 @@ use kit::request::Call;
 use model::collection::Collection;
 use model::json::Json;
 use model::schema::Schema;
+use model::settings::Settings;
 use model::step::{Guard, Refused, Step, Why, WriteBatch};
 
-/// How often a change is worked out again when others change the schema at the same time.
-const ATTEMPTS: usize = 5;
+/// How often a change is worked out again when others change the same at the same time. Of those who
+/// come together one gets through at a time, so this is how many may come together.
+const ATTEMPTS: usize = 20;
 
 /// What a change amounts to.
 pub(crate) struct Change<T> {
@@ -37,23 +39,33 @@ pub(crate) async fn carry_out<T>(
         let batch = WriteBatch { steps: change.steps, schema_version: Some(schema.version()) };
         match app.store.write(batch).await? {
             Ok(_) => return Ok(Ok(change.outcome)),
-            Err(refused) if refused.why == Why::Guard(Guard::SchemaVersion) => {}
+            Err(refused) if is_outdated(&refused.why) => {}
             Err(refused) => return Ok(Err(refused)),
         }
     }
     Err(ApiError::busy(std::time::Duration::from_secs(1)))
 }
 
-/// The steps that save a collection, and the settings when its new name stands in them.
-pub(crate) fn steps(app: &App, before: Option<&Arc<Collection>>, after: Arc<Collection>) -> Vec<Step> {
-    let mut steps = Vec::new();
-    if let Some(before) = before.filter(|before| before.name != after.name) {
-        let mut settings = (*app.store.settings()).clone();
-        if settings.rename_collection(&before.name, &after.name) {
-            steps.push(Step::SaveSettings(Arc::new(settings)));
-        }
+fn is_outdated(why: &Why) -> bool {
+    matches!(why, Why::Guard(Guard::SchemaVersion | Guard::Settings))
+}
+
+/// The steps that save a collection, and the settings when its new name stands in them. `settings` are
+/// those that the steps before these leave, and become those that these leave.
+pub(crate) fn steps(
+    settings: &mut Arc<Settings>,
+    before: Option<&Arc<Collection>>,
+    after: Arc<Collection>,
+) -> Vec<Step> {
+    let renamed = before.filter(|before| before.name != after.name).and_then(|before| {
+        let mut renamed = (**settings).clone();
+        renamed.rename_collection(&before.name, &after.name).then(|| Arc::new(renamed))
+    });
+    let mut steps = vec![Step::SaveCollection { before: before.cloned(), after }];
+    if let Some(renamed) = renamed {
+        let before = std::mem::replace(settings, renamed.clone());
+        steps.push(Step::SaveSettings { before, after: renamed });
     }
-    steps.insert(0, Step::SaveCollection { before: before.cloned(), after });
     steps
 }
 

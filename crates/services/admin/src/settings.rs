@@ -11,9 +11,9 @@ use kit::fields::Fields;
 use kit::request::Call;
 use kit::respond;
 use model::settings::{Settings, SettingsError};
-use model::step::{Step, WriteBatch};
+use model::step::Step;
 
-use crate::save;
+use crate::save::{self, Change, carry_out};
 
 pub(crate) async fn view(State(app): State<Arc<App>>, call: Call) -> Result<Response, ApiError> {
     call.require_superuser()?;
@@ -23,11 +23,14 @@ pub(crate) async fn view(State(app): State<Arc<App>>, call: Call) -> Result<Resp
 pub(crate) async fn update(State(app): State<Arc<App>>, mut call: Call) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let body = save::read_json(&mut call, SettingsError::Unreadable.to_string()).await?;
-    let settings = app.store.settings().merge(&body).map_err(refusal)?;
-    let settings = Arc::new(settings);
-    let written = app.store.write(WriteBatch::one(Step::SaveSettings(settings.clone()))).await?;
-    written.map_err(|_| ApiError::internal())?;
-    answer(&call, &settings)
+    let saved = carry_out(&app, |_| {
+        let before = app.store.settings();
+        let after = Arc::new(before.merge(&body).map_err(refusal)?);
+        let steps = vec![Step::SaveSettings { before, after: after.clone() }];
+        Ok(Change { steps, outcome: after })
+    });
+    let saved = saved.await?.map_err(|_| ApiError::internal())?;
+    answer(&call, &saved)
 }
 
 fn refusal(error: SettingsError) -> ApiError {

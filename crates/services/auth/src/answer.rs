@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::response::Response;
+use contract::store::GetRecord;
 use http::StatusCode;
 use identity::address::is_allowed;
 use kit::app::App;
@@ -36,18 +37,28 @@ pub(crate) async fn check_auth_rule(
     let may_sign_in = match Demand::of(&schema, &record.collection, RuleKind::Auth, &context, &body) {
         Demand::Nothing => true,
         Demand::Impossible => false,
-        Demand::That(condition) => holds(app, condition, record).await?,
+        Demand::That(condition) => holds(app, schema.version(), condition, record).await?,
     };
     if may_sign_in { Ok(()) } else { Err(ApiError::auth_rule_denied()) }
 }
 
-async fn holds(app: &App, condition: Condition, record: &Record) -> Result<bool, ApiError> {
+async fn holds(
+    app: &App,
+    schema_version: u64,
+    condition: Condition,
+    record: &Record,
+) -> Result<bool, ApiError> {
     match condition.judge(record) {
         Verdict::Yes => Ok(true),
         Verdict::No => Ok(false),
         Verdict::NeedsStore => {
-            let id = record.id().to_owned();
-            Ok(app.store.holds(record.collection.clone(), id, condition).await?)
+            let query = GetRecord {
+                schema_version,
+                collection: record.collection.clone(),
+                id: record.id().to_owned(),
+                conditions: vec![condition],
+            };
+            Ok(app.store.get(query).await?.is_some())
         }
     }
 }

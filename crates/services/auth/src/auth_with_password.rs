@@ -118,6 +118,7 @@ async fn find_record(
     }
     for field in fields {
         let query = FindByField {
+            schema_version: app.store.schema().version(),
             collection: collection.clone(),
             field: field.to_owned(),
             value: credentials.identity.clone(),

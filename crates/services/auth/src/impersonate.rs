@@ -22,7 +22,12 @@ pub(crate) async fn handle(
 ) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let collection = collection::of_path(&app, &name).map_err(|_| ApiError::not_an_auth_collection())?;
-    let query = GetRecord { collection: collection.clone(), id, conditions: Vec::new() };
+    let query = GetRecord {
+        schema_version: app.store.schema().version(),
+        collection: collection.clone(),
+        id,
+        conditions: Vec::new(),
+    };
     let record = app.store.get(query).await?.ok_or_else(ApiError::not_found)?;
     let submitted = call.read_body(BodyLimits::default()).await.map_err(BodyError::into_form_error)?;
     let form = submitted.into_form().map_err(BodyError::into_form_error)?;

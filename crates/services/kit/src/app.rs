@@ -31,6 +31,24 @@ impl App {
     }
 }
 
+/// Attempts to answer a request that only reads, while the schema is being changed under it.
+#[derive(Debug, Default)]
+pub struct SchemaAttempts(u32);
+
+impl SchemaAttempts {
+    /// Whether to answer again, under the schema that is current by now.
+    pub async fn again(&mut self, error: &ApiError) -> bool {
+        const MOST: u32 = 8;
+        if !error.is_schema_changed() || self.0 >= MOST {
+            return false;
+        }
+        self.0 += 1;
+        // A commit takes about a millisecond.
+        tokio::time::sleep(Duration::from_millis(self.0.into())).await;
+        true
+    }
+}
+
 /// The current time.
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -43,6 +61,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {
             StoreError::Busy => ApiError::busy(Duration::from_secs(1)),
+            StoreError::SchemaChanged => ApiError::schema_changed(),
             StoreError::Unavailable(_) | StoreError::Closed | StoreError::Deadline(_) => {
                 ApiError::unavailable(Duration::from_secs(1))
             }

@@ -19,6 +19,7 @@ pub struct ApiError {
     message: Cow<'static, str>,
     data: ErrorData,
     retry_after: Option<Duration>,
+    is_schema_changed: bool,
 }
 
 /// A status that says that something went wrong: 4xx or 5xx.
@@ -40,7 +41,17 @@ impl ApiError {
     /// An error with this message, completed to a sentence, and no data.
     pub fn new(status: ErrorStatus, message: impl Into<Cow<'static, str>>) -> ApiError {
         let data = ErrorData::Fields(FieldErrors::new());
-        ApiError { status, message: message.into(), data, retry_after: None }
+        ApiError { status, message: message.into(), data, retry_after: None, is_schema_changed: false }
+    }
+
+    /// The schema was changed while the answer was worked out: 503, unless the handler tries again.
+    pub fn schema_changed() -> ApiError {
+        ApiError { is_schema_changed: true, ..ApiError::busy(Duration::from_secs(1)) }
+    }
+
+    /// Whether this is [`ApiError::schema_changed`].
+    pub fn is_schema_changed(&self) -> bool {
+        self.is_schema_changed
     }
 
     /// The same error with what is wrong with each field.

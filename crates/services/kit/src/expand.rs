@@ -167,9 +167,15 @@ impl Viewer<'_> {
         let mut ids: Vec<String> = lists.iter().flatten().cloned().collect();
         ids.sort_unstable();
         ids.dedup();
-        let mut found = Vec::new();
-        if !ids.is_empty() {
-            found = self.app.store.get_many(GetRecords { collection, ids, conditions }).await?;
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(GetRecords::MAX_IDS) {
+            let query = GetRecords {
+                schema_version: self.schema.version(),
+                collection: collection.clone(),
+                ids: ids.to_vec(),
+                conditions: conditions.clone(),
+            };
+            found.extend(self.app.store.get_many(query).await?);
         }
         let expansion = self.expand(found.into_iter().map(Arc::new).collect(), below).await?;
         if !expansion.is_reached {
@@ -196,6 +202,7 @@ impl Viewer<'_> {
         let mut all = Vec::new();
         for record in records {
             let query = ReferringRecords {
+                schema_version: self.schema.version(),
                 collection: collection.clone(),
                 field: field.clone(),
                 id: record.id().to_owned(),
@@ -217,7 +224,7 @@ impl Viewer<'_> {
     }
 
     fn expand_conditions(&self, collection: &Collection) -> Option<Vec<model::condition::Condition>> {
-        match self.access_in(collection, RuleKind::View, JsonObject::new(), || self.expand_context()) {
+        match self.access_in(collection, RuleKind::View, &JsonObject::new(), || self.expand_context()) {
             ReadAccess::Granted(conditions) => Some(conditions),
             ReadAccess::Locked | ReadAccess::Broken => None,
         }

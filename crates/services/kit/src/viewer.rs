@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::response::Response;
+use contract::store::GetRecord;
 use http::StatusCode;
 use model::collection::Collection;
 use model::condition::{Condition, Demand};
@@ -14,7 +15,7 @@ use model::record::Record;
 use model::schema::{Rule, RuleKind, Schema};
 use model::time::Timestamp;
 
-use crate::app::{App, now};
+use crate::app::{App, SchemaAttempts, now};
 use crate::error::ApiError;
 use crate::expand::ExpandTree;
 use crate::fields::Fields;
@@ -85,7 +86,7 @@ impl<'a> Viewer<'a> {
     }
 
     /// What a rule puts on a read. `body` is what it sees as the request's body.
-    pub fn access(&self, collection: &Collection, kind: RuleKind, body: JsonObject) -> ReadAccess {
+    pub fn access(&self, collection: &Collection, kind: RuleKind, body: &JsonObject) -> ReadAccess {
         self.access_in(collection, kind, body, || self.context())
     }
 
@@ -93,7 +94,7 @@ impl<'a> Viewer<'a> {
         &self,
         collection: &Collection,
         kind: RuleKind,
-        body: JsonObject,
+        body: &JsonObject,
         context: impl FnOnce() -> &'c Arc<RequestContext>,
     ) -> ReadAccess {
         if self.caller.is_superuser() {
@@ -106,7 +107,7 @@ impl<'a> Viewer<'a> {
             Rule::When(filter) => ReadAccess::Granted(vec![Condition {
                 filter: filter.clone(),
                 context: context().clone(),
-                body: Arc::new(RuleBody { values: body }),
+                body: Arc::new(RuleBody { values: body.clone() }),
             }]),
         }
     }
@@ -135,8 +136,13 @@ impl<'a> Viewer<'a> {
                 Verdict::Yes => Ok(true),
                 Verdict::No => Ok(false),
                 Verdict::NeedsStore => {
-                    let id = record.id().to_owned();
-                    Ok(self.app.store.holds(record.collection.clone(), id, condition).await?)
+                    let query = GetRecord {
+                        schema_version: self.schema.version(),
+                        collection: record.collection.clone(),
+                        id: record.id().to_owned(),
+                        conditions: vec![condition],
+                    };
+                    Ok(self.app.store.get(query).await?.is_some())
                 }
             },
         }
@@ -147,6 +153,17 @@ impl<'a> Viewer<'a> {
         let tree = ExpandTree::parse(self.call.query().expand().unwrap_or_default());
         let records = records.into_iter().map(Arc::new).collect();
         Ok(self.expand(records, &tree).await?.records)
+    }
+
+    /// One record as the whole answer, shown under the schema that is current by then.
+    pub async fn answer_written(app: &App, call: &Call, record: Record) -> Result<Response, ApiError> {
+        let mut attempts = SchemaAttempts::default();
+        loop {
+            match Viewer::new(app, call).answer_record(record.clone()).await {
+                Err(error) if attempts.again(&error).await => {}
+                answer => return answer,
+            }
+        }
     }
 
     /// One record as the whole answer.

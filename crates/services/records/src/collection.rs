@@ -13,7 +13,12 @@ use model::schema::Schema;
 
 /// For a read or a delete.
 pub(crate) fn of_path(app: &App, name: &str) -> Result<Arc<Collection>, ApiError> {
-    app.store.schema().find(name).cloned().ok_or_else(ApiError::missing_collection)
+    find(&app.store.schema(), name)
+}
+
+/// The same under a given schema.
+pub(crate) fn find(schema: &Schema, name: &str) -> Result<Arc<Collection>, ApiError> {
+    schema.find(name).cloned().ok_or_else(ApiError::missing_collection)
 }
 
 /// For a create or an update, which name the missing collection differently and refuse views.

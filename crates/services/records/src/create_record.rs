@@ -31,7 +31,7 @@ pub(crate) async fn handle(
         access: Access::of(viewer.context().clone()),
     };
     match app.store.write(WriteBatch::one(Step::Create(step))).await? {
-        Ok(results) => viewer.answer_record(refusal::record_of(results)?).await,
+        Ok(results) => Viewer::answer_written(&app, &call, refusal::record_of(results)?).await,
         Err(refused) => Err(refusal::of_create(refused.why)),
     }
 }

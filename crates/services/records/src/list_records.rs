@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use contract::store::ListRecords;
-use kit::app::App;
+use kit::app::{App, SchemaAttempts};
 use kit::error::ApiError;
 use kit::list_json::Page;
 use kit::query::ListQuery;
@@ -15,6 +15,7 @@ use model::collection::Collection;
 use model::condition::Condition;
 use model::context::RuleBody;
 use model::filter::{self, Scope, Sort};
+use model::json::JsonObject;
 use model::schema::RuleKind;
 
 use crate::collection;
@@ -24,9 +25,20 @@ pub(crate) async fn handle(
     Path(name): Path<String>,
     mut call: Call,
 ) -> Result<Response, ApiError> {
-    let collection = collection::of_path(&app, &name)?;
+    collection::of_path(&app, &name)?;
     let body = call.read_rule_body().await?;
-    let viewer = Viewer::new(&app, &call);
+    let mut attempts = SchemaAttempts::default();
+    loop {
+        match answer(&app, &call, &name, &body).await {
+            Err(error) if attempts.again(&error).await => {}
+            answer => return answer,
+        }
+    }
+}
+
+async fn answer(app: &App, call: &Call, name: &str, body: &JsonObject) -> Result<Response, ApiError> {
+    let viewer = Viewer::new(app, call);
+    let collection = collection::find(&viewer.schema, name)?;
     let rule = match viewer.access(&collection, RuleKind::List, body) {
         ReadAccess::Granted(conditions) => conditions,
         ReadAccess::Locked => return Err(ApiError::superusers_only()),
@@ -44,6 +56,7 @@ pub(crate) async fn handle(
     let found = app
         .store
         .list(ListRecords {
+            schema_version: viewer.schema.version(),
             collection,
             conditions,
             sort,

@@ -48,7 +48,12 @@ pub(crate) async fn verify_old(
     if !is_asked || old.is_empty() {
         return Ok(None);
     }
-    let query = GetRecord { collection: collection.clone(), id: id.to_owned(), conditions: Vec::new() };
+    let query = GetRecord {
+        schema_version: viewer.schema.version(),
+        collection: collection.clone(),
+        id: id.to_owned(),
+        conditions: Vec::new(),
+    };
     let Some(record) = viewer.app.store.get(query).await? else { return Ok(None) };
     let hash = record.get("password").as_str().to_owned();
     let is_right = viewer.app.identity.verify_or_pretend(old, Some(hash.clone())).await?;

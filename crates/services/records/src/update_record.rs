@@ -39,7 +39,7 @@ pub(crate) async fn handle(
         match app.store.write(WriteBatch::one(Step::Patch(step))).await? {
             Ok(results) => {
                 let record = refusal::record_of(results)?;
-                return viewer.answer_record(record).await;
+                return Viewer::answer_written(&app, &call, record).await;
             }
             Err(refused) if refused.why == Why::Guard(Guard::PasswordHash) => continue,
             Err(refused) => return Err(refusal::of_update(refused.why)),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use contract::store::GetRecord;
-use kit::app::App;
+use kit::app::{App, SchemaAttempts};
 use kit::error::ApiError;
 use kit::request::Call;
 use kit::viewer::{ReadAccess, Viewer};
+use model::json::JsonObject;
 use model::schema::RuleKind;
 
 use crate::collection;
@@ -18,14 +19,33 @@ pub(crate) async fn handle(
     Path((name, id)): Path<(String, String)>,
     mut call: Call,
 ) -> Result<Response, ApiError> {
-    let collection = collection::of_path(&app, &name)?;
+    collection::of_path(&app, &name)?;
     let body = call.read_rule_body().await?;
-    let viewer = Viewer::new(&app, &call);
+    let mut attempts = SchemaAttempts::default();
+    loop {
+        match answer(&app, &call, &name, &id, &body).await {
+            Err(error) if attempts.again(&error).await => {}
+            answer => return answer,
+        }
+    }
+}
+
+async fn answer(
+    app: &App,
+    call: &Call,
+    name: &str,
+    id: &str,
+    body: &JsonObject,
+) -> Result<Response, ApiError> {
+    let viewer = Viewer::new(app, call);
+    let collection = collection::find(&viewer.schema, name)?;
     let conditions = match viewer.access(&collection, RuleKind::View, body) {
         ReadAccess::Granted(conditions) => conditions,
         ReadAccess::Locked => return Err(ApiError::superusers_only()),
         ReadAccess::Broken => return Err(ApiError::not_found()),
     };
-    let record = app.store.get(GetRecord { collection, id, conditions }).await?;
+    let query =
+        GetRecord { schema_version: viewer.schema.version(), collection, id: id.to_owned(), conditions };
+    let record = app.store.get(query).await?;
     viewer.answer_record(record.ok_or_else(ApiError::not_found)?).await
 }

@@ -6,3 +6,4 @@ mod app;
 mod concurrency;
 mod full_disk;
 mod kill;
+mod schema_changes;

@@ -27,7 +27,9 @@ pub(super) struct Effects {
     pub(super) schema: Arc<Schema>,
     /// What observers are told.
     pub(super) commit: Commit,
-    pub(super) settings: Option<Arc<Settings>>,
+    /// As the steps so far left them.
+    pub(super) settings: Arc<Settings>,
+    pub(super) settings_changed: bool,
     /// Rows more or fewer, by collection id.
     pub(super) row_changes: HashMap<String, i64>,
     pub(super) wrote_events: bool,
@@ -54,11 +56,17 @@ pub(super) enum StepFailure {
 // === impl Effects ===
 
 impl Effects {
-    pub(super) fn new(schema: Arc<Schema>, now: Timestamp, has_consumers: bool) -> Effects {
+    pub(super) fn new(
+        schema: Arc<Schema>,
+        settings: Arc<Settings>,
+        now: Timestamp,
+        has_consumers: bool,
+    ) -> Effects {
         Effects {
             schema,
             commit: Commit::default(),
-            settings: None,
+            settings,
+            settings_changed: false,
             row_changes: HashMap::new(),
             wrote_events: false,
             now,
@@ -69,7 +77,7 @@ impl Effects {
 
     /// For one batch, on top of what the batches before it did.
     pub(super) fn for_batch(&self) -> Effects {
-        Effects::new(self.schema.clone(), self.now, self.has_consumers)
+        Effects::new(self.schema.clone(), self.settings.clone(), self.now, self.has_consumers)
     }
 
     /// Takes over what a batch did.
@@ -77,7 +85,8 @@ impl Effects {
         self.schema = batch.schema;
         self.commit.schema_changed |= batch.commit.schema_changed;
         self.commit.auth_records.extend(batch.commit.auth_records);
-        self.settings = batch.settings.or(self.settings.take());
+        self.settings = batch.settings;
+        self.settings_changed |= batch.settings_changed;
         self.wrote_events |= batch.wrote_events;
         for (collection, change) in batch.row_changes {
             *self.row_changes.entry(collection).or_default() += change;
@@ -182,12 +191,25 @@ fn step(conn: &Connection, step: &Step, effects: &mut Effects) -> Result<StepRes
             schema_steps::delete(conn, collection, effects).map(|()| StepResult::Done)
         }
         Step::Truncate(collection) => cascade::truncate(conn, collection, effects).map(|()| StepResult::Done),
-        Step::SaveSettings(settings) => {
-            schema_rows::save_settings(conn, settings, &effects.now.to_text())?;
-            effects.settings = Some(settings.clone());
-            Ok(StepResult::Done)
+        Step::SaveSettings { before, after } => {
+            save_settings(conn, before, after, effects).map(|()| StepResult::Done)
         }
     }
+}
+
+fn save_settings(
+    conn: &Connection,
+    before: &Arc<Settings>,
+    after: &Arc<Settings>,
+    effects: &mut Effects,
+) -> Result<(), StepFailure> {
+    if *before != effects.settings {
+        return Err(Why::Guard(Guard::Settings).into());
+    }
+    schema_rows::save_settings(conn, after, &effects.now.to_text())?;
+    effects.settings = after.clone();
+    effects.settings_changed = true;
+    Ok(())
 }
 
 fn create_record(

@@ -1,5 +1,7 @@
 //! Opening connections: pragmas, limits and the deadline of a read.
 
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +11,11 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{Synchronous, filter_sql};
 
-/// Page cache of a connection, in KiB. Readers share the operating system's cache beneath.
-const CACHE_KIB: i64 = 16 * 1024;
+/// Page cache of the writer, in KiB: what one transaction changes should fit.
+const WRITER_CACHE_KIB: i64 = 16 * 1024;
+/// Page cache of a reader, in KiB. Readers see the file itself, mapped into memory; only pages that are
+/// still in the write-ahead log pass through here.
+const READER_CACHE_KIB: i64 = 2 * 1024;
 /// Statements kept prepared by a connection; the least recently used goes.
 const PREPARED_STATEMENTS: usize = 256;
 /// Virtual machine steps between two looks at the clock: some tens of microseconds.
@@ -28,7 +33,7 @@ pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> rusqlite::Re
     conn.pragma_update(None, "synchronous", synchronous.as_str())?;
     conn.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
     conn.pragma_update(None, "foreign_keys", false)?;
-    prepare(&conn)?;
+    prepare(&conn, WRITER_CACHE_KIB)?;
     Ok(conn)
 }
 
@@ -39,13 +44,49 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     conn.pragma_update(None, "query_only", true)?;
-    prepare(&conn)?;
+    prepare(&conn, READER_CACHE_KIB)?;
     Ok(conn)
 }
 
-fn prepare(conn: &Connection) -> rusqlite::Result<()> {
+/// A connection for reads on a request loop: never waits for a lock.
+pub(super) fn open_at_hand(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = open_reader(path)?;
+    conn.busy_timeout(Duration::ZERO)?;
+    Ok(conn)
+}
+
+/// A connection that changes nothing, to see what a file is. With a write-ahead log beside it the log
+/// is read too; without one SQLite would make one, unless told that nobody writes.
+pub(super) fn open_to_inspect(path: &Path) -> rusqlite::Result<Connection> {
+    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if Path::new(&log).exists() {
+        let conn = Connection::open_with_flags(path, read_only)?;
+        conn.busy_timeout(Duration::from_secs(10))?;
+        return Ok(conn);
+    }
+    let uri = format!("file:{}?immutable=1", percent_encoded(path));
+    Connection::open_with_flags(uri, read_only | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// The path as SQLite reads it in a URI.
+fn percent_encoded(path: &Path) -> String {
+    let mut text = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                text.push(char::from(*byte))
+            }
+            other => _ = write!(text, "%{other:02X}"),
+        }
+    }
+    text
+}
+
+fn prepare(conn: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     conn.busy_timeout(Duration::from_secs(10))?;
-    conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    conn.pragma_update(None, "cache_size", -cache_kib)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.pragma_update(None, "mmap_size", 256i64 * 1024 * 1024)?;
     conn.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
@@ -73,6 +114,20 @@ pub(super) fn with_stop<T>(
 ) -> rusqlite::Result<T> {
     let stop = stop.clone();
     conn.progress_handler(STEPS_BETWEEN_CHECKS, Some(move || stop.is_due()))?;
+    let result = work(conn);
+    conn.progress_handler(0, None::<fn() -> bool>)?;
+    result
+}
+
+/// Runs `work`, interrupted after this many steps, or up to twice as many: SQLite counts the steps of a
+/// prepared statement over all its runs, so the first call of the handler may come at any step.
+pub(super) fn with_budget<T>(
+    conn: &mut Connection,
+    steps: i32,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let mut is_first = true;
+    conn.progress_handler(steps, Some(move || !std::mem::take(&mut is_first)))?;
     let result = work(conn);
     conn.progress_handler(0, None::<fn() -> bool>)?;
     result

@@ -108,7 +108,10 @@ pub(super) fn value_from_sql(field: &Field, column: ValueRef<'_>) -> Value {
         ValueRef::Integer(number) => number_value(number as f64, is_json),
         ValueRef::Real(number) => number_value(number, is_json),
         ValueRef::Text(bytes) => {
-            let text = String::from_utf8_lossy(bytes).into_owned();
+            let text = match std::str::from_utf8(bytes) {
+                Ok(text) => text.to_owned(),
+                Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+            };
             if is_json { Value::Json(text) } else { Value::Text(text) }
         }
     }

@@ -61,6 +61,15 @@ pub enum OpenError {
     },
 }
 
+/// What a data folder is found to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inspection {
+    /// The format of its data; none when it holds no data yet.
+    pub format: Option<i64>,
+    /// Whether a server holds it.
+    pub is_held: bool,
+}
+
 pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
     let lock = folder::take(&options.dir).map_err(|error| match error {
         FolderError::Held => OpenError::Held(options.dir.clone()),
@@ -68,10 +77,11 @@ pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
     })?;
     let file = options.dir.join(DATA_FILE);
     let unreadable = |detail: String| OpenError::Unreadable { file: file.clone(), detail };
+    // Before anything may write to it: a writer turns the file into WAL mode, whosever it is.
+    format_of(&options.dir)?;
     check_writable(&options.dir, &file)?;
     let mut conn =
         connection::open_writer(&file, options.synchronous).map_err(|e| unreadable(e.to_string()))?;
-    check_format(&conn, &options.dir, &file)?;
     let (schema, settings) = load_or_create(&mut conn).map_err(|error| unreadable(error.to_string()))?;
     let consumers = outbox::consumers(&conn).map_err(|error| unreadable(error.to_string()))?;
     let shared = Arc::new(Shared::new(Arc::new(schema), Arc::new(settings), options.synchronous));
@@ -81,37 +91,51 @@ pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
     Ok(SqliteStore { shared, reads, writer, _folder: lock })
 }
 
+/// Looks at a data folder that is there, and changes nothing in it. Fails where opening it would fail
+/// because of what it holds.
+pub fn inspect(dir: &Path) -> Result<Inspection, OpenError> {
+    let folder_error = |source| OpenError::Folder { dir: dir.to_owned(), source };
+    let is_held = folder::is_held(dir).map_err(folder_error)?;
+    Ok(Inspection { format: format_of(dir)?, is_held })
+}
+
 /// SQLite would open a file that it cannot write and fail at the first write; say it at the start.
+/// Makes the file when it is missing, for this user only: SQLite gives its other files the same mode.
 fn check_writable(dir: &Path, file: &Path) -> Result<(), OpenError> {
-    let opened = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(file);
+    let opened = folder::open_private(file);
     opened.map(drop).map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })
 }
 
-/// A new file, or one of a format that this version knows.
-fn check_format(conn: &Connection, dir: &Path, file: &Path) -> Result<(), OpenError> {
+/// The format of the data file, if it is there and holds anything; an error unless this version knows it.
+fn format_of(dir: &Path) -> Result<Option<i64>, OpenError> {
+    let file = dir.join(DATA_FILE);
     let unreadable =
-        |error: rusqlite::Error| OpenError::Unreadable { file: file.to_owned(), detail: error.to_string() };
-    if has_table(conn, "_gs_meta").map_err(unreadable)? {
-        let found = outbox::meta(conn, "format").map_err(unreadable)?;
+        |error: rusqlite::Error| OpenError::Unreadable { file: file.clone(), detail: error.to_string() };
+    if !file.try_exists().map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })? {
+        return Ok(None);
+    }
+    let conn = connection::open_to_inspect(&file).map_err(unreadable)?;
+    if has_table(&conn, "_gs_meta").map_err(unreadable)? {
+        let found = outbox::meta(&conn, "format").map_err(unreadable)?;
         return if found > layout::FORMAT {
             Err(OpenError::Newer { dir: dir.to_owned(), found, known: layout::FORMAT })
         } else {
-            Ok(())
+            Ok(Some(found))
         };
     }
     let tables: i64 = conn
         .query_row("SELECT count(*) FROM `sqlite_master` WHERE `type` = 'table'", [], |row| row.get(0))
         .map_err(unreadable)?;
     if tables == 0 {
-        return Ok(());
+        return Ok(None);
     }
-    let is_pocketbase = has_table(conn, "_collections").map_err(unreadable)?;
+    let is_pocketbase = has_table(&conn, "_collections").map_err(unreadable)?;
     let what = if is_pocketbase {
         "a PocketBase database; importing one is not available in this version"
     } else {
         "a database with other tables"
     };
-    Err(OpenError::Foreign { file: file.to_owned(), what: what.to_owned() })
+    Err(OpenError::Foreign { file: file.clone(), what: what.to_owned() })
 }
 
 fn has_table(conn: &Connection, name: &str) -> rusqlite::Result<bool> {

@@ -1,13 +1,22 @@
-//! The reader threads: each has a connection of its own and takes reads from one bounded queue.
+//! Where reads run. A light one runs at once on the thread that asks, on a connection kept for that,
+//! within a budget of steps; what is over the budget, or was last time, goes to reader threads of its
+//! own through one bounded queue.
+//!
+//! A read of a page in the cache takes some ten microseconds, less than handing it to another thread
+//! and back. The budget keeps a request loop from its other connections for a fraction of a
+//! millisecond at most.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use contract::store::StoreError;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use model::collection::Collection;
+use model::condition::Condition;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
@@ -15,18 +24,54 @@ use super::connection::{self, Stop};
 
 /// Reads that may wait; one more is refused as busy.
 const QUEUE: usize = 1_024;
+/// Virtual machine steps of a read on the asking thread: about 0.2 ms. A list of 30 by an index takes
+/// some 1,100.
+const BUDGET_STEPS: i32 = 8_000;
+/// Heavy reads that are remembered; one more takes the place of another.
+const REMEMBERED: usize = 256;
 
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// Runs reads on threads of its own. Dropping it ends them after what they are doing.
+/// What is known of a read before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// Always within the budget.
+    Light,
+    /// To be tried, unless a read of this kind was over the budget.
+    Unknown(u64),
+    /// For the reader threads.
+    Heavy,
+}
+
+/// Runs reads. Dropping it ends its threads after what they are doing.
 pub(super) struct ReadPool {
     queue: Option<Sender<Work>>,
     threads: Vec<JoinHandle<()>>,
+    /// Connections for reads on the asking thread: a request loop finds its own free.
+    at_hand: Vec<Mutex<Connection>>,
+    heavy: Vec<AtomicU64>,
     deadline: Duration,
 }
 
+// === impl Weight ===
+
+impl Weight {
+    /// The kind of a read: what it looks at, under which conditions, and how.
+    pub(super) fn of(collection: &Collection, conditions: &[Condition], how: &impl Hash) -> Weight {
+        let mut hasher = DefaultHasher::new();
+        collection.id.hash(&mut hasher);
+        how.hash(&mut hasher);
+        for condition in conditions {
+            condition.filter.identity().hash(&mut hasher);
+        }
+        Weight::Unknown(hasher.finish())
+    }
+}
+
+// === impl ReadPool ===
+
 impl ReadPool {
-    /// Opens `threads` connections to the file.
+    /// Opens `threads` connections to the file for threads of its own, and one for each core.
     pub(super) fn open(path: &Path, threads: usize, deadline: Duration) -> rusqlite::Result<ReadPool> {
         let (sender, receiver) = crossbeam_channel::bounded(QUEUE);
         let mut handles = Vec::with_capacity(threads);
@@ -39,11 +84,57 @@ impl ReadPool {
                 .expect("the system starts a thread");
             handles.push(thread);
         }
-        Ok(ReadPool { queue: Some(sender), threads: handles, deadline })
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let at_hand = (0..cores).map(|_| connection::open_at_hand(path).map(Mutex::new));
+        Ok(ReadPool {
+            queue: Some(sender),
+            threads: handles,
+            at_hand: at_hand.collect::<rusqlite::Result<_>>()?,
+            heavy: (0..REMEMBERED).map(|_| AtomicU64::new(0)).collect(),
+            deadline,
+        })
     }
 
     /// Runs one read. Dropping the future stops it.
-    pub(super) async fn run<T, F>(&self, read: F) -> Result<T, StoreError>
+    pub(super) async fn run<T, F>(&self, weight: Weight, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        match self.run_at_hand(weight, &read) {
+            Some(result) => result,
+            None => self.run_on_thread(read).await,
+        }
+    }
+
+    /// Runs a read on this thread; none when it is for the reader threads.
+    fn run_at_hand<T>(
+        &self,
+        weight: Weight,
+        read: &impl Fn(&Connection) -> rusqlite::Result<T>,
+    ) -> Option<Result<T, StoreError>> {
+        let kind = match weight {
+            Weight::Light => 0,
+            Weight::Unknown(kind) if !self.is_heavy(kind) => kind,
+            Weight::Unknown(_) | Weight::Heavy => return None,
+        };
+        let mut conn = self.at_hand[thread_number() % self.at_hand.len()].try_lock().ok()?;
+        // A lock on the file is not waited for here: see `open_at_hand`.
+        match connection::with_budget(&mut conn, BUDGET_STEPS, read) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+                self.heavy[slot(kind)].store(kind, Ordering::Relaxed);
+                None
+            }
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => None,
+            result => Some(result.map_err(|error| read_error(error, self.deadline))),
+        }
+    }
+
+    fn is_heavy(&self, kind: u64) -> bool {
+        self.heavy[slot(kind)].load(Ordering::Relaxed) == kind
+    }
+
+    async fn run_on_thread<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -64,10 +155,8 @@ impl ReadPool {
             TrySendError::Full(_) => StoreError::Busy,
             TrySendError::Disconnected(_) => StoreError::Closed,
         })?;
-        let guard = CancelOnDrop(cancelled);
-        let result = answer.await.map_err(|_| StoreError::Internal("a read thread failed".to_owned()))?;
-        drop(guard);
-        result
+        let _guard = CancelOnDrop(cancelled);
+        answer.await.map_err(|_| StoreError::Internal("a read thread failed".to_owned()))?
     }
 }
 
@@ -86,6 +175,19 @@ impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+fn slot(kind: u64) -> usize {
+    kind as usize % REMEMBERED
+}
+
+/// A small number of this thread's own, for choosing a connection.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
 }
 
 fn serve(conn: &mut Connection, queue: &Receiver<Work>) {

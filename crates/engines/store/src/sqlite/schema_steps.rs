@@ -181,8 +181,13 @@ fn create_index(conn: &Connection, position: usize, name: &str, statement: &str)
     if let Some(table) = index_owner(conn, name)? {
         return Err(Why::Fields(store_errors::existing_index_name(position, &table)).into());
     }
-    let (code, message) = match conn.execute_batch(statement) {
-        Ok(()) => return Ok(()),
+    // `execute` takes one statement: the text is a client's, and must not carry another after a `;`.
+    let (code, message) = match conn.execute(statement, []) {
+        Ok(_) => return Ok(()),
+        Err(rusqlite::Error::MultipleStatement) => {
+            let detail = "only one statement is allowed";
+            return Err(Why::Fields(store_errors::refused_index(position, name, detail)).into());
+        }
         Err(rusqlite::Error::SqliteFailure(code, Some(message))) if is_refusal(code) => (code, message),
         Err(rusqlite::Error::SqlInputError { error, msg, .. }) => (error, msg),
         Err(error) => return Err(error.into()),
@@ -209,4 +214,40 @@ fn index_owner(conn: &Connection, name: &str) -> rusqlite::Result<Option<String>
         |row| row.get(0),
     )
     .optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn things() -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE things (a TEXT); INSERT INTO things VALUES ('kept')").unwrap();
+        conn
+    }
+
+    #[test]
+    fn what_follows_the_statement_of_an_index_is_refused_and_not_run() {
+        for tail in ["DELETE FROM things", "DROP TABLE things; --", "nonsense"] {
+            let conn = things();
+            let statement = format!("CREATE INDEX `idx` ON `things` (`a`) WHERE 1=1; {tail}");
+            let Err(StepFailure::Refused(Why::Fields(errors))) = create_index(&conn, 2, "idx", &statement)
+            else {
+                panic!("{tail:?} was not refused");
+            };
+            let mut text = String::new();
+            errors.write(&mut text);
+            assert!(text.contains("validation_invalid_index_expression"), "{text}");
+            let rows: i64 = conn.query_row("SELECT count(*) FROM things", [], |row| row.get(0)).unwrap();
+            assert_eq!((rows, index_owner(&conn, "idx").unwrap()), (1, None), "{tail:?}");
+        }
+    }
+
+    #[test]
+    fn one_statement_may_end_in_a_semicolon_and_a_comment() {
+        let conn = things();
+        let statement = "CREATE INDEX `idx` ON `things` (`a`) WHERE `a` != ';'; -- by name";
+        assert!(create_index(&conn, 0, "idx", statement).is_ok());
+        assert_eq!(index_owner(&conn, "idx").unwrap().as_deref(), Some("things"));
+    }
 }

@@ -14,6 +14,9 @@ use super::counts::Counts;
 /// State shared by the writer thread, the reader threads and the callers.
 pub(super) struct Shared {
     pub(super) schema: ArcSwap<Schema>,
+    /// Odd while a commit that changes the schema is under way: from before COMMIT until the new schema
+    /// is the current one.
+    pub(super) schema_epoch: AtomicU64,
     pub(super) settings: ArcSwap<Settings>,
     pub(super) counts: Counts,
     pub(super) commits: AtomicU64,
@@ -25,6 +28,7 @@ impl Shared {
     pub(super) fn new(schema: Arc<Schema>, settings: Arc<Settings>, synchronous: Synchronous) -> Shared {
         Shared {
             schema: ArcSwap::new(schema),
+            schema_epoch: AtomicU64::new(0),
             settings: ArcSwap::new(settings),
             counts: Counts::default(),
             commits: AtomicU64::new(0),
