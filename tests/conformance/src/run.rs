@@ -30,6 +30,8 @@ pub struct Selection {
     pub file: Option<String>,
     /// A part of a pair's name. All pairs of the file are sent, the selected are reported.
     pub pair: Option<String>,
+    /// Of these, only each so many.
+    pub every: Option<usize>,
 }
 
 /// A pair that was run.
@@ -103,7 +105,7 @@ impl Selection {
             scenarios.extend(scenario::load_group(group)?);
         }
         scenarios.retain(|scenario| selects(self.file.as_deref(), &scenario.name));
-        Ok(scenarios)
+        Ok(scenarios.into_iter().step_by(self.every.unwrap_or(1)).collect())
     }
 
     /// Whether a pair of this name is to be reported.

@@ -17,6 +17,7 @@ use model::time::Timestamp;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::pocketbase::skip;
 use crate::reference_server::PocketBase;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -43,7 +44,7 @@ fn imports_answer_like_the_reference() {
 #[test]
 fn a_fresh_install_is_that_of_the_reference() {
     let Some(reference) = start_reference("fresh") else {
-        eprintln!("skipped: POCKETBASE_BIN does not name a reference binary");
+        skip();
         return;
     };
     let ours = Ours::fresh();

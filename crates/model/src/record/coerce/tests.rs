@@ -5,17 +5,17 @@ use crate::field::{
 };
 use crate::record::testing::field;
 
-/// Checks a table of JSON texts and what a field stores for them, as JSON texts too, `-` being NULL.
+/// Checks a table of JSON texts and what a field holds for them, as JSON texts too, `-` being NULL.
 fn check(kind: FieldKind, cases: &[(&str, &str)]) {
     let field = field("f", kind);
     for (input, expected) in cases {
-        let stored = match coerce(&field, &Json::parse_first(input.as_bytes()).unwrap()) {
+        let held = match coerce(&field, &Json::parse_first(input.as_bytes()).unwrap()) {
             Value::Null => "-".to_owned(),
             Value::Number(number) => Json::Number(number).to_string(),
             Value::Text(text) => Json::Text(text).to_string(),
             Value::Json(text) => text,
         };
-        assert_eq!(stored, *expected, "{input}");
+        assert_eq!(held, *expected, "{input}");
     }
 }
 
@@ -44,12 +44,12 @@ fn texts() {
 fn numbers() {
     let cases = [
         ("2.5", "2.5"),
-        ("-0", "0"),
+        ("-0", "-0"),
         ("0.30000000000000004", "0.30000000000000004"),
         ("713.7270811394341", "713.7270811394341"),
         ("\"5\"", "5"),
         ("\"1e3\"", "1000"),
-        ("\"-0\"", "0"),
+        ("\"-0\"", "-0"),
         ("true", "1"),
         ("false", "0"),
         ("\"true\"", "0"),
@@ -134,8 +134,8 @@ fn json_values() {
         ("\"true\"", "true"),
         ("\"True\"", "\"True\""),
         ("\"123\"", "123"),
-        ("\"-0\"", "0"),
-        ("\"1.50\"", "1.5"),
+        ("\"-0\"", "-0"),
+        ("\"1.50\"", "1.50"),
         ("\"123456789012345678\"", "123456789012345678"),
         ("\"[1, 2]\"", "[1,2]"),
         ("\"{\\\"b\\\":1, \\\"a\\\":[1.50]}\"", "{\"b\":1,\"a\":[1.50]}"),
