@@ -17,7 +17,7 @@ use crate::field::Field;
 use crate::filter::Verdict;
 use crate::json::Json;
 use crate::record::lookup::Lookup;
-use crate::record::resolve::{Resolved, WriteInput, resolve_body};
+use crate::record::resolve::{PlainPassword, Resolved, WriteInput, resolve_body};
 use crate::record::{Record, autogenerate, fill, forms, validate};
 use crate::schema::{Rule, RuleKind, Schema};
 use crate::step::{Access, CreateRecord, DeleteRecord, Guard, PatchRecord, Why};
@@ -93,6 +93,15 @@ pub struct Pending {
 struct FormErrors {
     of_manager: FieldErrors,
     of_others: FieldErrors,
+    /// Whether somebody else must give the old password.
+    needs_old_password: bool,
+}
+
+/// What the rules say of a write, as far as that is known.
+struct Judged {
+    questions: Vec<Question>,
+    rule: Decision,
+    manager: Decision,
 }
 
 /// Known already, or what the answers say: yes when all of these are.
@@ -110,47 +119,18 @@ pub fn create<R: Rng>(
 ) -> Result<Pending, Why> {
     let is_superuser = step.access.is_superuser();
     let input = WriteInput { body: &step.body, uploads: &[], is_superuser };
-    let mut resolved = resolve_body(collection, None, input, environment.rng);
-
-    let mut questions = Vec::new();
-    let mut rule = Decision::Known(true);
-    let mut manager = Decision::Known(is_superuser);
+    let resolved = resolve_body(collection, None, input, environment.rng);
+    let mut judged = Judged::of_superuser();
     if !is_superuser {
+        refuse_long_password(environment.schema, &resolved)?;
         let mut temporary_id = String::new();
         autogenerate::generate("[a-z0-9]{15}", environment.rng, &mut temporary_id);
         let row = resolved.row_for_create_rule(&temporary_id);
         let judge = Judge { schema: environment.schema, access: &step.access, row: &row, is_stored: false };
-        let body = judge.body(&resolved, &step.body);
-        if resolved.passwords.iter().any(|password| password.plain.len() > validate::MAX_PASSWORD_BYTES)
-            && [RuleKind::Create, RuleKind::Manage]
-                .into_iter()
-                .any(|kind| matches!(environment.schema.rule(collection, kind), Rule::When(_)))
-        {
-            // The contract's rules see a hash of it, which cannot be made: that denies the rule.
-            return Err(Why::RuleDenied);
-        }
-        rule = judge.rule(RuleKind::Create, &body, &mut questions);
-        rule.refuse_known_no()?;
-        manager = judge.manager(&body, &mut questions);
+        judged = judge.write(RuleKind::Create, &resolved, &step.body)?;
     }
     let forms = FormErrors::check(&resolved, None);
-    fill::fill_generated(&mut resolved.record, environment.rng);
-    let (field_errors, lookups) = validate::validate(&resolved, None);
-    let lookups = ask_all(environment.schema, collection, lookups, &mut questions);
-    let has_hashes = set_passwords(&mut resolved, &step.password_hashes);
-    let mut row = resolved.record;
-    fill::fill_before_store(&mut row, true, environment.now);
-    Ok(Pending {
-        questions,
-        rule,
-        manager,
-        forms,
-        field_errors,
-        lookups,
-        has_hashes,
-        other_superuser: Decision::Known(true),
-        row,
-    })
+    Ok(Pending::new(environment, resolved, None, &step.password_hashes, judged, forms))
 }
 
 /// Plans a change of a stored record.
@@ -159,46 +139,35 @@ pub fn patch<R: Rng>(
     step: &PatchRecord,
     old: &Record,
 ) -> Result<Pending, Why> {
-    let collection = &old.collection;
     let is_superuser = step.access.is_superuser();
     let input = WriteInput { body: &step.body, uploads: &[], is_superuser };
-    let mut resolved = resolve_body(collection, Some(old), input, environment.rng);
-
-    let mut questions = Vec::new();
-    let mut rule = Decision::Known(true);
-    let mut manager = Decision::Known(is_superuser);
+    let resolved = resolve_body(&old.collection, Some(old), input, environment.rng);
+    let mut judged = Judged::of_superuser();
     if !is_superuser {
         let judge = Judge { schema: environment.schema, access: &step.access, row: old, is_stored: true };
-        let body = judge.body(&resolved, &step.body);
-        rule = judge.rule(RuleKind::Update, &body, &mut questions);
-        rule.refuse_known_no()?;
-        manager = judge.manager(&body, &mut questions);
+        judged = judge.write(RuleKind::Update, &resolved, &step.body)?;
     }
     if step.old_password_for.as_deref().is_some_and(|hash| hash != old.get("password").as_str()) {
         return Err(Why::Guard(Guard::PasswordHash));
     }
     let mut forms = FormErrors::check(&resolved, Some(old));
-    if forms.needs_old_password(&resolved, old) && step.old_password_for.is_none() {
+    if forms.needs_old_password && step.old_password_for.is_none() {
         forms.of_others.merge(forms::invalid_old_password());
     }
-    let (field_errors, lookups) = validate::validate(&resolved, Some(old));
-    let lookups = ask_all(environment.schema, collection, lookups, &mut questions);
-    let has_hashes = set_passwords(&mut resolved, &step.password_hashes);
-    let mut row = resolved.record;
-    let is_password_changed = collection.is_auth() && step.password_hashes.contains_key("password");
-    fill::renew_token_key(&mut row, old, is_password_changed, environment.rng);
-    fill::fill_before_store(&mut row, false, environment.now);
-    Ok(Pending {
-        questions,
-        rule,
-        manager,
-        forms,
-        field_errors,
-        lookups,
-        has_hashes,
-        other_superuser: Decision::Known(true),
-        row,
-    })
+    Ok(Pending::new(environment, resolved, Some(old), &step.password_hashes, judged, forms))
+}
+
+/// The contract's create rules see a hash of the password: one that is too long has none, and that
+/// denies a rule that is an expression.
+fn refuse_long_password(schema: &Schema, resolved: &Resolved) -> Result<(), Why> {
+    let is_too_long = |password: &PlainPassword| password.plain.len() > validate::MAX_PASSWORD_BYTES;
+    let is_expression = |kind| matches!(schema.rule(&resolved.record.collection, kind), Rule::When(_));
+    if resolved.passwords.iter().any(is_too_long)
+        && [RuleKind::Create, RuleKind::Manage].into_iter().any(is_expression)
+    {
+        return Err(Why::RuleDenied);
+    }
+    Ok(())
 }
 
 /// Plans the removal of a stored record. What goes with it is the adapter's to find.
@@ -256,6 +225,42 @@ pub fn is_secret(collection: &Collection, field: &Field) -> bool {
 // === impl Pending ===
 
 impl Pending {
+    /// What remains once rule and forms are judged: field checks, look-ups, and what the server sets.
+    fn new<R: Rng>(
+        environment: &mut Environment<'_, R>,
+        mut resolved: Resolved,
+        old: Option<&Record>,
+        hashes: &BTreeMap<String, String>,
+        judged: Judged,
+        forms: FormErrors,
+    ) -> Pending {
+        let Judged { mut questions, rule, manager } = judged;
+        if old.is_none() {
+            fill::fill_generated(&mut resolved.record, environment.rng);
+        }
+        let collection = resolved.record.collection.clone();
+        let (field_errors, lookups) = validate::validate(&resolved, old);
+        let lookups = ask_all(environment.schema, &collection, lookups, &mut questions);
+        let has_hashes = set_passwords(&mut resolved, hashes);
+        let mut row = resolved.record;
+        if let Some(old) = old {
+            let is_password_changed = collection.is_auth() && hashes.contains_key("password");
+            fill::renew_token_key(&mut row, old, is_password_changed, environment.rng);
+        }
+        fill::fill_before_store(&mut row, old.is_none(), environment.now);
+        Pending {
+            questions,
+            rule,
+            manager,
+            forms,
+            field_errors,
+            lookups,
+            has_hashes,
+            other_superuser: Decision::Known(true),
+            row,
+        }
+    }
+
     /// What the store must answer, in this order.
     pub fn questions(&self) -> &[Question] {
         &self.questions
@@ -371,14 +376,21 @@ fn set_passwords(resolved: &mut Resolved, hashes: &BTreeMap<String, String>) -> 
 
 impl FormErrors {
     fn check(resolved: &Resolved, old: Option<&Record>) -> FormErrors {
+        let of_others = forms::check(resolved, old, false);
         FormErrors {
             of_manager: forms::check(resolved, old, true).errors,
-            of_others: forms::check(resolved, old, false).errors,
+            needs_old_password: of_others.old_password.is_some(),
+            of_others: of_others.errors,
         }
     }
+}
 
-    fn needs_old_password(&self, resolved: &Resolved, old: &Record) -> bool {
-        forms::check(resolved, Some(old), false).old_password.is_some()
+// === impl Judged ===
+
+impl Judged {
+    /// No rule applies.
+    fn of_superuser() -> Judged {
+        Judged { questions: Vec::new(), rule: Decision::Known(true), manager: Decision::Known(true) }
     }
 }
 
@@ -421,6 +433,21 @@ impl Judge<'_> {
         let is_needed =
             [RuleKind::Create, RuleKind::Update, RuleKind::Manage].into_iter().any(has_expression);
         Arc::new(if is_needed { resolved.rule_body(body) } else { RuleBody::default() })
+    }
+
+    /// Judges a write: the rule, and whether the caller manages the record.
+    fn write(
+        &self,
+        kind: RuleKind,
+        resolved: &Resolved,
+        body: &crate::json::JsonObject,
+    ) -> Result<Judged, Why> {
+        let mut questions = Vec::new();
+        let body = self.body(resolved, body);
+        let rule = self.rule(kind, &body, &mut questions);
+        rule.refuse_known_no()?;
+        let manager = self.manager(&body, &mut questions);
+        Ok(Judged { questions, rule, manager })
     }
 
     fn rule(&self, kind: RuleKind, body: &Arc<RuleBody>, questions: &mut Vec<Question>) -> Decision {
