@@ -164,8 +164,8 @@ impl Filter {
         depends::of(self)
     }
 
-    /// The query for whoever asks.
-    fn query(&self, context: &RequestContext) -> &Query {
+    /// The query for whoever asks, before the values of the request are filled in.
+    pub fn query(&self, context: &RequestContext) -> &Query {
         let Variants { guest, callers } = &*self.variants;
         if callers.is_empty() {
             return guest;

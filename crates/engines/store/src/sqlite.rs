@@ -2,7 +2,9 @@
 //! reader threads.
 
 mod apply;
+mod at_hand;
 mod cascade;
+mod checkpoint;
 mod connection;
 mod counts;
 pub mod filter_sql;
@@ -13,12 +15,16 @@ mod outbox;
 mod questions;
 mod read_pool;
 mod reads;
+mod row_versions;
 mod rows;
 mod schema_rows;
 mod schema_steps;
 mod shared;
+mod text_columns;
+mod text_lookup;
 mod writer;
 
+use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -197,12 +203,30 @@ impl SqliteStore {
         };
         let what =
             (query.sort.as_ref().map(|sort| Arc::as_ptr(sort) as usize), query.offset > 0, query.with_total);
-        let weight = Weight::of(&query.collection, &query.conditions, &what);
-        let mut page = self.read(query.schema_version, weight, move |conn| reads::list(conn, &query)).await?;
+        let mut page = if text_lookup::is_for(&query) {
+            self.list_by_text(query, &what).await?
+        } else {
+            let weight = Weight::of(&query.collection, &query.conditions, &what);
+            self.read(query.schema_version, weight, move |conn| reads::list(conn, &query, None)).await?
+        };
         if kept.is_some() {
             page.total = kept;
         }
         Ok(page)
+    }
+
+    /// A list with a `~`. Each word is another filter, so what is remembered of its weight is of all of them.
+    async fn list_by_text(&self, query: ListRecords, what: &impl Hash) -> Result<RecordPage, StoreError> {
+        let weight = Weight::of(&query.collection, &[], &("text", what));
+        let version = query.schema_version;
+        if !self.reads.is_for_threads(weight) {
+            return self.read(version, weight, move |conn| reads::list(conn, &query, None)).await;
+        }
+        if !self.shared.texts.versions.is_followed(&query.collection.id) {
+            self.writer.follow(query.collection.id.clone()).await?;
+        }
+        let shared = self.shared.clone();
+        self.read(version, Weight::Heavy, move |conn| shared.texts.list(conn, &query)).await
     }
 
     /// A read of what was built under a schema version: refused unless that version is the current one

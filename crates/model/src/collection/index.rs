@@ -80,6 +80,16 @@ impl Index {
         format!("CREATE {unique}INDEX {if_not_exists}{schema}`{name}` ON `{table}` ({columns}){condition}")
     }
 
+    /// Whether the index is of all values of this one column, least first.
+    pub fn is_plain_on(&self, column: &str) -> bool {
+        let is_plain = |only: &IndexColumn| {
+            only.name.eq_ignore_ascii_case(column)
+                && (only.collate.is_empty() || only.collate.eq_ignore_ascii_case("binary"))
+                && !only.order.eq_ignore_ascii_case("desc")
+        };
+        self.condition.is_empty() && matches!(self.columns.as_slice(), [only] if is_plain(only))
+    }
+
     /// Whether the index makes this one column unique (whatever its condition).
     pub fn is_unique_on(&self, column: &str) -> bool {
         self.unique && matches!(self.columns.as_slice(), [only] if only.name.eq_ignore_ascii_case(column))
@@ -115,6 +125,11 @@ impl IndexColumn {
         }
         text
     }
+}
+
+/// Whether some statement is of all values of this one column, least first.
+pub fn has_plain(statements: &[String], column: &str) -> bool {
+    statements.iter().filter_map(|text| Index::parse(text)).any(|index| index.is_plain_on(column))
 }
 
 /// Whether some statement makes this one column unique.

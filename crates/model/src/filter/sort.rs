@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::check::{Checker, Target};
 use super::expr::{Join, Operand, Query, Row};
 use super::{Filter, FilterError, Scope, scope};
-use crate::collection::Collection;
+use crate::collection::{Collection, index};
 use crate::schema::Schema;
 
 /// The contract's bounds.
@@ -21,6 +21,9 @@ pub struct Sort {
     /// those whose related record the client may not list (seen). To be joined to the filter by
     /// [`Filter::and`].
     pub condition: Option<Filter>,
+    /// Whether of records that are equal in all terms the newest comes first. Otherwise it is the oldest.
+    /// So it is where an index read backwards gives the order: it then gives this one too, without sorting.
+    pub newest_first: bool,
 }
 
 /// One term of a sort.
@@ -71,7 +74,18 @@ pub(super) fn check(
         let expr = scope::place(super::check::all(conditions), &checker.joins);
         Filter::new(Query { joins: checker.joins.clone(), expr }, Vec::new())
     });
-    Ok(Sort { terms, condition })
+    let newest_first = is_index_backwards(&terms, collection);
+    Ok(Sort { terms, condition, newest_first })
+}
+
+/// Whether the order is that of one column, greatest first, and an index holds just that column.
+fn is_index_backwards(terms: &[SortTerm], collection: &Collection) -> bool {
+    let [SortTerm { key: SortKey::Value { joins, operand: Operand::Column(column) }, descending: true }] =
+        terms
+    else {
+        return false;
+    };
+    joins.is_empty() && column.row == Row::Own && index::has_plain(&collection.indexes, &column.name)
 }
 
 fn term(checker: &mut Checker<'_>, text: &str) -> Result<SortTerm, FilterError> {

@@ -126,11 +126,14 @@ impl Viewer<'_> {
                     }
                 }
             }
+            let Some(first) = records.first() else {
+                return Ok(Expansion { records: Vec::new(), is_reached });
+            };
+            let shape = self.app.shapes.get(&first.collection);
             let mut shaped = Vec::with_capacity(records.len());
             for (record, expand) in records.into_iter().zip(expands) {
-                let shape = self.app.shapes.get(&record.collection);
                 let visibility = self.visibility(&record).await?;
-                shaped.push(ShapedRecord { record, shape, visibility, expand });
+                shaped.push(ShapedRecord { record, shape: shape.clone(), visibility, expand });
             }
             Ok(Expansion { records: shaped, is_reached })
         })

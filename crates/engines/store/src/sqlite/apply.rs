@@ -32,6 +32,8 @@ pub(super) struct Effects {
     pub(super) settings_changed: bool,
     /// Rows more or fewer, by collection id.
     pub(super) row_changes: HashMap<String, i64>,
+    /// The ids of the collections whose rows were changed.
+    pub(super) touched: Vec<String>,
     pub(super) wrote_events: bool,
     /// One instant for the whole transaction.
     pub(super) now: Timestamp,
@@ -68,6 +70,7 @@ impl Effects {
             settings,
             settings_changed: false,
             row_changes: HashMap::new(),
+            touched: Vec::new(),
             wrote_events: false,
             now,
             has_consumers,
@@ -88,12 +91,22 @@ impl Effects {
         self.settings = batch.settings;
         self.settings_changed |= batch.settings_changed;
         self.wrote_events |= batch.wrote_events;
+        batch.touched.iter().for_each(|collection| self.touch(collection));
         for (collection, change) in batch.row_changes {
             *self.row_changes.entry(collection).or_default() += change;
         }
     }
 
+    /// Notes that rows of a collection were changed.
+    fn touch(&mut self, collection: &str) {
+        if !self.touched.iter().any(|touched| touched == collection) {
+            self.touched.push(collection.to_owned());
+        }
+    }
+
+    /// Notes that a collection has so many rows more.
     pub(super) fn count(&mut self, collection: &str, change: i64) {
+        self.touch(collection);
         match self.row_changes.get_mut(collection) {
             Some(count) => *count += change,
             None => {
@@ -111,6 +124,7 @@ impl Effects {
         after: Option<&Record>,
     ) -> rusqlite::Result<()> {
         let Some(record) = after.or(before) else { return Ok(()) };
+        self.touch(&record.collection.id);
         if record.collection.is_auth() && before.is_some() {
             self.commit.auth_records.push((record.collection.id.clone(), record.id().to_owned()));
         }

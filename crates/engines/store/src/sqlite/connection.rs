@@ -13,9 +13,12 @@ use super::{Synchronous, filter_sql};
 
 /// Page cache of the writer, in KiB: what one transaction changes should fit.
 const WRITER_CACHE_KIB: i64 = 16 * 1024;
-/// Page cache of a reader, in KiB. Readers see the file itself, mapped into memory; only pages that are
-/// still in the write-ahead log pass through here.
+/// Page cache of a reader thread, in KiB. It reads much once; the system's own cache serves it well.
 const READER_CACHE_KIB: i64 = 2 * 1024;
+/// Page cache of a connection for reads on a request loop, in KiB.
+const AT_HAND_CACHE_KIB: i64 = 8 * 1024;
+/// How long a lock is waited for where waiting is right.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements kept prepared by a connection; the least recently used goes.
 const PREPARED_STATEMENTS: usize = 256;
 /// Virtual machine steps between two looks at the clock: some tens of microseconds.
@@ -39,19 +42,33 @@ pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> rusqlite::Re
 
 /// A connection of a reader thread.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    open_to_read(path, READER_CACHE_KIB)
+}
+
+fn open_to_read(path: &Path, cache_kib: i64) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     conn.pragma_update(None, "query_only", true)?;
-    prepare(&conn, READER_CACHE_KIB)?;
+    prepare(&conn, cache_kib)?;
     Ok(conn)
 }
 
 /// A connection for reads on a request loop: never waits for a lock.
 pub(super) fn open_at_hand(path: &Path) -> rusqlite::Result<Connection> {
-    let conn = open_reader(path)?;
+    let conn = open_to_read(path, AT_HAND_CACHE_KIB)?;
     conn.busy_timeout(Duration::ZERO)?;
+    Ok(conn)
+}
+
+/// A connection that only copies the write-ahead log into the file.
+pub(super) fn open_checkpointer(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
     Ok(conn)
 }
 
@@ -85,10 +102,9 @@ fn percent_encoded(path: &Path) -> String {
 }
 
 fn prepare(conn: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
-    conn.busy_timeout(Duration::from_secs(10))?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.pragma_update(None, "cache_size", -cache_kib)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
-    conn.pragma_update(None, "mmap_size", 256i64 * 1024 * 1024)?;
     conn.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
     filter_sql::add_functions(conn)
 }
@@ -106,7 +122,7 @@ impl Stop {
     }
 }
 
-/// Runs `work`, interrupted when `stop` is due.
+/// Runs `work` on one snapshot of the data, interrupted when `stop` is due.
 pub(super) fn with_stop<T>(
     conn: &mut Connection,
     stop: &Stop,
@@ -114,21 +130,7 @@ pub(super) fn with_stop<T>(
 ) -> rusqlite::Result<T> {
     let stop = stop.clone();
     conn.progress_handler(STEPS_BETWEEN_CHECKS, Some(move || stop.is_due()))?;
-    let result = work(conn);
-    conn.progress_handler(0, None::<fn() -> bool>)?;
-    result
-}
-
-/// Runs `work`, interrupted after this many steps, or up to twice as many: SQLite counts the steps of a
-/// prepared statement over all its runs, so the first call of the handler may come at any step.
-pub(super) fn with_budget<T>(
-    conn: &mut Connection,
-    steps: i32,
-    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
-    let mut is_first = true;
-    conn.progress_handler(steps, Some(move || !std::mem::take(&mut is_first)))?;
-    let result = work(conn);
+    let result = conn.transaction().and_then(|snapshot| work(&snapshot));
     conn.progress_handler(0, None::<fn() -> bool>)?;
     result
 }

@@ -58,7 +58,21 @@ pub(super) const FORMAT: i64 = 1;
 /// A name in the quotes that the contract's own index texts use. Names are made of word characters
 /// by validation; a stray quote is doubled all the same.
 pub(super) fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
+    let mut sql = String::with_capacity(name.len() + 2);
+    push_quoted(name, &mut sql);
+    sql
+}
+
+/// Appends a name as [`quoted`] gives it.
+pub(super) fn push_quoted(name: &str, sql: &mut String) {
+    sql.push('`');
+    for (index, part) in name.split('`').enumerate() {
+        if index > 0 {
+            sql.push_str("``");
+        }
+        sql.push_str(part);
+    }
+    sql.push('`');
 }
 
 /// `CREATE TABLE` of a collection, columns in the order of their names.
@@ -89,12 +103,21 @@ pub(super) fn column_type(field: &Field) -> &'static str {
     }
 }
 
+/// Whether a field's column holds nothing but text.
+pub(super) fn is_text(field: &Field) -> bool {
+    column_type(field).starts_with("TEXT")
+}
+
 /// The columns of a collection in field order, qualified, for a SELECT.
 pub(super) fn columns(collection: &Collection, qualifier: &str) -> String {
     let mut sql = String::with_capacity(collection.fields.len() * 20);
     for (index, field) in collection.fields.iter().enumerate() {
-        let separator = if index > 0 { ", " } else { "" };
-        let _ = write!(sql, "{separator}{qualifier}.{}", quoted(&field.name));
+        if index > 0 {
+            sql.push_str(", ");
+        }
+        sql.push_str(qualifier);
+        sql.push('.');
+        push_quoted(&field.name, &mut sql);
     }
     sql
 }

@@ -9,6 +9,8 @@ use model::schema::Schema;
 use model::settings::Settings;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::at_hand::AtHand;
+use super::checkpoint::Checkpoints;
 use super::folder::{self, FolderError};
 use super::read_pool::ReadPool;
 use super::schema_rows::{self, LoadError};
@@ -85,9 +87,14 @@ pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
     let (schema, settings) = load_or_create(&mut conn).map_err(|error| unreadable(error.to_string()))?;
     let consumers = outbox::consumers(&conn).map_err(|error| unreadable(error.to_string()))?;
     let shared = Arc::new(Shared::new(Arc::new(schema), Arc::new(settings), options.synchronous));
-    let reads = ReadPool::open(&file, options.readers.max(1), options.read_deadline)
-        .map_err(|error| unreadable(error.to_string()))?;
-    let writer = Writer::start(conn, shared.clone(), &options, consumers > 0);
+    let mut start = || {
+        let at_hand = Arc::new(AtHand::open(&file, shared.clone())?);
+        let reads = ReadPool::open(&file, at_hand.clone(), options.readers.max(1), options.read_deadline)?;
+        let checkpoints = Checkpoints::take_over(&mut conn, &file, at_hand)?;
+        Ok((reads, checkpoints))
+    };
+    let (reads, checkpoints) = start().map_err(|error: rusqlite::Error| unreadable(error.to_string()))?;
+    let writer = Writer::start(conn, checkpoints, shared.clone(), &options, consumers > 0);
     Ok(SqliteStore { shared, reads, writer, _folder: lock })
 }
 

@@ -1,6 +1,5 @@
-//! Where reads run. A light one runs at once on the thread that asks, on a connection kept for that,
-//! within a budget of steps; what is over the budget, or was last time, goes to reader threads of its
-//! own through one bounded queue.
+//! Where reads run. A light one runs at once on the thread that asks ([`AtHand`]), within a budget of steps;
+//! what is over the budget, or was last time, goes to reader threads of its own through one bounded queue.
 //!
 //! A read of a page in the cache takes some ten microseconds, less than handing it to another thread
 //! and back. The budget keeps a request loop from its other connections for a fraction of a
@@ -8,8 +7,8 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,13 +19,11 @@ use model::condition::Condition;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
+use super::at_hand::AtHand;
 use super::connection::{self, Stop};
 
 /// Reads that may wait; one more is refused as busy.
 const QUEUE: usize = 1_024;
-/// Virtual machine steps of a read on the asking thread: about 0.2 ms. A list of 30 by an index takes
-/// some 1,100.
-const BUDGET_STEPS: i32 = 8_000;
 /// Heavy reads that are remembered; one more takes the place of another.
 const REMEMBERED: usize = 256;
 
@@ -47,8 +44,7 @@ pub(super) enum Weight {
 pub(super) struct ReadPool {
     queue: Option<Sender<Work>>,
     threads: Vec<JoinHandle<()>>,
-    /// Connections for reads on the asking thread: a request loop finds its own free.
-    at_hand: Vec<Mutex<Connection>>,
+    at_hand: Arc<AtHand>,
     heavy: Vec<AtomicU64>,
     deadline: Duration,
 }
@@ -71,8 +67,13 @@ impl Weight {
 // === impl ReadPool ===
 
 impl ReadPool {
-    /// Opens `threads` connections to the file for threads of its own, and one for each core.
-    pub(super) fn open(path: &Path, threads: usize, deadline: Duration) -> rusqlite::Result<ReadPool> {
+    /// Opens `threads` connections to the file for threads of its own.
+    pub(super) fn open(
+        path: &Path,
+        at_hand: Arc<AtHand>,
+        threads: usize,
+        deadline: Duration,
+    ) -> rusqlite::Result<ReadPool> {
         let (sender, receiver) = crossbeam_channel::bounded(QUEUE);
         let mut handles = Vec::with_capacity(threads);
         for index in 0..threads {
@@ -84,12 +85,10 @@ impl ReadPool {
                 .expect("the system starts a thread");
             handles.push(thread);
         }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let at_hand = (0..cores).map(|_| connection::open_at_hand(path).map(Mutex::new));
         Ok(ReadPool {
             queue: Some(sender),
             threads: handles,
-            at_hand: at_hand.collect::<rusqlite::Result<_>>()?,
+            at_hand,
             heavy: (0..REMEMBERED).map(|_| AtomicU64::new(0)).collect(),
             deadline,
         })
@@ -113,16 +112,15 @@ impl ReadPool {
         weight: Weight,
         read: &impl Fn(&Connection) -> rusqlite::Result<T>,
     ) -> Option<Result<T, StoreError>> {
-        let kind = match weight {
-            Weight::Light => 0,
-            Weight::Unknown(kind) if !self.is_heavy(kind) => kind,
-            Weight::Unknown(_) | Weight::Heavy => return None,
-        };
-        let mut conn = self.at_hand[thread_number() % self.at_hand.len()].try_lock().ok()?;
+        if self.is_for_threads(weight) {
+            return None;
+        }
         // A lock on the file is not waited for here: see `open_at_hand`.
-        match connection::with_budget(&mut conn, BUDGET_STEPS, read) {
+        match self.at_hand.run(read)? {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
-                self.heavy[slot(kind)].store(kind, Ordering::Relaxed);
+                if let Weight::Unknown(kind) = weight {
+                    self.heavy[slot(kind)].store(kind, Ordering::Relaxed);
+                }
                 None
             }
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => None,
@@ -130,8 +128,13 @@ impl ReadPool {
         }
     }
 
-    fn is_heavy(&self, kind: u64) -> bool {
-        self.heavy[slot(kind)].load(Ordering::Relaxed) == kind
+    /// Whether a read is for the reader threads.
+    pub(super) fn is_for_threads(&self, weight: Weight) -> bool {
+        match weight {
+            Weight::Light => false,
+            Weight::Unknown(kind) => self.heavy[slot(kind)].load(Ordering::Relaxed) == kind,
+            Weight::Heavy => true,
+        }
     }
 
     async fn run_on_thread<T, F>(&self, read: F) -> Result<T, StoreError>
@@ -179,15 +182,6 @@ impl Drop for CancelOnDrop {
 
 fn slot(kind: u64) -> usize {
     kind as usize % REMEMBERED
-}
-
-/// A small number of this thread's own, for choosing a connection.
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    NUMBER.with(|number| *number)
 }
 
 fn serve(conn: &mut Connection, queue: &Receiver<Work>) {

@@ -45,10 +45,13 @@ pub(super) fn get(conn: &Connection, query: &GetRecord) -> rusqlite::Result<Opti
     Ok(Some(record))
 }
 
-/// A page, and the total where it is asked for.
-pub(super) fn list(conn: &Connection, query: &ListRecords) -> rusqlite::Result<RecordPage> {
-    let total = if query.with_total { Some(count(conn, query)?) } else { None };
-    let mut select = Select::rows(&query.collection);
+/// A page, and the total where it is asked for. Where `among` is given, no other rows can match.
+pub(super) fn list(
+    conn: &Connection,
+    query: &ListRecords,
+    among: Option<&[i64]>,
+) -> rusqlite::Result<RecordPage> {
+    let mut select = Select::among(&query.collection, &layout::columns(&query.collection, ALIAS), among);
     select.conditions(&query.conditions);
     let unsorted = Sort::default();
     let order = filter_sql::order_by(query.sort.as_deref().unwrap_or(&unsorted), select.root);
@@ -61,11 +64,24 @@ pub(super) fn list(conn: &Connection, query: &ListRecords) -> rusqlite::Result<R
         select.sql.push_str(" OFFSET ?");
         select.params.push(SqlValue::Integer(i64::try_from(query.offset).unwrap_or(i64::MAX)));
     }
-    Ok(RecordPage { records: select.run(conn)?, total })
+    let records = select.run(conn)?;
+    let total = if query.with_total { Some(total(conn, query, among, records.len() as u64)?) } else { None };
+    Ok(RecordPage { records, total })
 }
 
-fn count(conn: &Connection, query: &ListRecords) -> rusqlite::Result<u64> {
-    let mut select = Select::new(&query.collection, "count(*)");
+/// How many match. A page that is not full is the last one, and says so itself.
+fn total(
+    conn: &Connection,
+    query: &ListRecords,
+    among: Option<&[i64]>,
+    on_page: u64,
+) -> rusqlite::Result<u64> {
+    let is_last = on_page < query.limit && (on_page > 0 || query.offset == 0);
+    if is_last { Ok(query.offset + on_page) } else { count(conn, query, among) }
+}
+
+fn count(conn: &Connection, query: &ListRecords, among: Option<&[i64]>) -> rusqlite::Result<u64> {
+    let mut select = Select::among(&query.collection, "count(*)", among);
     select.conditions(&query.conditions);
     let params = params_from_iter(&select.params);
     let count: i64 = conn.prepare_cached(&select.sql)?.query_row(params, |row| row.get(0))?;
@@ -155,6 +171,21 @@ impl<'a> Select<'a> {
         let root = Root { alias: ALIAS, kind, expected: Expected::Many };
         let sql = format!("SELECT {what} FROM {} AS r WHERE 1", quoted(&collection.name));
         Select { collection, root, sql, params: Vec::new() }
+    }
+
+    /// Of these rows alone, by their row ids.
+    fn among(collection: &'a Arc<Collection>, what: &str, row_ids: Option<&[i64]>) -> Select<'a> {
+        let mut select = Select::new(collection, what);
+        if let Some(row_ids) = row_ids {
+            // CROSS: the few rows first, whatever the order that is asked for.
+            select.sql = format!(
+                "SELECT {what} FROM json_each(?) AS found CROSS JOIN {} AS r ON r.rowid = found.value WHERE 1",
+                quoted(&collection.name)
+            );
+            let list: Vec<String> = row_ids.iter().map(i64::to_string).collect();
+            select.params.push(SqlValue::Text(format!("[{}]", list.join(","))));
+        }
+        select
     }
 
     fn rows(collection: &'a Arc<Collection>) -> Select<'a> {

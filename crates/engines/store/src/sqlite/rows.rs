@@ -9,15 +9,16 @@ use model::value::Value;
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::apply::{StepFailure, execute};
-use super::layout::quoted;
+use super::layout::{push_quoted, quoted};
 
 /// Writes a new row.
 pub(super) fn insert(conn: &Connection, record: &Record) -> Result<(), StepFailure> {
     let collection = &record.collection;
-    let mut sql = format!("INSERT INTO {} (", quoted(&collection.name));
+    let mut sql = String::from("INSERT INTO ");
+    push_quoted(&collection.name, &mut sql);
     for (index, field) in collection.fields.iter().enumerate() {
-        let separator = if index > 0 { ", " } else { "" };
-        let _ = write!(sql, "{separator}{}", quoted(&field.name));
+        sql.push_str(if index > 0 { ", " } else { " (" });
+        push_quoted(&field.name, &mut sql);
     }
     sql.push_str(") VALUES (?");
     for _ in 1..collection.fields.len() {

@@ -10,6 +10,7 @@ use model::settings::Settings;
 
 use super::Synchronous;
 use super::counts::Counts;
+use super::text_lookup::TextLookup;
 
 /// State shared by the writer thread, the reader threads and the callers.
 pub(super) struct Shared {
@@ -19,6 +20,7 @@ pub(super) struct Shared {
     pub(super) schema_epoch: AtomicU64,
     pub(super) settings: ArcSwap<Settings>,
     pub(super) counts: Counts,
+    pub(super) texts: TextLookup,
     pub(super) commits: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) synchronous: Synchronous,
@@ -31,6 +33,7 @@ impl Shared {
             schema_epoch: AtomicU64::new(0),
             settings: ArcSwap::new(settings),
             counts: Counts::default(),
+            texts: TextLookup::default(),
             commits: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             synchronous,

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use contract::store::{Commit, CommitObserver, StoreError};
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use model::collection::Collection;
 use model::step::{Refused, StepResult, WriteBatch};
 use model::time::Timestamp;
@@ -20,6 +20,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::apply::{self, Effects};
+use super::checkpoint::{Checkpoints, LogEnd};
 use super::outbox;
 use super::shared::Shared;
 use super::{Options, OutboxBounds};
@@ -29,6 +30,9 @@ const QUEUE: usize = 4_096;
 /// Batches in one transaction: enough to share an fsync, few enough that the first does not wait long.
 const GROUP: usize = 64;
 
+/// Without a request for this long, the writer is idle.
+const IDLE: Duration = Duration::from_secs(1);
+
 type BatchResult = Result<Result<Vec<StepResult>, Refused>, StoreError>;
 
 enum Request {
@@ -36,6 +40,7 @@ enum Request {
     Register { consumer: String, reply: oneshot::Sender<Result<(), StoreError>> },
     Acknowledge { consumer: String, sequence: u64, reply: oneshot::Sender<Result<(), StoreError>> },
     Count { collection: Arc<Collection>, reply: oneshot::Sender<Result<u64, StoreError>> },
+    Follow { collection: String, reply: oneshot::Sender<Result<(), StoreError>> },
     Close { reply: oneshot::Sender<Result<(), StoreError>> },
 }
 
@@ -55,6 +60,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(
         conn: Connection,
+        checkpoints: Checkpoints,
         shared: Arc<Shared>,
         options: &Options,
         has_consumers: bool,
@@ -62,6 +68,7 @@ impl Writer {
         let (sender, receiver) = crossbeam_channel::bounded(QUEUE);
         let mut thread = WriterThread {
             conn,
+            checkpoints,
             shared,
             bounds: options.outbox,
             observers: options.observers.clone(),
@@ -89,6 +96,11 @@ impl Writer {
 
     pub(super) async fn count(&self, collection: Arc<Collection>) -> Result<u64, StoreError> {
         self.ask(|reply| Request::Count { collection, reply }).await
+    }
+
+    /// From now on the versions of the collection's rows are told.
+    pub(super) async fn follow(&self, collection: String) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Follow { collection, reply }).await
     }
 
     pub(super) async fn close(&self) -> Result<(), StoreError> {
@@ -120,6 +132,7 @@ impl Drop for Writer {
 
 struct WriterThread {
     conn: Connection,
+    checkpoints: Checkpoints,
     shared: Arc<Shared>,
     bounds: OutboxBounds,
     observers: Vec<Arc<dyn CommitObserver>>,
@@ -134,23 +147,35 @@ struct WriterThread {
 impl WriterThread {
     fn run(&mut self, queue: &Receiver<Request>) {
         let mut left_over = None;
-        while let Some(request) = left_over.take().or_else(|| queue.recv().ok()) {
+        while let Some(request) = left_over.take().or_else(|| self.next(queue)) {
             match request {
                 Request::Write { batch, reply } => {
                     let mut group = vec![Job { batch, reply }];
                     left_over = collect_group(queue, &mut group);
                     self.commit(group);
+                    self.checkpoints.after_commit(&self.conn);
                 }
                 Request::Close { reply } => {
-                    let _ = reply.send(self.checkpoint());
+                    self.checkpoints.finish(&self.conn, LogEnd::Truncate);
+                    let _ = reply.send(Ok(()));
                     return;
                 }
                 other => self.serve_other(other),
             }
         }
-        if let Err(error) = self.checkpoint() {
-            tracing::warn!(%error, "the last checkpoint failed");
+        self.checkpoints.finish(&self.conn, LogEnd::Truncate);
+    }
+
+    /// The next request. The first moment without one is for bringing the log into the data file.
+    fn next(&mut self, queue: &Receiver<Request>) -> Option<Request> {
+        if self.checkpoints.is_due_when_idle() {
+            match queue.recv_timeout(IDLE) {
+                Ok(request) => return Some(request),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.checkpoints.finish(&self.conn, LogEnd::Truncate),
+            }
         }
+        queue.recv().ok()
     }
 
     fn serve_other(&mut self, request: Request) {
@@ -166,6 +191,10 @@ impl WriterThread {
             }
             Request::Count { collection, reply } => {
                 let _ = reply.send(self.count(&collection).map_err(|e| store_error(&e)));
+            }
+            Request::Follow { collection, reply } => {
+                self.shared.texts.versions.follow(&collection);
+                let _ = reply.send(Ok(()));
             }
             Request::Write { .. } | Request::Close { .. } => {}
         }
@@ -228,12 +257,15 @@ impl WriterThread {
         if changes_schema {
             self.shared.schema_epoch.fetch_add(1, Ordering::AcqRel);
         }
+        let touched = std::mem::take(&mut effects.touched);
+        self.shared.texts.versions.step(&touched);
         let finished = self.finish(&effects);
         if finished.is_ok() {
             self.publish(effects, batches.len());
         } else {
             self.roll_back();
         }
+        self.shared.texts.versions.step(&touched);
         if changes_schema {
             self.shared.schema_epoch.fetch_add(1, Ordering::AcqRel);
         }
@@ -302,7 +334,8 @@ impl WriterThread {
 
     /// Makes a committed transaction visible before any of it is acknowledged.
     fn publish(&self, effects: Effects, batches: usize) {
-        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        // A read that sees the number sees the commit: it then opens a snapshot of its own.
+        self.shared.commits.fetch_add(1, Ordering::Release);
         self.shared.batches.fetch_add(batches as u64, Ordering::Relaxed);
         self.shared.counts.add(&effects.row_changes);
         if effects.settings_changed {
@@ -310,6 +343,7 @@ impl WriterThread {
         }
         if effects.commit.schema_changed {
             self.shared.counts.clear();
+            self.shared.texts.clear();
             self.shared.schema.store(effects.schema);
         }
         if effects.commit != Commit::default() {
@@ -324,12 +358,6 @@ impl WriterThread {
         let count = self.conn.query_row(&sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
         self.shared.counts.set(&collection.id, count);
         Ok(count)
-    }
-
-    fn checkpoint(&self) -> Result<(), StoreError> {
-        self.conn
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(|error| store_error(&error))
     }
 }
 

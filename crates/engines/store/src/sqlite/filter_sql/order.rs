@@ -31,6 +31,9 @@ pub fn order_by(sort: &Sort, root: Root<'_>) -> Fragment {
             writer.text(", ");
         }
         writer.row_id();
+        if sort.newest_first {
+            writer.text(" DESC");
+        }
     }
     writer.done()
 }
