@@ -226,7 +226,7 @@ impl WriterThread {
         }
         let changes_schema = effects.commit.schema_changed;
         if changes_schema {
-            self.shared.schema_epoch.fetch_add(1, Ordering::AcqRel);
+            self.shared.begin_schema_commit();
         }
         let finished = self.finish(&effects);
         if finished.is_ok() {
@@ -235,7 +235,7 @@ impl WriterThread {
             self.roll_back();
         }
         if changes_schema {
-            self.shared.schema_epoch.fetch_add(1, Ordering::AcqRel);
+            self.shared.end_schema_commit();
         }
         finished.map(|()| results)
     }
