@@ -86,7 +86,7 @@ impl Server {
     /// Asks the process to end, and waits for it.
     pub(crate) fn pause(&mut self) -> Result<()> {
         if let Some(mut running) = self.running.take() {
-            Command::new("kill").arg(running.child.id().to_string()).status()?;
+            Command::new("sh").args(["-c", &format!("kill {}", running.child.id())]).status()?;
             let ended = until(Instant::now() + STOP_LIMIT, || Ok(running.child.try_wait()?));
             if ended.is_err() {
                 running.child.kill()?;

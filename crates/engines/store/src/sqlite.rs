@@ -231,14 +231,15 @@ impl SqliteStore {
 
     /// A read of what was built under a schema version: refused unless that version is the current one
     /// from before the read begins until after it has ended. A commit that changes the schema is
-    /// announced before it happens.
+    /// announced before it happens; a read that comes meanwhile waits for its end, so that a caller that
+    /// is refused can ask again at once.
     async fn read<T, F>(&self, schema_version: u64, weight: Weight, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let epoch = self.shared.schema_epoch.load(Ordering::Acquire);
-        if epoch % 2 == 1 || self.shared.schema.load().version() != schema_version {
+        let epoch = self.shared.settled_schema_epoch().await;
+        if self.shared.schema.load().version() != schema_version {
             return Err(StoreError::SchemaChanged);
         }
         let result = self.reads.run(weight, read).await;
@@ -253,5 +254,30 @@ impl SqliteStore {
             Some(count) => Ok(count),
             None => self.writer.count(collection.clone()).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future as _, poll_fn};
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    #[test]
+    fn a_read_waits_for_a_schema_commit_that_is_under_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(Options::new(folder.path())).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let version = store.shared.schema.load().version();
+        runtime.block_on(async {
+            store.shared.begin_schema_commit();
+            let mut read = pin!(store.read(version, Weight::Light, |_| Ok(())));
+            let is_waiting = poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx).is_pending())).await;
+            assert!(is_waiting);
+            store.shared.end_schema_commit();
+            assert_eq!(read.await, Ok(()));
+        });
     }
 }

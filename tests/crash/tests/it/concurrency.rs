@@ -44,6 +44,7 @@ fn many_updates_of_one_record_leave_the_folder_small() {
         assert_eq!(answer.status, 200, "{}", answer.text());
     });
     let after = folder_bytes(&server.dir());
+    println!("{updates} updates: the folder was {before} bytes and is {after}");
     assert!(after < before * 3, "the folder grew from {before} to {after} bytes");
 }
 

@@ -24,7 +24,8 @@ fn acknowledged_writes_and_their_events_survive_kill_nine() {
     server.kill().unwrap();
     register_consumer(&server.dir());
     let mut acknowledged = BTreeSet::new();
-    for round in 0..if is_soak() { 100 } else { 20 } {
+    let rounds = if is_soak() { 100 } else { 20 };
+    for round in 0..rounds {
         server.restart().unwrap();
         let root = Root::sign_in(&server);
         let told = Mutex::new(Told::default());
@@ -42,6 +43,7 @@ fn acknowledged_writes_and_their_events_survive_kill_nine() {
         assert_eq!(with_event, stored, "rows and create events differ in round {round}");
         assert!(told.refused.iter().all(|title| !stored.contains(title)), "a refused write is stored");
     }
+    println!("{rounds} kills, {} acknowledged writes, none lost", acknowledged.len());
 }
 
 /// Runs writers until enough is acknowledged, then calls `kill` while they go on.

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use contract::store::StoreStatus;
 use model::schema::Schema;
 use model::settings::Settings;
+use tokio::sync::Notify;
 
 use super::Synchronous;
 use super::counts::Counts;
@@ -18,6 +19,8 @@ pub(super) struct Shared {
     /// Odd while a commit that changes the schema is under way: from before COMMIT until the new schema
     /// is the current one.
     pub(super) schema_epoch: AtomicU64,
+    /// Told when the epoch is even again.
+    schema_settled: Notify,
     pub(super) settings: ArcSwap<Settings>,
     pub(super) counts: Counts,
     pub(super) texts: TextLookup,
@@ -31,12 +34,37 @@ impl Shared {
         Shared {
             schema: ArcSwap::new(schema),
             schema_epoch: AtomicU64::new(0),
+            schema_settled: Notify::new(),
             settings: ArcSwap::new(settings),
             counts: Counts::default(),
             texts: TextLookup::default(),
             commits: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             synchronous,
+        }
+    }
+
+    /// Before COMMIT of what changes the schema.
+    pub(super) fn begin_schema_commit(&self) {
+        self.schema_epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// After it, whether it went well or not.
+    pub(super) fn end_schema_commit(&self) {
+        self.schema_epoch.fetch_add(1, Ordering::AcqRel);
+        self.schema_settled.notify_waiters();
+    }
+
+    /// The epoch while no commit that changes the schema is under way. Waits for the end of one that is:
+    /// about a millisecond, or as long as the disk takes to sync.
+    pub(super) async fn settled_schema_epoch(&self) -> u64 {
+        loop {
+            let settled = self.schema_settled.notified();
+            let epoch = self.schema_epoch.load(Ordering::Acquire);
+            if epoch.is_multiple_of(2) {
+                return epoch;
+            }
+            settled.await;
         }
     }
 

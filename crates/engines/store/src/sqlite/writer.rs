@@ -255,7 +255,7 @@ impl WriterThread {
         }
         let changes_schema = effects.commit.schema_changed;
         if changes_schema {
-            self.shared.schema_epoch.fetch_add(1, Ordering::AcqRel);
+            self.shared.begin_schema_commit();
         }
         let touched = std::mem::take(&mut effects.touched);
         self.shared.texts.versions.step(&touched);
@@ -267,7 +267,7 @@ impl WriterThread {
         }
         self.shared.texts.versions.step(&touched);
         if changes_schema {
-            self.shared.schema_epoch.fetch_add(1, Ordering::AcqRel);
+            self.shared.end_schema_commit();
         }
         finished.map(|()| results)
     }
