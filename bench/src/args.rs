@@ -6,12 +6,13 @@ use crate::cases::Case;
 use crate::servers::Kind;
 
 const USAGE: &str =
-    "bench [--case NAME]... [--quick] [--subject-only | --peer-only] [--full-sync] [--seed-http]
+    "bench [--case NAME]... [--quick] [--subject-only | --peer-only] [--full-sync] [--peer-logs-off] [--seed-http]
 
   --case NAME      only this case (may be given several times)
   --quick          10,000 rows, 1 s warm-up, 2 rounds of 3 s
   --subject-only   Groundswell alone       --peer-only   PocketBase alone
   --full-sync      Groundswell with synchronous=FULL, its default, instead of the peer's NORMAL
+  --peer-logs-off  PocketBase without the log of requests that it writes by default
   --seed-http      rows through the API instead of straight into data.db
 
 cases:";
@@ -21,6 +22,8 @@ pub(crate) struct Args {
     pub(crate) cases: Vec<String>,
     pub(crate) is_quick: bool,
     pub(crate) seeds_by_http: bool,
+    /// Whether PocketBase writes its log of requests, as it does by default.
+    pub(crate) peer_logs: bool,
     /// The value of GROUNDSWELL__STORE__SYNCHRONOUS.
     pub(crate) synchronous: &'static str,
     with_subject: bool,
@@ -34,6 +37,7 @@ impl Args {
             cases: Vec::new(),
             is_quick: false,
             seeds_by_http: false,
+            peer_logs: true,
             synchronous: "NORMAL",
             with_subject: true,
             with_peer: true,
@@ -44,6 +48,7 @@ impl Args {
                 "--case" => args.cases.push(given.next().context("--case needs a name")?),
                 "--quick" => args.is_quick = true,
                 "--seed-http" => args.seeds_by_http = true,
+                "--peer-logs-off" => args.peer_logs = false,
                 "--full-sync" => args.synchronous = "FULL",
                 "--subject-only" => args.with_peer = false,
                 "--peer-only" => args.with_subject = false,

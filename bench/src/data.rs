@@ -64,7 +64,9 @@ pub(crate) fn seed(server: &mut Server, args: &Args) -> Result<Tokens> {
     let client = Client::new(server.base_url());
     let superuser = client.sign_in("_superusers", SUPERUSER_EMAIL, SUPERUSER_PASSWORD)?;
     let as_superuser = client.with_token(&superuser);
-    switch_request_logs_off(&as_superuser)?;
+    if !args.peer_logs {
+        switch_request_logs_off(&as_superuser)?;
+    }
     create_collections(&as_superuser)?;
 
     let sizes = Sizes::of(args);
@@ -98,7 +100,7 @@ pub(crate) fn score(n: usize) -> usize {
     random("score", n) % 1_000_000
 }
 
-/// PocketBase writes every request to `auxiliary.db` by default; Groundswell has no such log. Same work for both.
+/// PocketBase writes every request to `auxiliary.db` by default; Groundswell has no such log.
 fn switch_request_logs_off(client: &Client) -> Result<()> {
     client.call("PATCH", "/api/settings", Some(&json!({ "logs": { "maxDays": 0 } })))?;
     Ok(())

@@ -35,6 +35,7 @@ struct Run {
     seconds_per_round: u64,
     items: usize,
     is_quick: bool,
+    peer_logs: bool,
     load_before: f64,
 }
 
@@ -64,6 +65,7 @@ impl Report {
             seconds_per_round: args.round_duration().as_secs(),
             items: args.item_count(),
             is_quick: args.is_quick,
+            peer_logs: args.peer_logs,
             load_before,
         };
         Self { run, durability, lines: Vec::new(), peak_memory: Vec::new() }
@@ -94,6 +96,7 @@ impl Report {
             seconds_per_round,
             items,
             is_quick,
+            peer_logs,
             load_before,
         } = &self.run;
         let mut text = format!(
@@ -112,6 +115,8 @@ impl Report {
         for durability in &self.durability {
             let _ = writeln!(text, "- {durability}");
         }
+        let logs = if *peer_logs { "writes its log of requests, as it comes" } else { "without its log of requests" };
+        let _ = writeln!(text, "- {}: {logs}", Kind::PocketBase);
         for PeakMemory { server, high_water_kb } in &self.peak_memory {
             let _ = writeln!(text, "- {server}: peak memory {} MiB", high_water_kb / 1024);
         }
@@ -160,7 +165,8 @@ impl Report {
         let folder = servers::root().join("bench/results");
         fs::create_dir_all(&folder)?;
         let quick = if self.run.is_quick { "-quick" } else { "" };
-        let name = format!("{}-{}{quick}", self.run.date, self.run.commit);
+        let logs = if self.run.peer_logs { "" } else { "-peer-logs-off" };
+        let name = format!("{}-{}{logs}{quick}", self.run.date, self.run.commit);
         let [data, page] = ["json", "md"].map(|extension| folder.join(format!("{name}.{extension}")));
         fs::write(&data, serde_json::to_string_pretty(&self.json())? + "\n")?;
         fs::write(&page, self.markdown())?;

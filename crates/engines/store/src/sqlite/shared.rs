@@ -58,14 +58,16 @@ impl Shared {
     /// The epoch while no commit that changes the schema is under way. Waits for the end of one that is:
     /// about a millisecond, or as long as the disk takes to sync.
     pub(super) async fn settled_schema_epoch(&self) -> u64 {
-        loop {
+        let mut epoch = self.schema_epoch.load(Ordering::Acquire);
+        while !epoch.is_multiple_of(2) {
             let settled = self.schema_settled.notified();
-            let epoch = self.schema_epoch.load(Ordering::Acquire);
-            if epoch.is_multiple_of(2) {
-                return epoch;
+            epoch = self.schema_epoch.load(Ordering::Acquire);
+            if !epoch.is_multiple_of(2) {
+                settled.await;
+                epoch = self.schema_epoch.load(Ordering::Acquire);
             }
-            settled.await;
         }
+        epoch
     }
 
     pub(super) fn status(&self) -> StoreStatus {
