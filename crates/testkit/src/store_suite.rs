@@ -62,6 +62,7 @@ macro_rules! store_suite {
             a_create_rule_denies_what_it_does_not_allow
             a_create_rule_may_ask_for_other_records
             an_update_rule_judges_the_stored_record
+            a_rule_holds_against_writes_at_the_same_time
             a_delete_rule_may_ask_for_records_that_point_back
             a_rule_that_is_denied_says_nothing_of_the_values
         }

@@ -93,6 +93,7 @@ pub async fn text_is_sorted_by_its_bytes_and_numbers_by_value(stage: Stage) {
     assert_eq!(stage.sorted("books", "title").await, "gita dune faust emma");
     assert_eq!(stage.sorted("books", "-pages").await, "gita dune faust emma");
     assert_eq!(stage.sorted("books", "pages,-title").await, "emma faust dune gita");
+    assert_eq!(stage.sorted("books", "authors.name").await, "gita dune emma faust");
     assert_eq!(stage.sorted("books", "-authors.name,-@rowid").await, "faust emma dune gita");
 }
 

@@ -1,5 +1,6 @@
 //! Rules of writes, judged in the transaction of the write.
 
+use futures_util::future::join;
 use model::step::Why;
 
 use super::Stage;
@@ -74,6 +75,23 @@ pub async fn an_update_rule_judges_the_stored_record(stage: Stage) {
     change("a").await.unwrap();
     assert_eq!(change("b").await.unwrap_err(), Why::RuleDenied);
     assert_eq!(stage.get("notes", "b").await.unwrap().get("folder").as_str(), "outer");
+}
+
+/// Two doctors leave at the same time, each allowed to while another is there.
+pub async fn a_rule_holds_against_writes_at_the_same_time(stage: Stage) {
+    stage.collection("doctors", r#"{"fields": [{"name": "here", "type": "bool"}]}"#).await;
+    let rule = r#"{"updateRule": "@collection.doctors.id ?!= id && @collection.doctors.here ?= true"}"#;
+    stage.write(stage.change_collection("doctors", rule)).await.unwrap();
+    stage.create("doctors", r#"{"id": "ann"}"#).await;
+    stage.create("doctors", r#"{"id": "bob"}"#).await;
+    let leave = |id: &str| stage.step(stage.patch_step("doctors", id, r#"{"here": false}"#, guest()));
+    for _ in 0..10 {
+        stage.patch("doctors", "ann", r#"{"here": true}"#).await;
+        stage.patch("doctors", "bob", r#"{"here": true}"#).await;
+        let (ann, bob) = join(leave("ann"), leave("bob")).await;
+        let refused: Vec<Why> = [ann, bob].into_iter().filter_map(Result::err).collect();
+        assert_eq!(refused, [Why::RuleDenied], "one has to stay");
+    }
 }
 
 pub async fn a_delete_rule_may_ask_for_records_that_point_back(stage: Stage) {
