@@ -165,6 +165,16 @@ pub struct Commit {
     pub schema_changed: bool,
 }
 
+impl Commit {
+    /// Notes a record that was changed or deleted, as it was before. Of a new one there is nothing to
+    /// remember.
+    pub fn note(&mut self, before: Option<&Record>) {
+        if let Some(record) = before.filter(|record| record.collection.is_auth()) {
+            self.auth_records.push((record.collection.id.clone(), record.id().to_owned()));
+        }
+    }
+}
+
 /// What a list returns.
 #[derive(Debug, Clone)]
 pub struct RecordPage {
