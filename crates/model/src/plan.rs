@@ -2,7 +2,10 @@
 //!
 //! The adapter loads and locks the row, calls [`create`], [`patch`] or [`delete`], answers the
 //! questions that the plan has for the store, and [`Pending::decide`] gives the row to write or why
-//! not. The order is the contract's: rule, form checks, field checks, the row.
+//! not. The order is the contract's: rule, form checks, field checks, the row. What goes with a deleted
+//! record is decided in [`release`].
+
+pub mod release;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +27,8 @@ use crate::step::{Access, CreateRecord, DeleteRecord, Guard, PatchRecord, Why};
 use crate::time::Timestamp;
 use crate::value::Value;
 
-/// What planning needs from outside.
+/// What planning needs from outside. Planning does not wait for anything: the adapter that does makes
+/// one for each step.
 pub struct Environment<'a, R: Rng> {
     /// As the steps before this one left it.
     pub schema: &'a Schema,
@@ -170,7 +174,8 @@ fn refuse_long_password(schema: &Schema, resolved: &Resolved) -> Result<(), Why>
     Ok(())
 }
 
-/// Plans the removal of a stored record. What goes with it is the adapter's to find.
+/// Plans the removal of a stored record. What goes with it is the adapter's to find, and
+/// [`release::release`] tells what becomes of it.
 pub fn delete<R: Rng>(
     environment: &mut Environment<'_, R>,
     step: &DeleteRecord,
@@ -261,7 +266,8 @@ impl Pending {
         }
     }
 
-    /// What the store must answer, in this order.
+    /// What the store must answer, in this order. No question depends on the answer to another, so they may
+    /// all be put at once.
     pub fn questions(&self) -> &[Question] {
         &self.questions
     }

@@ -4,11 +4,14 @@
 //! the superuser [`ROOT_EMAIL`] / [`ROOT_PASSWORD`], and ends when dropped. [`Client`] sends any bytes
 //! to it, also such as a decent client would never send. What the answers ought to be is left to the
 //! suites that use this crate.
+//!
+//! [`store_suite!`] is the store's contract as tests, for any adapter.
 
 mod client;
 mod groundswell;
 mod pocketbase;
 mod server;
+pub mod store_suite;
 
 use std::path::{Path, PathBuf};
 

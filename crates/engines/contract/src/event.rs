@@ -1,6 +1,8 @@
 //! Change events: what a committed step leaves behind for whoever follows the data (DESIGN §5).
 
-use model::json::JsonObject;
+use model::json::{Json, JsonObject};
+use model::plan;
+use model::record::Record;
 
 /// One change of one record, kept in the outbox until every consumer is past it.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +34,19 @@ pub enum Action {
     Create,
     Update,
     Delete,
+}
+
+/// A row as events carry it: without what must not leave the store.
+pub fn row(record: &Record) -> JsonObject {
+    let collection = &record.collection;
+    let mut row = JsonObject::new();
+    for (field, value) in collection.fields.iter().zip(&record.values) {
+        if !plan::is_secret(collection, field) {
+            row.insert(field.name.clone(), plan::value_json(field, value));
+        }
+    }
+    row.insert("collectionId".to_owned(), Json::from(collection.id.as_str()));
+    row
 }
 
 impl Action {

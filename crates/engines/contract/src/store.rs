@@ -21,13 +21,18 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Se
 /// The data of an application.
 ///
 /// A read has a deadline, of the adapter's configuration; dropping its future stops it. A write has none:
-/// it waits in a bounded queue, is refused as [`StoreError::Busy`] when the queue is full, and once
-/// accepted is carried out, also when its future is dropped.
+/// it waits its turn with a bounded number of others, past which it is refused as [`StoreError::Busy`],
+/// and once accepted is carried out, also when its future is dropped. What two writes do to each other
+/// is the adapter's to sort out: it locks, or tries again, and says [`StoreError::Busy`] in the end.
+///
+/// An adapter passes the suite of `testkit::store_suite`.
 pub trait Store: Send + Sync + 'static {
-    /// The current schema. Cheap: a shared snapshot.
+    /// The current schema, as far as this node knows. Cheap: a shared snapshot. A node that is behind
+    /// catches up by itself: after a refusal as [`StoreError::SchemaChanged`] or
+    /// [`Guard::SchemaVersion`](model::step::Guard::SchemaVersion) the newer one is here, or a moment later.
     fn schema(&self) -> Arc<Schema>;
 
-    /// The current settings. Cheap: a shared snapshot.
+    /// The current settings, known as the schema is. Cheap: a shared snapshot.
     fn settings(&self) -> Arc<Settings>;
 
     /// Carries out a batch: all of it or nothing. Answered once it is durable, in the adapter's
@@ -54,7 +59,8 @@ pub trait Store: Send + Sync + 'static {
     /// Makes a consumer of change events known; it starts after the newest event. Known already: nothing changes.
     fn register_consumer(&self, name: String) -> Answer<'_, ()>;
 
-    /// The consumer's next events, at most `limit`.
+    /// The consumer's next events, at most `limit`. Those of an acknowledged write may come a little later than
+    /// the acknowledgement, never in another order.
     fn events(&self, consumer: String, limit: usize) -> Answer<'_, Events>;
 
     /// The consumer is done with all events up to and including `sequence`.
@@ -150,7 +156,7 @@ pub struct ListRecords {
 }
 
 /// Is told of every commit before it is acknowledged, so that nothing stale outlives the answer to
-/// a write. Called on the store's own thread: it must return quickly.
+/// a write. The write waits for it, and others may too: it must return quickly, and not block.
 pub trait CommitObserver: Send + Sync {
     /// A transaction was committed.
     fn committed(&self, commit: &Commit);
@@ -163,6 +169,16 @@ pub struct Commit {
     pub auth_records: Vec<(String, String)>,
     /// Whether any collection was changed.
     pub schema_changed: bool,
+}
+
+impl Commit {
+    /// Notes a record that was changed or deleted, as it was before. Of a new one there is nothing to
+    /// remember.
+    pub fn note(&mut self, before: Option<&Record>) {
+        if let Some(record) = before.filter(|record| record.collection.is_auth()) {
+            self.auth_records.push((record.collection.id.clone(), record.id().to_owned()));
+        }
+    }
 }
 
 /// What a list returns.
@@ -180,20 +196,21 @@ pub struct StoreStatus {
     /// The adapter's name, such as `sqlite`.
     pub adapter: &'static str,
     /// How far an acknowledged write is on its way to the disk, in the engine's own word.
-    pub synchronous: String,
+    pub durability: String,
     /// Transactions committed since the start.
     pub commits: u64,
     /// Batches carried out since the start.
     pub batches: u64,
 }
 
-/// A store call that had no answer. None of them says anything about the data.
+/// A store call that had no answer. None of them says anything about the data, and unless it says
+/// otherwise nothing was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Too much waits already; nothing was done.
     #[error("the store has too much to do")]
     Busy,
-    /// The schema was changed since the query was built: build it again under the current one.
+    /// The schema was changed since the query was built: build it again under [`Store::schema`].
     #[error("the schema was changed meanwhile")]
     SchemaChanged,
     /// The deadline passed; a read was stopped.
@@ -205,7 +222,11 @@ pub enum StoreError {
     /// The store is closed or closing.
     #[error("the store is closed")]
     Closed,
-    /// A bug or a damaged file. The text is for logs.
+    /// The connection broke while a write was being committed: it was done or not, and nobody knows. Not to
+    /// be tried again unasked.
+    #[error("the store may have written or not: {0}")]
+    Unknown(String),
+    /// A bug or damaged data. The text is for logs.
     #[error("the store failed: {0}")]
     Internal(String),
 }

@@ -73,10 +73,8 @@ pub enum SchemaChange {
     CreateIndex {
         /// The position in the collection's list.
         position: usize,
-        /// The index.
-        name: String,
-        /// The statement in the contract's form: unlike the collection's text, nothing precedes it.
-        statement: String,
+        /// The index. The store writes the statement: unlike the collection's text, nothing precedes it.
+        index: Index,
     },
 }
 
@@ -95,7 +93,7 @@ pub fn diff(old: Option<&Collection>, new: Option<&Collection>) -> Vec<SchemaCha
 
 fn created(new: &Collection) -> Vec<SchemaChange> {
     let table = SchemaChange::CreateTable { table: new.name.clone(), fields: new.fields.clone() };
-    let indexes = indexes_of(new).map(|(position, index)| create_index(position, &index));
+    let indexes = indexes_of(new).map(|(position, index)| SchemaChange::CreateIndex { position, index });
     std::iter::once(table).chain(indexes).collect()
 }
 
@@ -184,7 +182,9 @@ fn index_changes(
         .filter(|(_, index)| !old_indexes.iter().any(|old_index| is_same(old_index, index)));
     (
         dropped.map(|index| SchemaChange::DropIndex { name: index.name.clone() }).collect(),
-        created.map(|(position, index)| create_index(*position, index)).collect(),
+        created
+            .map(|(position, index)| SchemaChange::CreateIndex { position: *position, index: index.clone() })
+            .collect(),
     )
 }
 
@@ -195,8 +195,4 @@ fn indexes_of(collection: &Collection) -> impl Iterator<Item = (usize, Index)> {
         let index = Index::parse(text)?;
         Some((position, Index { table: collection.name.clone(), ..index }))
     })
-}
-
-fn create_index(position: usize, index: &Index) -> SchemaChange {
-    SchemaChange::CreateIndex { position, name: index.name.clone(), statement: index.render() }
 }

@@ -34,7 +34,7 @@ fn in_short(change: &SchemaChange) -> String {
         SchemaChange::DropTable { table } => format!("drop {table}"),
         SchemaChange::RenameTable { from, to } => format!("rename {from} {to}"),
         SchemaChange::DropIndex { name } => format!("unindex {name}"),
-        SchemaChange::CreateIndex { position, statement, .. } => format!("index {position} {statement}"),
+        SchemaChange::CreateIndex { position, index } => format!("index {position} {}", index.render()),
         SchemaChange::DropColumn { table, column } => format!("{table} - {column}"),
         SchemaChange::AddColumn { table, field } => format!("{table} + {}", field.name),
         SchemaChange::RenameColumn { table, from, to } => format!("{table} {from} > {to}"),

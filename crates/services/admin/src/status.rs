@@ -17,7 +17,7 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, call: Call) -> Result<Re
     let judged = model::filter::judge_counts();
     let store = object([
         ("adapter", Json::from(status.adapter)),
-        ("synchronous", Json::from(status.synchronous)),
+        ("synchronous", Json::from(status.durability)),
         ("commits", Json::from(status.commits as f64)),
         ("batches", Json::from(status.batches as f64)),
     ]);

@@ -56,7 +56,7 @@ pub fn now() -> Timestamp {
 }
 
 /// A store call without an answer is never the client's fault: 503 while it may pass, 500 otherwise,
-/// and the details stay in the log.
+/// and the details stay in the log. A write that may have been done is no 503: clients repeat those.
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {
@@ -65,7 +65,7 @@ impl From<StoreError> for ApiError {
             StoreError::Unavailable(_) | StoreError::Closed | StoreError::Deadline(_) => {
                 ApiError::unavailable(Duration::from_secs(1))
             }
-            StoreError::Internal(detail) => {
+            StoreError::Unknown(detail) | StoreError::Internal(detail) => {
                 tracing::error!(detail, "the store failed");
                 ApiError::internal()
             }

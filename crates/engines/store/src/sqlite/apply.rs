@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use contract::event::Action;
+use contract::event::{self, Action};
 use contract::store::Commit;
 use model::collection::Collection;
-use model::json::{Json, JsonObject};
 use model::plan::{self, Environment};
 use model::record::Record;
 use model::schema::Schema;
@@ -125,9 +124,7 @@ impl Effects {
     ) -> rusqlite::Result<()> {
         let Some(record) = after.or(before) else { return Ok(()) };
         self.touch(&record.collection.id);
-        if record.collection.is_auth() && before.is_some() {
-            self.commit.auth_records.push((record.collection.id.clone(), record.id().to_owned()));
-        }
+        self.commit.note(before);
         if !self.has_consumers {
             return Ok(());
         }
@@ -136,8 +133,8 @@ impl Effects {
             (Some(_), Some(_)) => Action::Update,
             (Some(_), None) => Action::Delete,
         };
-        let before = before.map(event_row);
-        let after = after.map(event_row);
+        let before = before.map(event::row);
+        let after = after.map(event::row);
         let event = NewEvent {
             collection: &record.collection.id,
             record: record.id(),
@@ -291,20 +288,6 @@ pub(super) fn load(
         quoted(&collection.name)
     );
     conn.prepare_cached(&sql)?.query_row([id], |row| layout::record_from_row(collection, row, 0)).optional()
-}
-
-/// A row as events carry it: without what must not leave the store.
-fn event_row(record: &Record) -> JsonObject {
-    let collection = &record.collection;
-    let mut row = JsonObject::new();
-    for (field, value) in collection.fields.iter().zip(&record.values) {
-        if plan::is_secret(collection, field) {
-            continue;
-        }
-        row.insert(field.name.clone(), plan::value_json(field, value));
-    }
-    row.insert("collectionId".to_owned(), Json::from(collection.id.as_str()));
-    row
 }
 
 /// Runs a cached statement with values bound in order.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use model::collection::Collection;
 use model::context::{Caller, RequestContext};
+use model::plan::release::{AUTH_SATELLITES, Released, release};
 use model::record::Record;
 use model::schema::{Reference, Schema};
 use model::step::{Access, Why};
@@ -15,9 +16,6 @@ use rusqlite::{Connection, params_from_iter};
 use super::apply::{Effects, StepFailure};
 use super::layout::{self, quoted, value_to_sql};
 use super::rows;
-
-/// The system collections whose records belong to a record of an auth collection.
-const AUTH_SATELLITES: [&str; 4] = ["_externalAuths", "_mfas", "_otps", "_authOrigins"];
 
 /// Deletes a record and all that must go with it.
 pub(super) fn delete(
@@ -116,28 +114,14 @@ impl Cascade<'_> {
         if options.cascade_delete && self.can_delete_at_once(reference) {
             return self.delete_at_once(record, reference);
         }
-        for mut holder in self.holders(record, reference)? {
-            let before = holder.clone();
-            let mut ids = holder.values[reference.field].list();
-            ids.retain(|id| id != record.id());
-            if ids.is_empty() && options.cascade_delete {
-                self.queue.push_back(holder);
-                continue;
-            }
-            if ids.is_empty() && field.required {
-                return Err(Why::RestrictedBy {
-                    collection: reference.collection.name.clone(),
-                    field: field.name.clone(),
+        for holder in self.holders(record, reference)? {
+            match release(&holder, reference.field, |id| id == record.id())? {
+                Released::Goes => self.queue.push_back(holder),
+                Released::Stays(after) => {
+                    rows::update(self.conn, &holder, &after)?;
+                    self.effects.emit(self.conn, self.access, Some(&holder), Some(&after))?;
                 }
-                .into());
             }
-            holder.values[reference.field] = if field.is_multiple() {
-                Value::from_list(&ids)
-            } else {
-                Value::Text(ids.pop().unwrap_or_default())
-            };
-            rows::update(self.conn, &before, &holder)?;
-            self.effects.emit(self.conn, self.access, Some(&before), Some(&holder))?;
         }
         Ok(())
     }

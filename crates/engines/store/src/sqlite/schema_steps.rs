@@ -135,8 +135,8 @@ fn apply(conn: &Connection, change: &SchemaChange) -> Result<(), StepFailure> {
                  THEN coalesce(json_extract(COLUMN, '$[#-1]'), '') ELSE COLUMN END",
             );
         }
-        SchemaChange::CreateIndex { position, name, statement } => {
-            return create_index(conn, *position, name, statement);
+        SchemaChange::CreateIndex { position, index } => {
+            return create_index(conn, *position, &index.name, &index.render());
         }
     };
     Ok(conn.execute_batch(&sql)?)

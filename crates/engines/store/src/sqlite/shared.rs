@@ -73,7 +73,7 @@ impl Shared {
     pub(super) fn status(&self) -> StoreStatus {
         StoreStatus {
             adapter: "sqlite",
-            synchronous: self.synchronous.as_str().to_owned(),
+            durability: self.synchronous.as_str().to_owned(),
             commits: self.commits.load(Ordering::Relaxed),
             batches: self.batches.load(Ordering::Relaxed),
         }

@@ -158,6 +158,9 @@ impl WriterThread {
                 Request::Close { reply } => {
                     self.checkpoints.finish(&self.conn, LogEnd::Truncate);
                     let _ = reply.send(Ok(()));
+                    // What still comes is dropped with its reply, which its caller sees as closed. Left in
+                    // a queue that nobody reads, it would wait for ever.
+                    while queue.recv().is_ok() {}
                     return;
                 }
                 other => self.serve_other(other),

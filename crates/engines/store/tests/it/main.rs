@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
 
+mod contract;
 mod folder;
-mod settings;
 
 use std::future::Future;
 

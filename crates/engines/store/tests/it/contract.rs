@@ -1,0 +1,15 @@
+//! The store's contract on SQLite.
+
+use std::sync::Arc;
+
+use store::sqlite::{Options, SqliteStore};
+use testkit::store_suite::{Opened, StoreOptions};
+
+async fn open(wanted: StoreOptions) -> Opened {
+    let folder = tempfile::tempdir().unwrap();
+    let StoreOptions { read_deadline, observers } = wanted;
+    let options = Options { read_deadline, observers, ..Options::new(folder.path().join("data")) };
+    Opened { store: Arc::new(SqliteStore::open(options).unwrap()), keep: Box::new(folder) }
+}
+
+testkit::store_suite!(open);

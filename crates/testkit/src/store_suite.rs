@@ -1,0 +1,139 @@
+//! What every adapter of the store must do: [`contract::store::Store`] as cases whose names are the
+//! claims. [`store_suite!`](crate::store_suite) makes a test of each, on one adapter.
+//!
+//! A case gets a [`Stage`]: a fresh store, with words for what cases do to it. It sees of the store what
+//! a service sees; where a table lies and what is written into it is no case's business.
+
+#![allow(missing_docs, reason = "the names of the cases are the claims")]
+#![allow(clippy::unwrap_used, reason = "a case that panics has failed")]
+
+pub mod batches;
+pub mod deletes;
+pub mod lists;
+pub mod outbox;
+pub mod reads;
+pub mod rules;
+pub mod schema;
+mod stage;
+pub mod values;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::store::{CommitObserver, Store};
+
+pub use stage::Stage;
+
+/// How a case wants its store opened; the rest is the adapter's to choose.
+pub struct StoreOptions {
+    /// How long a read may run.
+    pub read_deadline: Duration,
+    /// Who is told of commits.
+    pub observers: Vec<Arc<dyn CommitObserver>>,
+}
+
+/// A store with nothing in it but what a fresh install holds.
+pub struct Opened {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// What must live as long as it does.
+    pub keep: Box<dyn Any>,
+}
+
+/// Makes a test of every case of the suite. `$open` names an `async fn(StoreOptions) -> Opened` of the
+/// adapter.
+#[macro_export]
+macro_rules! store_suite {
+    ($open:ident) => {
+        $crate::store_suite! { $open, batches:
+            a_batch_happens_whole_or_not_at_all
+            a_step_sees_what_those_before_it_wrote
+            concurrent_modifiers_all_count
+            a_value_taken_twice_is_an_error_of_every_field_of_the_index
+            a_relation_to_a_missing_record_is_an_error_of_its_field
+            a_change_for_an_old_password_that_is_no_longer_the_password_is_refused
+            a_password_hash_is_replaced_only_while_it_is_the_one_that_was_verified
+            a_change_of_settings_that_are_no_longer_current_is_refused
+            a_batch_may_change_the_settings_more_than_once
+            observers_know_of_a_changed_sign_in_before_it_is_acknowledged
+        }
+        $crate::store_suite! { $open, rules:
+            a_create_rule_denies_what_it_does_not_allow
+            a_create_rule_may_ask_for_other_records
+            an_update_rule_judges_the_stored_record
+            a_rule_holds_against_writes_at_the_same_time
+            a_delete_rule_may_ask_for_records_that_point_back
+            a_rule_that_is_denied_says_nothing_of_the_values
+        }
+        $crate::store_suite! { $open, lists:
+            any_of_several_relations_may_fit_a_sign_with_a_question_mark
+            all_of_several_relations_must_fit_a_sign_without
+            two_conditions_on_one_path_speak_of_the_same_record
+            records_that_point_back_can_be_asked
+            text_is_found_inside_of_text_whatever_its_case
+            empty_and_unset_are_the_same
+            pages_are_cut_from_one_order_and_counted_whole
+            text_is_sorted_by_its_bytes_and_numbers_by_value
+            records_come_in_the_order_in_which_they_were_made
+        }
+        $crate::store_suite! { $open, reads:
+            a_record_is_there_only_if_the_conditions_hold
+            several_records_are_found_by_id
+            records_that_refer_to_one_are_found
+            a_record_is_found_by_a_value
+            a_read_past_its_deadline_is_stopped
+            a_closed_store_refuses_writes
+        }
+        $crate::store_suite! { $open, values:
+            values_come_back_as_they_were_answered
+            json_comes_back_in_its_exact_form
+        }
+        $crate::store_suite! { $open, deletes:
+            a_delete_takes_along_what_must_go_with_it
+            a_delete_empties_relations_that_may_be_empty
+            a_delete_is_refused_where_a_relation_must_not_be_empty
+            the_last_superuser_stays
+            an_emptied_collection_takes_along_what_must_go_with_it
+        }
+        $crate::store_suite! { $open, schema:
+            a_new_field_is_empty_in_the_records_that_are_there
+            a_renamed_field_keeps_its_values
+            a_dropped_field_takes_its_values_along
+            a_relation_that_becomes_multiple_keeps_its_record
+            a_unique_index_over_equal_values_is_refused
+            a_renamed_collection_keeps_its_records
+            a_dropped_collection_is_gone
+            a_change_of_an_older_schema_is_refused
+            a_query_of_an_older_schema_is_refused
+        }
+        $crate::store_suite! { $open, outbox:
+            a_consumer_gets_every_change_in_order
+            a_batch_has_its_events_together_and_a_refused_one_has_none
+            a_delete_has_an_event_for_all_that_went
+            secrets_are_in_no_event
+            acknowledged_events_are_gone
+        }
+    };
+    ($open:ident, $module:ident: $($case:ident)*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $case() {
+                    $crate::store_suite::run(super::$open, $crate::store_suite::$module::$case);
+                }
+            )*
+        }
+    };
+}
+
+/// Runs one case on a fresh store.
+pub fn run<C: Future<Output = ()>>(
+    open: impl AsyncFnOnce(StoreOptions) -> Opened,
+    case: impl FnOnce(Stage) -> C,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime starts").block_on(async {
+        case(Stage::set(open).await).await;
+    });
+}

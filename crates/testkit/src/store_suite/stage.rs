@@ -1,0 +1,306 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use contract::event::{ChangeEvent, Events};
+use contract::store::{Commit, CommitObserver, ListRecords, Store};
+use model::collection::{Collection, create, update};
+use model::condition::Condition;
+use model::context::{Caller, RequestContext, RuleBody};
+use model::errors::FieldErrors;
+use model::filter::{self, Scope};
+use model::json::{Json, JsonObject};
+use model::record::Record;
+use model::schema::Schema;
+use model::step::{
+    Access, CreateRecord, DeleteRecord, PatchRecord, Refused, Step, StepResult, Why, WriteBatch,
+};
+use model::time::Timestamp;
+
+use super::{Opened, StoreOptions};
+
+/// Long enough for any read of a few records, on a busy machine too.
+const READ_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long events may be on their way.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ids of records as the cases write them: short words.
+const ID_FIELD: &str = r#"{"id": "text3208210256", "name": "id", "type": "text", "system": true, "primaryKey": true,
+    "required": true, "min": 1, "max": 15, "pattern": "^[a-z0-9]+$", "autogeneratePattern": "[a-z0-9]{15}"}"#;
+
+/// A fresh store, and what cases do to it in few words. Bodies are JSON texts; a call that has no answer
+/// fails the case, a refusal is a value.
+pub struct Stage {
+    opened: Opened,
+    commits: Arc<Commits>,
+}
+
+/// Keeps what the store told.
+#[derive(Default)]
+pub(super) struct Commits(Mutex<Vec<Commit>>);
+
+impl CommitObserver for Commits {
+    fn committed(&self, commit: &Commit) {
+        self.0.lock().unwrap().push(commit.clone());
+    }
+}
+
+// === impl Stage: the store and its collections ===
+
+impl Stage {
+    pub(super) async fn set(open: impl AsyncFnOnce(StoreOptions) -> Opened) -> Stage {
+        let commits = Arc::new(Commits::default());
+        let options = StoreOptions { read_deadline: READ_DEADLINE, observers: vec![commits.clone()] };
+        Stage { opened: open(options).await, commits }
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.opened.store
+    }
+
+    /// Takes what observers were told so far.
+    pub(super) fn take_commits(&self) -> Vec<Commit> {
+        std::mem::take(&mut self.commits.0.lock().unwrap())
+    }
+
+    /// Makes a collection. Its relations name the collections that they point to.
+    pub(super) async fn collection(&self, name: &str, body: &str) -> Arc<Collection> {
+        let mut body = self.collection_body(body);
+        body.insert("name".to_owned(), name.into());
+        let schema = self.store().schema();
+        let made = create::create(&schema, &Json::Object(body), now(), &mut rand::rng());
+        let step = Step::SaveCollection { before: None, after: Arc::new(made.unwrap()) };
+        self.write(of_schema(&schema, step)).await.unwrap();
+        self.find(name)
+    }
+
+    /// A change of a collection, worked out on the current schema.
+    pub(super) fn change_collection(&self, name: &str, body: &str) -> WriteBatch {
+        let body = Json::Object(self.collection_body(body));
+        let (schema, before) = (self.store().schema(), self.find(name));
+        let changed = update::update(&schema, &before, &body, now(), &mut rand::rng());
+        let after = Arc::new(changed.unwrap());
+        of_schema(&schema, Step::SaveCollection { before: Some(before), after })
+    }
+
+    /// A submitted collection: relations by the ids of collections, record ids as the cases write them.
+    fn collection_body(&self, text: &str) -> JsonObject {
+        let mut body = object(text);
+        let Some(Json::Array(fields)) = body.get_mut("fields") else { return body };
+        for field in fields.iter_mut() {
+            if let Json::Object(field) = field
+                && let Some(Json::Text(target)) = field.get_mut("collectionId")
+            {
+                *target = self.find(target).id.clone();
+            }
+        }
+        fields.insert(0, Json::Object(object(ID_FIELD)));
+        body
+    }
+
+    pub(super) fn find(&self, name: &str) -> Arc<Collection> {
+        self.store().schema().by_name(name).unwrap().clone()
+    }
+}
+
+// === impl Stage: writes ===
+
+impl Stage {
+    pub(super) async fn write(&self, batch: WriteBatch) -> Result<Vec<StepResult>, Refused> {
+        self.store().write(batch).await.unwrap()
+    }
+
+    pub(super) async fn steps(&self, steps: Vec<Step>) -> Result<Vec<StepResult>, Refused> {
+        self.write(WriteBatch { steps, schema_version: None }).await
+    }
+
+    /// One step: the record that it left, if any.
+    pub(super) async fn step(&self, step: Step) -> Result<Option<Record>, Why> {
+        match self.steps(vec![step]).await {
+            Ok(mut results) => Ok(match results.pop() {
+                Some(StepResult::Record(record)) => Some(record),
+                _ => None,
+            }),
+            Err(refused) => Err(refused.why),
+        }
+    }
+
+    pub(super) fn create_step(&self, collection: &str, body: &str, access: Access) -> Step {
+        Step::Create(CreateRecord {
+            collection: self.find(collection).id.clone(),
+            body: object(body),
+            password_hashes: BTreeMap::new(),
+            access,
+        })
+    }
+
+    pub(super) fn patch_step(&self, collection: &str, id: &str, body: &str, access: Access) -> Step {
+        Step::Patch(PatchRecord {
+            collection: self.find(collection).id.clone(),
+            id: id.to_owned(),
+            body: object(body),
+            password_hashes: BTreeMap::new(),
+            old_password_for: None,
+            access,
+        })
+    }
+
+    pub(super) fn delete_step(&self, collection: &str, id: &str, access: Access) -> Step {
+        Step::Delete(DeleteRecord {
+            collection: self.find(collection).id.clone(),
+            id: id.to_owned(),
+            body: JsonObject::new(),
+            access,
+        })
+    }
+
+    /// Makes a record as the server itself: no rule applies.
+    pub(super) async fn create(&self, collection: &str, body: &str) -> Record {
+        self.step(self.create_step(collection, body, server())).await.unwrap().unwrap()
+    }
+
+    pub(super) async fn patch(&self, collection: &str, id: &str, body: &str) -> Record {
+        self.step(self.patch_step(collection, id, body, server())).await.unwrap().unwrap()
+    }
+
+    pub(super) async fn delete(&self, collection: &str, id: &str) -> Result<(), Why> {
+        self.step(self.delete_step(collection, id, server())).await.map(drop)
+    }
+
+    /// Makes a record that can sign in. Its password's hash is `hash`.
+    pub(super) async fn create_user(&self, collection: &str, id: &str) -> Record {
+        let body = format!(
+            r#"{{"id": "{id}", "email": "{id}@example.com", "password": "secret1234", "passwordConfirm": "secret1234"}}"#
+        );
+        let step = Step::Create(CreateRecord {
+            collection: self.find(collection).id.clone(),
+            body: object(&body),
+            password_hashes: BTreeMap::from([("password".to_owned(), "hash".to_owned())]),
+            access: server(),
+        });
+        self.step(step).await.unwrap().unwrap()
+    }
+}
+
+// === impl Stage: reads ===
+
+impl Stage {
+    /// A list of everything, to be narrowed.
+    pub(super) fn all(&self, collection: &str) -> ListRecords {
+        ListRecords {
+            schema_version: self.store().schema().version(),
+            collection: self.find(collection),
+            conditions: Vec::new(),
+            sort: None,
+            offset: 0,
+            limit: 100,
+            with_total: false,
+        }
+    }
+
+    pub(super) fn condition(&self, collection: &str, filter: &str) -> Condition {
+        let checked =
+            filter::check(&self.store().schema(), &self.find(collection), filter, Scope::Rule).unwrap();
+        Condition {
+            filter: Arc::new(checked),
+            context: Arc::new(RequestContext::guest(now())),
+            body: Arc::new(RuleBody::default()),
+        }
+    }
+
+    /// The ids of the records that fit a filter, in insertion order, with a space between.
+    pub(super) async fn filtered(&self, collection: &str, filter: &str) -> String {
+        let conditions = vec![self.condition(collection, filter)];
+        self.ids(ListRecords { conditions, ..self.all(collection) }).await
+    }
+
+    /// The ids of all records, sorted.
+    pub(super) async fn sorted(&self, collection: &str, sort: &str) -> String {
+        let sort =
+            filter::check_sort(&self.store().schema(), &self.find(collection), sort, Scope::Rule).unwrap();
+        self.ids(ListRecords { sort: Some(Arc::new(sort)), ..self.all(collection) }).await
+    }
+
+    pub(super) async fn ids(&self, query: ListRecords) -> String {
+        ids(&self.store().list(query).await.unwrap().records)
+    }
+
+    /// The stored record.
+    pub(super) async fn get(&self, collection: &str, id: &str) -> Option<Record> {
+        let query = ListRecords {
+            conditions: vec![self.condition(collection, &format!("id = '{id}'"))],
+            ..self.all(collection)
+        };
+        self.store().list(query).await.unwrap().records.pop()
+    }
+
+    /// What a consumer has not acknowledged, once that is so many events: they may come later than the
+    /// answers to their writes.
+    pub(super) async fn events(&self, consumer: &str, count: usize) -> Vec<ChangeEvent> {
+        let started = Instant::now();
+        loop {
+            let events = match self.store().events(consumer.to_owned(), 1_000).await.unwrap() {
+                Events::Some(events) => events,
+                Events::Resync { from } => panic!("told to resync from {from}"),
+            };
+            if events.len() >= count || started.elapsed() > PATIENCE {
+                return events;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+// === values ===
+
+/// The server itself: past every rule.
+pub(super) fn server() -> Access {
+    Access { context: Arc::new(RequestContext::guest(now())), check_rule: false }
+}
+
+pub(super) fn guest() -> Access {
+    Access::of(Arc::new(RequestContext::guest(now())))
+}
+
+pub(super) fn signed_in(record: &Record) -> Access {
+    let caller = Caller::Record(Arc::new(record.clone()));
+    Access::of(Arc::new(RequestContext { caller, ..RequestContext::guest(now()) }))
+}
+
+pub(super) fn ids(records: &[Record]) -> String {
+    let ids: Vec<&str> = records.iter().map(Record::id).collect();
+    ids.join(" ")
+}
+
+pub(super) fn object(text: &str) -> JsonObject {
+    match Json::parse_whole(text) {
+        Ok(Json::Object(object)) => object,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+/// The codes of field errors, as `field: code`.
+pub(super) fn field_errors<T: std::fmt::Debug>(result: Result<T, Why>) -> String {
+    match result {
+        Err(Why::Fields(errors)) => error_text(&errors),
+        other => panic!("not refused for its fields: {other:?}"),
+    }
+}
+
+fn error_text(errors: &FieldErrors) -> String {
+    let mut text = String::new();
+    errors.write(&mut text);
+    let errors = object(&text);
+    let code = |error: &Json| error.get("code").and_then(Json::as_str).unwrap_or("nested").to_owned();
+    let named: Vec<String> = errors.iter().map(|(name, error)| format!("{name}: {}", code(error))).collect();
+    named.join(", ")
+}
+
+fn of_schema(schema: &Schema, step: Step) -> WriteBatch {
+    WriteBatch { steps: vec![step], schema_version: Some(schema.version()) }
+}
+
+fn now() -> Timestamp {
+    Timestamp(1_700_000_000_000)
+}
