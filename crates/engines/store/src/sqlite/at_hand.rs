@@ -6,8 +6,8 @@
 //! [`AtHand::end_stale`], [`AtHand::hold`].
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use rusqlite::Connection;
 
@@ -51,7 +51,12 @@ impl AtHand {
         &self,
         read: impl Fn(&Connection) -> rusqlite::Result<T>,
     ) -> Option<rusqlite::Result<T>> {
-        let mut seat = self.seats[thread_number() % self.seats.len()].try_lock().ok()?;
+        let mut seat = match self.seats[thread_number() % self.seats.len()].try_lock() {
+            Ok(seat) => seat,
+            // A read panicked: its statement is gone, and the connection is as good as before.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         Some(seat.read(self.commits(), read))
     }
 
@@ -129,7 +134,6 @@ impl Seat {
 
 /// A small number of this thread's own, for choosing a connection.
 fn thread_number() -> usize {
-    use std::sync::atomic::AtomicUsize;
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
