@@ -239,66 +239,66 @@ fn delete_customer(n: usize) -> Request {
 // The scripts: see `wrk.rs` for what they can use.
 
 const VIEW: &str = r#"
-function request() return wrk.format("GET", "/api/collections/items/records/" .. id("itm", any(items))) end
+function request() return ask("GET", "/api/collections/items/records/" .. id("itm", any(items))) end
 "#;
 
 const LIST: &str = r#"
 function request()
-  return wrk.format("GET", "/api/collections/items/records?perPage=30&skipTotal=1&sort=-score&filter=score%3E%3D" .. any(1000000))
+  return ask("GET", "/api/collections/items/records?perPage=30&skipTotal=1&sort=-score&filter=score%3E%3D" .. any(1000000))
 end
 "#;
 
 const LIST_TOTAL_FILTER: &str = r#"
 function request()
-  return wrk.format("GET", "/api/collections/items/records?perPage=30&sort=-score&filter=score%3E%3D" .. (900000 + any(90000)))
+  return ask("GET", "/api/collections/items/records?perPage=30&sort=-score&filter=score%3E%3D" .. (900000 + any(90000)))
 end
 "#;
 
 const LIST_TOTAL: &str = r#"
-function request() return wrk.format("GET", "/api/collections/items/records?perPage=30") end
+function request() return ask("GET", "/api/collections/items/records?perPage=30") end
 "#;
 
 const AUTH_REFRESH: &str = r#"
-function request() return wrk.format("POST", "/api/collections/accounts/auth-refresh", mine[any(accounts)]) end
+function request() return ask("POST", "/api/collections/accounts/auth-refresh", any(accounts)) end
 "#;
 
 const OWNER_VIEW: &str = r#"
 function request()
   local account = any(accounts)
   local item = account + accounts * any(items / accounts)
-  return wrk.format("GET", "/api/collections/owned_items/records/" .. id("itm", item), mine[account])
+  return ask("GET", "/api/collections/owned_items/records/" .. id("itm", item), account)
 end
 "#;
 
 const OWNER_LIST: &str = r#"
 function request()
-  return wrk.format("GET", "/api/collections/owned_items/records?perPage=30&skipTotal=1&sort=-score&filter=score%3E%3D" .. any(1000000), mine[any(accounts)])
+  return ask("GET", "/api/collections/owned_items/records?perPage=30&skipTotal=1&sort=-score&filter=score%3E%3D" .. any(1000000), any(accounts))
 end
 "#;
 
 const SEARCH: &str = r#"
-function request() return wrk.format("GET", "/api/collections/items/records?filter=title~%27zyzzyva%27") end
+function request() return ask("GET", "/api/collections/items/records?filter=title~%27zyzzyva%27") end
 "#;
 
 const RULE_MEMBERS: &str = r#"
-function request() return wrk.format("GET", "/api/collections/documents/records", mine[any(accounts)]) end
+function request() return ask("GET", "/api/collections/documents/records", any(accounts)) end
 "#;
 
 const CREATE: &str = r#"
-function request() return wrk.format("POST", "/api/collections/items/records", json, item()) end
+function request() return ask("POST", "/api/collections/items/records", nil, item()) end
 "#;
 
 const OWNER_CREATE: &str = r#"
 function request()
   local account = any(accounts)
   local owner = ',"owner":"' .. id("acc", account) .. '"'
-  return wrk.format("POST", "/api/collections/owned_items/records", mine_json[account], item(owner))
+  return ask("POST", "/api/collections/owned_items/records", account, item(owner))
 end
 "#;
 
 const UPDATE: &str = r#"
 function request()
-  return wrk.format("PATCH", "/api/collections/items/records/" .. id("itm", any(items)), json, '{"score":' .. any(1000000) .. "}")
+  return ask("PATCH", "/api/collections/items/records/" .. id("itm", any(items)), nil, '{"score":' .. any(1000000) .. "}")
 end
 "#;
 
@@ -306,12 +306,12 @@ const MIX: &str = r#"
 function request()
   local dice = any(10)
   if dice < 4 then
-    return wrk.format("GET", "/api/collections/items/records/" .. id("itm", any(items)))
+    return ask("GET", "/api/collections/items/records/" .. id("itm", any(items)))
   elseif dice < 8 then
-    return wrk.format("GET", "/api/collections/items/records?perPage=30&skipTotal=1&sort=-score&filter=score%3E%3D" .. any(1000000))
+    return ask("GET", "/api/collections/items/records?perPage=30&skipTotal=1&sort=-score&filter=score%3E%3D" .. any(1000000))
   elseif dice < 9 then
-    return wrk.format("POST", "/api/collections/items/records", json, item())
+    return ask("POST", "/api/collections/items/records", nil, item())
   end
-  return wrk.format("PATCH", "/api/collections/items/records/" .. id("itm", any(items)), json, '{"score":' .. any(1000000) .. "}")
+  return ask("PATCH", "/api/collections/items/records/" .. id("itm", any(items)), nil, '{"score":' .. any(1000000) .. "}")
 end
 "#;

@@ -15,13 +15,17 @@ use crate::servers::Server;
 use crate::{machine, stop};
 
 /// What every script begins with: the random sequence, ids as [`crate::data::id`] makes them, callers.
+///
+/// `ask` puts a request together by itself: `wrk.format` takes twice the time, and all of it is time that the
+/// servers do not have.
 const PRELUDE: &str = r#"
 math.randomseed(seed)
-local json = { ["Content-Type"] = "application/json" }
-local mine, mine_json = {}, {}
-for n, token in ipairs(tokens) do
-  mine[n - 1] = { ["Authorization"] = token }
-  mine_json[n - 1] = { ["Authorization"] = token, ["Content-Type"] = "application/json" }
+local host = " HTTP/1.1\r\nHost: " .. wrk.host .. ":" .. wrk.port .. "\r\n"
+local function ask(method, path, account, body)
+  local text = method .. " " .. path .. host
+  if account then text = text .. "Authorization: " .. tokens[account + 1] .. "\r\n" end
+  if not body then return text .. "\r\n" end
+  return text .. "Content-Type: application/json\r\nContent-Length: " .. #body .. "\r\n\r\n" .. body
 end
 local function id(prefix, n) return string.format("%s%012d", prefix, (n * 742938285) % 2147483647) end
 local function any(n) return math.random(0, n - 1) end

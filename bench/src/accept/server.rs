@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 /// As in `groundswell`.
 const BACKLOG: i32 = 4096;
 
-/// About 50 µs of a core: more than a view costs, less than a list.
+/// About 50 µs of a core, somewhat more than a list costs.
 const STEPS_OF_WORK: u64 = 100_000;
 
 /// How a connection gets to a loop.

@@ -17,7 +17,8 @@ use crate::readiness::has_superuser;
 
 /// What the services of this process stand on. One for the process, shared by its request loops.
 pub(crate) struct App {
-    services: Arc<kit::app::App>,
+    store: Arc<dyn Store>,
+    identity: Arc<Identity>,
     static_folder: Arc<StaticFolder>,
     has_superuser: bool,
 }
@@ -33,16 +34,18 @@ impl App {
         let has_superuser = has_superuser(&*store).await.context("look for a superuser")?;
         let static_folder =
             StaticFolder::new(settings.server.public_dir.clone(), settings.server.index_fallback);
-        Ok(Self {
-            services: Arc::new(kit::app::App::new(store, identity)),
-            static_folder: Arc::new(static_folder),
-            has_superuser,
-        })
+        Ok(Self { store, identity, static_folder: Arc::new(static_folder), has_superuser })
     }
 
-    /// What the services of this process share.
-    pub(crate) fn services(&self) -> &Arc<kit::app::App> {
-        &self.services
+    /// The data.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// What the services of one request loop share: what they remember is the loop's own, so that no core waits
+    /// for another's cache line.
+    pub(crate) fn services(&self) -> Arc<kit::app::App> {
+        Arc::new(kit::app::App::new(self.store.clone(), self.identity.clone()))
     }
 
     /// Whether anybody can sign in as a superuser yet.
@@ -52,14 +55,14 @@ impl App {
 
     /// Brings the store to rest, once no request runs.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
-        self.services.store.close().await.context("close the store")
+        self.store.close().await.context("close the store")
     }
 }
 
 /// The routes of every service. Called once for each request loop, so that loops share nothing of a router.
-pub(crate) fn router(app: &App) -> Router {
-    let services = Router::new().merge(records::router()).merge(auth::router()).merge(admin::router());
-    unmatched(services.with_state(Arc::clone(&app.services)), Arc::clone(&app.static_folder))
+pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
+    let routes = Router::new().merge(records::router()).merge(auth::router()).merge(admin::router());
+    unmatched(routes.with_state(services), Arc::clone(&app.static_folder))
 }
 
 /// The store of the data folder. Fails with a sentence when the folder cannot be used.

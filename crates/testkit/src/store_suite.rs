@@ -72,16 +72,19 @@ macro_rules! store_suite {
             two_conditions_on_one_path_speak_of_the_same_record
             records_that_point_back_can_be_asked
             text_is_found_inside_of_text_whatever_its_case
+            a_word_is_found_among_many_texts_as_they_are_by_now
             empty_and_unset_are_the_same
             pages_are_cut_from_one_order_and_counted_whole
             text_is_sorted_by_its_bytes_and_numbers_by_value
             records_come_in_the_order_in_which_they_were_made
+            equal_records_come_newest_first_where_an_index_is_read_backwards
         }
         $crate::store_suite! { $open, reads:
             a_record_is_there_only_if_the_conditions_hold
             several_records_are_found_by_id
             records_that_refer_to_one_are_found
             a_record_is_found_by_a_value
+            a_read_sees_every_write_that_was_acknowledged_before
             a_read_past_its_deadline_is_stopped
             a_closed_store_refuses_writes
         }

@@ -40,7 +40,7 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
         let (loops, draining) = (Arc::clone(&loops), draining.clone());
         async move { net::accept(http, &loops, max_connections, draining).await }
     });
-    readiness.set_ready(app.services().store.clone());
+    readiness.set_ready(app.store().clone());
     announce(settings, address, management_address, app.has_superuser());
 
     background.block_on(shutdown::requested()).context("wait for signals")?;
@@ -64,7 +64,7 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
 fn serve_commands(settings: &Settings, app: &App, draining: &CancellationToken) -> Option<JoinHandle<()>> {
     match ControlSocket::bind(&settings.server.dir) {
         Ok(socket) => {
-            let store = app.services().store.clone();
+            let store = app.store().clone();
             Some(tokio::spawn(control_socket::serve(socket, store, draining.clone())))
         }
         Err(error) => {
@@ -78,7 +78,9 @@ fn start_loops(settings: &Settings, app: &App, draining: &CancellationToken) -> 
     let server = &settings.server;
     let origins = Origins::new(&server.origins);
     RequestLoops::start(server.request_loops, draining, server.drain_timeout, || {
-        let front = Front::new(Arc::clone(app.services()), app::router(app), origins.clone());
+        let services = app.services();
+        let router = app::router(app, services.clone());
+        let front = Front::new(services, router, origins.clone());
         ConnectionServer::new(front, server.head_timeout)
     })
 }

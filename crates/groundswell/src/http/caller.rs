@@ -1,7 +1,6 @@
 //! Who asks: decided once, before any service sees the request.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::header::AUTHORIZATION;
@@ -31,7 +30,7 @@ pub(super) async fn note(
     if caller.is_superuser() && !address::is_allowed(&settings.superuser_ips, client_ip) {
         return Err(ApiError::forbidden());
     }
-    let request_id = RequestId(Arc::from(request_id.to_str().unwrap_or_default()));
+    let request_id = RequestId(request_id.clone());
     request.extensions_mut().insert(CallInfo { client_ip, request_id, caller });
     Ok(())
 }

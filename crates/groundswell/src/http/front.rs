@@ -83,16 +83,15 @@ impl Front {
             return Ok(self.origins.preflight(request.headers()));
         }
         clean_path::decode(&mut request);
-        let asked = self.note(&mut request, peer);
+        let asked = self.note(&request, peer);
         let mut response = self.route(request, peer, &asked.request_id).await;
         self.finish(&mut response, asked);
         Ok(response)
     }
 
-    fn note(&self, request: &mut Request<Incoming>, peer: SocketAddr) -> Asked {
-        let request_id = request_id(request.headers_mut());
+    fn note(&self, request: &Request<Incoming>, peer: SocketAddr) -> Asked {
         Asked {
-            request_id,
+            request_id: request_id(request.headers()),
             allowed_origin: self.origins.allowed(request.headers()),
             encoding: compress::accepted(request.headers()),
             access: enabled!(Level::DEBUG).then(|| Access {
@@ -155,18 +154,13 @@ fn secure(headers: &mut HeaderMap, may_be_framed: bool) {
     headers.insert(CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin"));
 }
 
-/// The request's id: its own if it looks like one, otherwise a new one, which the request then carries too.
-fn request_id(headers: &mut HeaderMap) -> HeaderValue {
-    if let Some(own) = headers.get(X_REQUEST_ID) {
-        let is_id = (1..=MAX_REQUEST_ID_BYTES).contains(&own.len())
-            && own.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte));
-        if is_id {
-            return own.clone();
-        }
-    }
-    let id = new_request_id();
-    headers.insert(X_REQUEST_ID, id.clone());
-    id
+/// The request's id: its own if it looks like one, otherwise a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_id = |own: &&HeaderValue| {
+        (1..=MAX_REQUEST_ID_BYTES).contains(&own.len())
+            && own.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
+    };
+    headers.get(X_REQUEST_ID).filter(is_id).cloned().unwrap_or_else(new_request_id)
 }
 
 fn new_request_id() -> HeaderValue {

@@ -12,7 +12,7 @@ use crate::error::ApiError;
 use crate::filters::FilterCache;
 use crate::record_json::ShapeCache;
 
-/// Shared by all services of a node.
+/// Shared by the services on one request loop of a node.
 pub struct App {
     /// The data.
     pub store: Arc<dyn Store>,

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
-use http::{HeaderMap, HeaderName, Method, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, request::Parts};
 use model::context::{Caller, Origin, RequestContext};
 use model::json::JsonObject;
 use model::time::Timestamp;
@@ -27,9 +27,16 @@ pub struct CallInfo {
     pub caller: Caller,
 }
 
-/// What logs and traces name a request by.
+/// What logs and traces name a request by, as it stands in the answer's `X-Request-Id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(pub Arc<str>);
+pub struct RequestId(pub HeaderValue);
+
+impl RequestId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
 
 /// A request: its head, what the gateway knows of it, and its body until that is read.
 #[derive(Debug)]
@@ -205,7 +212,7 @@ mod tests {
     fn info() -> CallInfo {
         CallInfo {
             client_ip: IpAddr::from([127, 0, 0, 1]),
-            request_id: RequestId("r1".into()),
+            request_id: RequestId(HeaderValue::from_static("r1")),
             caller: Caller::Guest,
         }
     }

@@ -58,6 +58,55 @@ pub async fn text_is_found_inside_of_text_whatever_its_case(stage: Stage) {
     assert_eq!(stage.filtered("books", "title = 'dune'").await, "");
 }
 
+/// An adapter may keep texts that are searched often; it must not keep them past a write.
+pub async fn a_word_is_found_among_many_texts_as_they_are_by_now(stage: Stage) {
+    const MANY: usize = 6_000;
+    stage
+        .collection(
+            "notes",
+            r#"{"fields": [{"name": "text", "type": "text"}, {"name": "tag", "type": "text"}]}"#,
+        )
+        .await;
+    for first in (0..MANY).step_by(500) {
+        let steps = (first..first + 500).map(|n| {
+            let word = if n % 1_000 == 7 { "Needle" } else { "straw" };
+            let body = format!(r#"{{"id": "n{n}", "text": "some {word} of 100%", "tag": "t{}"}}"#, n % 3);
+            stage.create_step("notes", &body, super::stage::server())
+        });
+        stage.steps(steps.collect()).await.unwrap();
+    }
+    let searches = [
+        ("text ~ 'needle'", "n7 n1007 n2007 n3007 n4007 n5007"),
+        ("text ~ 'some needle%' && tag = 't1' && text ~ '100\\%'", "n7 n3007"),
+        ("text ~ 'needle' && (tag ~ '1' || text ~ 'nowhere')", "n7 n3007"),
+        ("text ~ 'n_edle' || tag ~ 'x'", ""),
+    ];
+    for _ in 0..4 {
+        for (filter, expected) in searches {
+            assert_eq!(stage.filtered("notes", filter).await, expected, "{filter}");
+        }
+    }
+    stage.patch("notes", "n7", r#"{"text": "none"}"#).await;
+    stage.delete("notes", "n1007").await.unwrap();
+    stage.create("notes", r#"{"id": "new", "text": "a nEEdle"}"#).await;
+    for _ in 0..4 {
+        assert_eq!(stage.filtered("notes", "text ~ 'NEEDLE'").await, "n2007 n3007 n4007 n5007 new");
+    }
+    let page = ListRecords {
+        conditions: vec![stage.condition("notes", "text ~ 'needle'")],
+        offset: 2,
+        limit: 2,
+        with_total: true,
+        ..stage.all("notes")
+    };
+    let found = stage.store().list(page).await.unwrap();
+    assert_eq!((super::stage::ids(&found.records).as_str(), found.total), ("n4007 n5007", Some(5)));
+    assert_eq!(
+        stage.filtered("notes", "text !~ 'straw' && text ~ 'ne'").await,
+        "n7 n2007 n3007 n4007 n5007 new"
+    );
+}
+
 pub async fn empty_and_unset_are_the_same(stage: Stage) {
     library(&stage).await;
     assert_eq!(stage.filtered("books", "title = null").await, "gita");
@@ -107,4 +156,16 @@ pub async fn records_come_in_the_order_in_which_they_were_made(stage: Stage) {
     stage.create("things", r#"{"id": "b"}"#).await;
     assert_eq!(stage.ids(stage.all("things")).await, "m z k b");
     assert_eq!(stage.sorted("things", "-@rowid").await, "b k z m");
+}
+
+pub async fn equal_records_come_newest_first_where_an_index_is_read_backwards(stage: Stage) {
+    let things = r#"{"fields": [{"name": "n", "type": "number"}, {"name": "m", "type": "number"}],
+        "indexes": ["CREATE INDEX `idx_n` ON `things` (`n`)"]}"#;
+    stage.collection("things", things).await;
+    for (id, n) in [("a", 1), ("b", 2), ("c", 2), ("d", 1)] {
+        stage.create("things", &format!(r#"{{"id": "{id}", "n": {n}, "m": {n}}}"#)).await;
+    }
+    assert_eq!(stage.sorted("things", "-n").await, "c b d a");
+    assert_eq!(stage.sorted("things", "n").await, "a d b c");
+    assert_eq!(stage.sorted("things", "-m").await, "b c a d");
 }

@@ -3,6 +3,8 @@
 use contract::store::{FindByField, GetRecord, GetRecords, ListRecords, ReferringRecords, StoreError};
 use model::step::WriteBatch;
 
+use model::value::Value;
+
 use super::Stage;
 use super::stage::{ids, server};
 
@@ -89,6 +91,16 @@ pub async fn a_record_is_found_by_a_value(stage: Stage) {
     assert_eq!(find("first", false).await.as_deref(), Some("two"));
     assert_eq!(find("FIRST", false).await, None);
     assert_eq!(find("FIRST", true).await.as_deref(), Some("one"), "of several the oldest");
+}
+
+pub async fn a_read_sees_every_write_that_was_acknowledged_before(stage: Stage) {
+    stage.collection("things", r#"{"fields": [{"name": "n", "type": "number"}]}"#).await;
+    stage.create("things", r#"{"id": "a"}"#).await;
+    for n in 1..200 {
+        stage.patch("things", "a", &format!(r#"{{"n": {n}}}"#)).await;
+        let seen = stage.get("things", "a").await.unwrap();
+        assert_eq!(*seen.get("n"), Value::Number(n.into()));
+    }
 }
 
 pub async fn a_read_past_its_deadline_is_stopped(stage: Stage) {

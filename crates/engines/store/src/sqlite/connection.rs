@@ -16,7 +16,7 @@ const WRITER_CACHE_KIB: i64 = 16 * 1024;
 /// Page cache of a reader thread, in KiB. It reads much once; the system's own cache serves it well.
 const READER_CACHE_KIB: i64 = 2 * 1024;
 /// Page cache of a connection for reads on a request loop, in KiB.
-const AT_HAND_CACHE_KIB: i64 = 8 * 1024;
+const AT_HAND_CACHE_KIB: i64 = 12 * 1024;
 /// How long a lock is waited for where waiting is right.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements kept prepared by a connection; the least recently used goes.

@@ -4,6 +4,7 @@
 
 mod contract;
 mod folder;
+mod log;
 
 use std::future::Future;
 
