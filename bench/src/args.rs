@@ -14,6 +14,7 @@ const USAGE: &str =
   --full-sync      Groundswell with synchronous=FULL, its default, instead of the peer's NORMAL
   --peer-logs-off  PocketBase without the log of requests that it writes by default
   --seed-http      rows through the API instead of straight into data.db
+  --accept         instead of all this: one acceptor beside a listening socket for each loop (3 minutes, no PocketBase)
 
 cases:";
 
@@ -22,6 +23,7 @@ pub(crate) struct Args {
     pub(crate) cases: Vec<String>,
     pub(crate) is_quick: bool,
     pub(crate) seeds_by_http: bool,
+    pub(crate) compares_accepting: bool,
     /// Whether PocketBase writes its log of requests, as it does by default.
     pub(crate) peer_logs: bool,
     /// The value of GROUNDSWELL__STORE__SYNCHRONOUS.
@@ -37,6 +39,7 @@ impl Args {
             cases: Vec::new(),
             is_quick: false,
             seeds_by_http: false,
+            compares_accepting: false,
             peer_logs: true,
             synchronous: "NORMAL",
             with_subject: true,
@@ -48,6 +51,7 @@ impl Args {
                 "--case" => args.cases.push(given.next().context("--case needs a name")?),
                 "--quick" => args.is_quick = true,
                 "--seed-http" => args.seeds_by_http = true,
+                "--accept" => args.compares_accepting = true,
                 "--peer-logs-off" => args.peer_logs = false,
                 "--full-sync" => args.synchronous = "FULL",
                 "--subject-only" => args.with_peer = false,

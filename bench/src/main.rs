@@ -1,9 +1,11 @@
 //! Compares Groundswell with PocketBase: the same rows, the same requests, in turns, on the same cores.
 //!
 //! [`servers`] starts and stops the two, [`data`] fills them, [`cases`] says what is asked, [`rounds`] asks it
-//! and [`report`] tells the outcome. `bench/README.md` says what is measured and why so.
+//! and [`report`] tells the outcome. [`accept`] stands apart: two ways to share connections between loops.
+//! `bench/README.md` says what is measured and why so.
 #![expect(clippy::print_stdout, reason = "a command-line tool")]
 
+mod accept;
 mod args;
 mod cases;
 mod client;
@@ -27,6 +29,9 @@ fn main() -> Result<()> {
     let Some(args) = Args::from_env()? else { return Ok(()) };
     stop::on_signals()?;
     wrk::version()?;
+    if args.compares_accepting {
+        return accept::compare();
+    }
     let cases = Case::named(&args.cases)?;
 
     let load_before = machine::load_average();

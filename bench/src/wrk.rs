@@ -76,6 +76,11 @@ struct Outcome {
 
 /// Runs it; any answer of 400 or above, any socket error and any timeout fails the run.
 pub(crate) fn run(load: &Load<'_>, server: &Server, tokens: &Tokens) -> Result<Sample> {
+    run_at(load, server.base_url(), server.pid(), tokens)
+}
+
+/// The same on any server, whose process is `pid`.
+pub(crate) fn run_at(load: &Load<'_>, base_url: &str, pid: u32, tokens: &Tokens) -> Result<Sample> {
     let folder = tempfile::Builder::new().prefix("groundswell-wrk.").tempdir()?;
     let script = folder.path().join("load.lua");
     fs::write(&script, full_script(load, tokens))?;
@@ -87,7 +92,7 @@ pub(crate) fn run(load: &Load<'_>, server: &Server, tokens: &Tokens) -> Result<S
         .args(["--duration", &format!("{}s", load.duration.as_secs())])
         .arg("--script")
         .arg(&script)
-        .arg(server.base_url())
+        .arg(base_url)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -105,7 +110,7 @@ pub(crate) fn run(load: &Load<'_>, server: &Server, tokens: &Tokens) -> Result<S
             let _ = child.wait();
             return Err(stopped);
         }
-        rss_kb = rss_kb.max(machine::memory_kb(server.pid(), "VmRSS").unwrap_or(0));
+        rss_kb = rss_kb.max(machine::memory_kb(pid, "VmRSS").unwrap_or(0));
         thread::sleep(Duration::from_millis(50));
     };
     let mut output = String::new();
