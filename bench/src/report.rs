@@ -115,7 +115,11 @@ impl Report {
         for durability in &self.durability {
             let _ = writeln!(text, "- {durability}");
         }
-        let logs = if *peer_logs { "writes its log of requests, as it comes" } else { "without its log of requests" };
+        let logs = if *peer_logs {
+            "writes its log of requests, as it comes"
+        } else {
+            "without its log of requests"
+        };
         let _ = writeln!(text, "- {}: {logs}", Kind::PocketBase);
         for PeakMemory { server, high_water_kb } in &self.peak_memory {
             let _ = writeln!(text, "- {server}: peak memory {} MiB", high_water_kb / 1024);
