@@ -421,7 +421,10 @@ impl Ours {
 }
 
 fn parse(body: &str) -> Option<Json> {
-    if body.is_empty() { Some(Json::Null) } else { Json::parse_first(body.as_bytes()).ok() }
+    if body.is_empty() {
+        return Some(Json::Object(JsonObject::new()));
+    }
+    Json::parse_first(body.as_bytes()).ok()
 }
 
 fn refused(error: &SaveError, failed: &str) -> (u16, String) {
