@@ -52,9 +52,47 @@ fn requests_after_a_plain_body_are_followed() {
 }
 
 #[test]
+fn requests_after_chunks_are_followed() {
+    let head = "POST /\" HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n";
+    for chunks in [
+        "0\r\n\r\n",
+        "3\r\n<\">\r\n00B\r\nGET /\" X\r\n\n\r\n0\r\n\r\n",
+        "0\r\nA: \"\r\nB: <\r\n\r\n",
+        "1;a=\"b\"\r\n\"\r\n1 \t;c\r\n\n\r\n0 \r\n\r\n",
+    ] {
+        check(
+            &format!("{head}{chunks}GET /\" HTTP/1.1\r\n\r\n"),
+            &format!("POST /%22{}{chunks}GET /%22 HTTP/1.1\r\n\r\n", &head[7..]),
+        );
+    }
+}
+
+#[test]
+fn requests_after_broken_chunks_are_not_touched() {
+    for chunks in [
+        "\r\n",
+        "x\r\n",
+        "-1\r\n",
+        "1\r\nab\r\n",
+        "1\r\na\n",
+        "0\r\n\n",
+        "0\r\nA: b\n\r\n",
+        "0\r\nA: b\rc\r\n\r\n",
+        "ffffffffffffffff\r\n",
+        "10000000000000000\r\n",
+    ] {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let input = format!("{head}{chunks}0\r\n\r\nGET /\" HTTP/1.1\r\n\r\n");
+        check(&input, &input);
+    }
+}
+
+#[test]
 fn requests_after_one_of_unclear_length_are_not_touched() {
     for header in [
-        "Transfer-Encoding: chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked                                                             , gzip",
         "Upgrade: websocket",
         "Content-Length: 1\r\nContent-Length: 1",
         "Content-Length: +1",
