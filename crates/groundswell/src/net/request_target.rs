@@ -447,5 +447,32 @@ impl LineStart {
     }
 }
 
+/// What a parser reads when `pieces` arrive one after another.
+#[cfg(any(test, fuzzing))]
+fn rewritten(pieces: &[&[u8]]) -> Vec<u8> {
+    let mut watcher = RequestWatcher::default();
+    let mut output = Vec::new();
+    for piece in pieces {
+        let mut changes = Vec::new();
+        watcher.feed(piece, &mut changes);
+        output.extend(apply(&changes, piece));
+    }
+    output
+}
+
+/// What the fuzzer in `fuzz/` calls, and our tests with random bytes: the first byte says where a connection's
+/// bytes, which are the rest, are cut in two.
+#[cfg(any(test, fuzzing))]
+pub(super) fn try_bytes(bytes: &[u8]) {
+    let Some((&cut, input)) = bytes.split_first() else { return };
+    let whole = rewritten(&[input]);
+    let (first, second) = input.split_at(usize::from(cut).min(input.len()));
+    assert_eq!(rewritten(&[first, second]), whole, "where the bytes are cut makes a difference");
+    assert!(whole.len() <= 3 * input.len());
+    let zeros = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == 0).count();
+    let is_spoilt = zeros(&whole) > zeros(input);
+    assert!(is_spoilt || rewritten(&[&whole]) == whole, "what is spelt properly is changed");
+}
+
 #[cfg(test)]
 mod tests;
