@@ -10,6 +10,8 @@ mod check;
 mod combine;
 mod depends;
 pub mod expr;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod judge;
 mod paths;
 mod request;
@@ -32,7 +34,6 @@ pub use judge::{JudgeCounts, judge_counts};
 pub use request::{Aspect, BodyField, CallerKey, Macro, RequestPart, RequestValue};
 pub use sort::{Sort, SortKey, SortTerm};
 pub use strftime::TimeFormat;
-pub use syntax::fuzz_parse;
 
 /// The most bytes of a `filter` query parameter. Rules have no such bound.
 pub const MAX_FILTER_BYTES: usize = 3500;

@@ -1,4 +1,4 @@
-//! `differences.json`: pairs that are known to be answered differently, and why.
+//! `differences.json`: what is known to be answered differently, and why.
 
 use std::collections::HashSet;
 
@@ -27,13 +27,34 @@ pub struct KnownDifferences {
     entries: Vec<Entry>,
 }
 
+/// One difference: what is answered otherwise for one reason.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    /// `group/file/name`.
-    pair: String,
+    /// `group/file/name`, or several.
+    pair: Option<Pairs>,
+    /// What no pair can show.
+    #[serde(default)]
+    beside: Vec<Beside>,
     kind: Kind,
     reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Pairs {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// A request, or many, and how both were seen to answer: for readers of the list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "written for readers of the file")]
+struct Beside {
+    request: String,
+    pocketbase: String,
+    groundswell: String,
 }
 
 impl KnownDifferences {
@@ -54,9 +75,16 @@ impl KnownDifferences {
         let entries: Vec<Entry> = serde_json::from_str(text)?;
         let mut listed = HashSet::new();
         for entry in &entries {
-            ensure!(names.contains(&entry.pair), "no pair is named {:?}", entry.pair);
-            ensure!(!entry.reason.is_empty(), "{:?} has no reason", entry.pair);
-            ensure!(listed.insert(&entry.pair), "{:?} is listed twice", entry.pair);
+            ensure!(!entry.reason.is_empty(), "an entry has no reason: {entry:?}");
+            ensure!(
+                !entry.pairs().is_empty() || !entry.beside.is_empty(),
+                "{:?} is of nothing",
+                entry.reason
+            );
+            for pair in entry.pairs() {
+                ensure!(names.contains(pair), "no pair is named {pair:?}");
+                ensure!(listed.insert(pair), "{pair:?} is listed twice");
+            }
         }
         let lasting = entries.iter().filter(|entry| entry.kind == Kind::Lasting).count();
         ensure!(lasting <= MAX_LASTING, "{lasting} lasting differences, at most {MAX_LASTING} are allowed");
@@ -66,12 +94,22 @@ impl KnownDifferences {
     /// Marks listed pairs: a failed one as known, one that agrees as stale.
     pub(crate) fn apply(&self, outcomes: &mut [Outcome]) {
         for outcome in outcomes {
-            if let Some(entry) = self.entries.iter().find(|entry| entry.pair == outcome.name) {
+            if let Some(entry) = self.entries.iter().find(|entry| entry.pairs().contains(&outcome.name)) {
                 outcome.verdict = match outcome.verdict {
                     Verdict::Same => Verdict::Stale,
                     _ => Verdict::Known(entry.kind),
                 };
             }
+        }
+    }
+}
+
+impl Entry {
+    fn pairs(&self) -> &[String] {
+        match &self.pair {
+            None => &[],
+            Some(Pairs::One(pair)) => std::slice::from_ref(pair),
+            Some(Pairs::Several(pairs)) => pairs,
         }
     }
 }
@@ -85,10 +123,18 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_is_of_something_and_no_pair_has_two() {
+        assert!(parse(r#"[{"kind": "lasting", "reason": "x"}]"#).is_err());
+        assert!(parse(r#"[{"pair": ["g/f/a", "g/f/a"], "kind": "lasting", "reason": "x"}]"#).is_err());
+        let beside = r#"{"request": "x", "pocketbase": "200", "groundswell": "400"}"#;
+        assert!(parse(&format!(r#"[{{"beside": [{beside}], "kind": "lasting", "reason": "x"}}]"#)).is_ok());
+    }
+
+    #[test]
     fn a_listed_pair_must_exist_and_must_differ() {
         assert!(parse(r#"[{"pair": "g/f/c", "kind": "later", "reason": "x"}]"#).is_err());
         let known = parse(
-            r#"[{"pair": "g/f/a", "kind": "later", "reason": "x"}, {"pair": "g/f/b", "kind": "lasting", "reason": "x"}]"#,
+            r#"[{"pair": "g/f/a", "kind": "later", "reason": "x"}, {"pair": ["g/f/b"], "kind": "lasting", "reason": "x"}]"#,
         );
         let outcome = |name: &str, verdict| Outcome {
             name: name.to_owned(),

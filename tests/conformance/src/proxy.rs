@@ -105,11 +105,14 @@ fn read_request(stream: &mut TcpStream) -> Result<Vec<u8>> {
     Ok(request)
 }
 
-/// Whether the head and as much body as it announces are there; the runner never sends chunks. A body that is
-/// announced larger than any scenario's is not sent at all: the server has to refuse it unseen.
+/// Whether the head and as much body as it announces are there, or the last chunk. A body that is announced
+/// larger than any scenario's is not sent at all: the server has to refuse it unseen.
 fn is_complete(request: &[u8]) -> bool {
     let Some(head_length) = request.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&request[..head_length]).to_ascii_lowercase();
+    if head.lines().any(|line| line.starts_with("transfer-encoding:")) {
+        return request.ends_with(b"0\r\n\r\n");
+    }
     let announced =
         head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
     let sent = announced.filter(|length| *length <= LARGEST_BODY).unwrap_or(0);

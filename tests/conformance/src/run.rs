@@ -190,10 +190,12 @@ fn run_pair(
         // Time stamps count milliseconds: one has to pass for "later" to show.
         std::thread::sleep(Duration::from_millis(3));
     }
+    reference.repeat(pair).context("ask the reference")?;
     let expected = reference.send(pair).context("ask the reference")?;
     outcome.reference = describe(&expected);
+    let repeated = subject.repeat(pair);
     before_subject(pair);
-    let answer = match subject.send(pair) {
+    let answer = match repeated.and_then(|()| subject.send(pair)) {
         Ok(answer) => answer,
         Err(error) => {
             outcome.verdict = Verdict::Different(vec![format!("no answer: {error:#}")]);

@@ -91,6 +91,9 @@ pub struct Pair {
     pub name: String,
     /// Method and target, the target already percent-encoded.
     pub request: String,
+    /// How often it is sent before, without a look at those answers.
+    #[serde(default)]
+    pub repeats: usize,
     /// Query parameters to encode and append.
     #[serde(default)]
     pub query: BTreeMap<String, String>,
@@ -259,6 +262,7 @@ impl Pair {
     /// Who asks, and what goes along with the request line: a line each, as written.
     pub fn details(&self) -> Vec<String> {
         let mut lines = vec![format!("as: {}", self.actor.as_deref().unwrap_or("guest"))];
+        lines.extend((self.repeats > 0).then(|| format!("repeats: {}", self.repeats)));
         lines.extend(self.query.iter().map(|(name, value)| format!("query: {name}={value}")));
         lines.extend(self.headers.iter().map(|(name, value)| format!("header: {name}: {value}")));
         lines.extend(self.body.iter().map(|body| format!("body: {body}")));

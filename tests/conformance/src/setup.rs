@@ -43,6 +43,11 @@ impl Side {
         self.client.send(&self.build(pair)?)
     }
 
+    /// Sends a pair's request as often as it is to be sent before.
+    pub(crate) fn repeat(&self, pair: &Pair) -> Result<()> {
+        (0..pair.repeats).try_for_each(|_| self.send(pair).map(drop))
+    }
+
     /// Takes variables from an answer. What is not there becomes a value that no server knows.
     pub(crate) fn save(&mut self, pair: &Pair, answer: &Response) -> Result<()> {
         let body = Json::parse(&answer.text());
@@ -72,7 +77,7 @@ impl Side {
         pair.relate.iter().map(relation).collect()
     }
 
-    /// Replaces each `{{name}}`.
+    /// Replaces each `{{name}}`, and each `{{text*COUNT}}` by so many of the text.
     pub(crate) fn substitute(&self, text: &str) -> Result<String> {
         let mut result = String::new();
         let mut rest = text;
@@ -80,7 +85,15 @@ impl Side {
             let (name, behind) =
                 after.split_once("}}").with_context(|| format!("unclosed {{{{ in {text:?}"))?;
             result.push_str(before);
-            result.push_str(self.vars.get(name).with_context(|| format!("no variable {name:?}"))?);
+            match name.rsplit_once('*') {
+                Some((repeated, count)) => {
+                    let count = count.parse().with_context(|| format!("no number of times in {name:?}"))?;
+                    result.push_str(&repeated.repeat(count));
+                }
+                None => {
+                    result.push_str(self.vars.get(name).with_context(|| format!("no variable {name:?}"))?)
+                }
+            }
             rest = behind;
         }
         Ok(result + rest)

@@ -49,6 +49,10 @@ struct Asked {
     access: Option<Access>,
 }
 
+/// A response's extension: the request was refused before the router, whose headers it then lacks.
+#[derive(Debug, Clone, Copy)]
+struct Unrouted;
+
 /// A line of the access log. It holds no query and no header: both may carry a token.
 struct Access {
     method: Method,
@@ -116,7 +120,11 @@ impl Front {
                     Ok(response) => response,
                     Err(never) => match never {},
                 },
-                Err(refusal) => refusal.into_response(),
+                Err(refusal) => {
+                    let mut response = refusal.into_response();
+                    response.extensions_mut().insert(Unrouted);
+                    response
+                }
             }
         };
         AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_panic| after_panic())
@@ -128,10 +136,13 @@ impl Front {
         }
         let status = response.status();
         let may_be_framed = response.extensions().get::<AllowFraming>().is_some();
+        let is_routed = response.extensions().get::<Unrouted>().is_none();
         let headers = response.headers_mut();
         // The router names a path's methods; the contract's server knows no such thing.
         headers.remove(ALLOW);
-        secure(headers, may_be_framed);
+        if is_routed {
+            secure(headers, may_be_framed);
+        }
         super::cors::vary_by_origin(headers);
         if let Some(origin) = asked.allowed_origin {
             headers.insert(axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);

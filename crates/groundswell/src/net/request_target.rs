@@ -3,9 +3,9 @@
 //!
 //! A [`RequestWatcher`] follows the bytes of a connection and says which of them to change. It buffers nothing
 //! and changes nothing but bytes of a request target, so it must know where requests begin. It knows that for
-//! the first request, and for later ones as long as every request before was delimited plainly: by no body, or by
-//! one `Content-Length`. At anything else (chunks, upgrades, odd headers) it stops watching for good, and later
-//! raw bytes get the parser's 400.
+//! the first request, and for later ones as long as every request before was delimited plainly: by no body, by
+//! one `Content-Length`, or by chunks. At anything else (other encodings, upgrades, odd headers) it stops
+//! watching for good, and later raw bytes get the parser's 400.
 //!
 //! A head that holds both `Content-Length` and `Transfer-Encoding` is spoilt on purpose, so that the parser
 //! refuses it: two servers in a row might disagree on where such a request ends.
@@ -57,7 +57,25 @@ enum State {
     OtherHeader,
     /// So many bytes of a body remain.
     Body(u64),
+    /// At the digits of a chunk's size, which is this so far; `None` before the first.
+    ChunkSize(Option<u64>),
+    /// Behind them.
+    ChunkExtension(u64),
+    /// So many bytes of a chunk and of the line's end after it remain.
+    Chunk(u64),
+    /// In the lines after the last chunk, of which an empty one is the end.
+    Trailers(TrailerByte),
     Unwatched,
+}
+
+/// What stands before a byte of the trailers. Their lines end with both bytes of a line's end, or our parser
+/// would see other lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TrailerByte {
+    LineStart,
+    Text,
+    ReturnOfEmptyLine,
+    Return,
 }
 
 /// What the headers so far say about the request's end.
@@ -65,6 +83,7 @@ enum State {
 struct Framing {
     content_length: Option<u64>,
     has_transfer_encoding: bool,
+    /// The encoding is not `chunked` alone, or it cannot be told where the request ends.
     is_unclear: bool,
 }
 
@@ -198,11 +217,18 @@ impl RequestWatcher {
                 State::Idle => self.idle(bytes[at]),
                 State::Method => self.method(bytes[at]),
                 State::Target => self.target(&bytes[at..], at, changes),
-                State::Version => self.skip_line(&bytes[at..]),
+                State::Version => self.skip_line(&bytes[at..], State::HeaderStart),
                 State::HeaderStart => self.header_start(bytes[at], at, changes),
                 State::Header => self.header(bytes[at]),
-                State::OtherHeader => self.skip_line(&bytes[at..]),
+                State::OtherHeader => self.skip_line(&bytes[at..], State::HeaderStart),
                 State::Body(remaining) => self.body(remaining, bytes.len() - at),
+                State::ChunkSize(size) => self.chunk_size(size, bytes[at]),
+                State::ChunkExtension(0) => {
+                    self.skip_line(&bytes[at..], State::Trailers(TrailerByte::LineStart))
+                }
+                State::ChunkExtension(size) => self.skip_line(&bytes[at..], State::Chunk(size + 2)),
+                State::Chunk(remaining) => self.chunk(remaining, &bytes[at..]),
+                State::Trailers(before) => self.trailers(before, bytes[at]),
                 State::Unwatched => return,
             };
         }
@@ -244,10 +270,10 @@ impl RequestWatcher {
         bytes.len()
     }
 
-    fn skip_line(&mut self, bytes: &[u8]) -> usize {
+    fn skip_line(&mut self, bytes: &[u8], next: State) -> usize {
         match memchr::memchr(b'\n', bytes) {
             Some(end) => {
-                self.state = State::HeaderStart;
+                self.state = next;
                 end + 1
             }
             None => bytes.len(),
@@ -292,7 +318,9 @@ impl RequestWatcher {
             changes.push(Change::Spoil(offset));
         }
         self.state = match framing.content_length {
-            _ if framing.has_transfer_encoding || framing.is_unclear => State::Unwatched,
+            _ if framing.is_unclear => State::Unwatched,
+            Some(_) if framing.has_transfer_encoding => State::Unwatched,
+            None if framing.has_transfer_encoding => State::ChunkSize(None),
             None | Some(0) => State::Idle,
             Some(length) => State::Body(length),
         };
@@ -307,6 +335,50 @@ impl RequestWatcher {
         self.state = State::Idle;
         // No larger than `available`, which is a usize.
         usize::try_from(remaining).unwrap_or(available)
+    }
+
+    fn chunk_size(&mut self, size: Option<u64>, byte: u8) -> usize {
+        let digit = char::from(byte).to_digit(16);
+        self.state = match (size, digit, byte) {
+            (size, Some(digit), _) => match size.unwrap_or(0).checked_mul(16) {
+                // A chunk that leaves no room for the line's end is none that our parser takes.
+                Some(sixteenfold) if sixteenfold < u64::MAX - 16 => {
+                    State::ChunkSize(Some(sixteenfold + u64::from(digit)))
+                }
+                _ => State::Unwatched,
+            },
+            (Some(size), None, b'\r' | b';' | b' ' | b'\t') => State::ChunkExtension(size),
+            _ => State::Unwatched,
+        };
+        1
+    }
+
+    /// The bytes of a chunk; the last two of `remaining` are the line's end.
+    fn chunk(&mut self, remaining: u64, bytes: &[u8]) -> usize {
+        if remaining > 2 {
+            let skipped = (remaining - 2).min(bytes.len() as u64);
+            self.state = State::Chunk(remaining - skipped);
+            return usize::try_from(skipped).unwrap_or(bytes.len());
+        }
+        self.state = match (remaining, bytes[0]) {
+            (2, b'\r') => State::Chunk(1),
+            (1, b'\n') => State::ChunkSize(None),
+            _ => State::Unwatched,
+        };
+        1
+    }
+
+    fn trailers(&mut self, before: TrailerByte, byte: u8) -> usize {
+        use TrailerByte::{LineStart, Return, ReturnOfEmptyLine, Text};
+        self.state = match (before, byte) {
+            (LineStart, b'\r') => State::Trailers(ReturnOfEmptyLine),
+            (Text, b'\r') => State::Trailers(Return),
+            (ReturnOfEmptyLine, b'\n') => State::Idle,
+            (Return, b'\n') => State::Trailers(LineStart),
+            (ReturnOfEmptyLine | Return, _) | (_, b'\n') => State::Unwatched,
+            (LineStart | Text, _) => State::Trailers(Text),
+        };
+        1
     }
 }
 
@@ -329,6 +401,8 @@ impl Framing {
             self.is_unclear |= length.is_none() || self.content_length.is_some();
             self.content_length = Some(length.unwrap_or(0));
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            let is_chunked = !line.is_cut && value.eq_ignore_ascii_case(b"chunked");
+            self.is_unclear |= !is_chunked || self.has_transfer_encoding;
             self.has_transfer_encoding = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             self.is_unclear = true;
@@ -371,6 +445,33 @@ impl LineStart {
     fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
+}
+
+/// What a parser reads when `pieces` arrive one after another.
+#[cfg(any(test, fuzzing))]
+fn rewritten(pieces: &[&[u8]]) -> Vec<u8> {
+    let mut watcher = RequestWatcher::default();
+    let mut output = Vec::new();
+    for piece in pieces {
+        let mut changes = Vec::new();
+        watcher.feed(piece, &mut changes);
+        output.extend(apply(&changes, piece));
+    }
+    output
+}
+
+/// What the fuzzer in `fuzz/` calls, and our tests with random bytes: the first byte says where a connection's
+/// bytes, which are the rest, are cut in two.
+#[cfg(any(test, fuzzing))]
+pub(super) fn try_bytes(bytes: &[u8]) {
+    let Some((&cut, input)) = bytes.split_first() else { return };
+    let whole = rewritten(&[input]);
+    let (first, second) = input.split_at(usize::from(cut).min(input.len()));
+    assert_eq!(rewritten(&[first, second]), whole, "where the bytes are cut makes a difference");
+    assert!(whole.len() <= 3 * input.len());
+    let zeros = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == 0).count();
+    let is_spoilt = zeros(&whole) > zeros(input);
+    assert!(is_spoilt || rewritten(&[&whole]) == whole, "what is spelt properly is changed");
 }
 
 #[cfg(test)]

@@ -16,6 +16,19 @@ fn raw_bytes_in_a_target_are_taken_on_every_plain_request_of_a_connection() {
 }
 
 #[test]
+fn raw_bytes_in_a_target_are_taken_after_a_request_in_chunks() {
+    let server = Server::start(&[]);
+    let mut stream = server.connect();
+    let head =
+        "POST /api/collections/users/records?a=\"<>\" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n";
+    let body = "Content-Type: application/json\r\n\r\n1;a=b\r\n{\r\n1\r\n}\r\n0\r\nX-Sum: \"1\"\r\n\r\n";
+    stream.write_all([head, body].concat().as_bytes()).unwrap();
+    assert!(read_some(&mut stream).contains("Failed to create record."));
+    stream.write_all(&request("GET", "/api/health?filter=\"<>", &[])).unwrap();
+    assert_eq!(read_response(&mut stream).status, 200);
+}
+
+#[test]
 fn raw_bytes_arriving_one_by_one_are_taken() {
     let server = Server::start(&[]);
     let mut stream = server.connect();

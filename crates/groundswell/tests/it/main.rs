@@ -7,4 +7,5 @@ mod configuration;
 mod connections;
 mod http;
 mod passwords;
+mod rules;
 mod server;

@@ -94,6 +94,13 @@ impl Server {
         self.send(&request(method, target, headers))
     }
 
+    /// A request with a JSON body over a connection of its own.
+    pub(crate) fn send_json(&self, method: &str, target: &str, headers: &[&str], body: &str) -> Response {
+        let length = format!("Content-Length: {}", body.len());
+        let headers = [&["Content-Type: application/json", &length], headers].concat();
+        self.send(&[request(method, target, &headers), body.as_bytes().to_vec()].concat())
+    }
+
     /// Sends bytes and reads until the server closes.
     pub(crate) fn send(&self, bytes: &[u8]) -> Response {
         let mut stream = self.connect();
@@ -135,6 +142,14 @@ impl Response {
     /// The body as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The first value of this key in the JSON body: a text that has no escapes, or a number.
+    pub(crate) fn value(&self, key: &str) -> String {
+        let text = self.text();
+        let key = format!("\"{key}\":");
+        let start = text.find(&key).unwrap_or_else(|| panic!("{key} in {text}")) + key.len();
+        text[start..].trim_start_matches('"').split(['"', ',', '}']).next().unwrap_or_default().to_owned()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 /// The answer's message when fields are refused.
 pub const FAILED: &str = "Failed to create collection.";
 
-/// A new collection. `body` is what was submitted, `null` when nothing was.
+/// A new collection. `body` is what was submitted; `null` is as good as nothing.
 pub fn create(
     schema: &Schema,
     body: &Json,

@@ -8,6 +8,7 @@ use super::defaults::random_secret;
 use super::draft::Draft;
 use super::save_error::SaveError;
 use super::validate::{self, Validation};
+use crate::errors::{FieldError, FieldErrors};
 use crate::json::Json;
 use crate::schema::Schema;
 use crate::time::Timestamp;
@@ -15,7 +16,8 @@ use crate::time::Timestamp;
 /// The answer's message when fields are refused.
 pub const FAILED: &str = "Failed to update collection.";
 
-/// The collection with a body merged onto it.
+/// The collection with a body merged onto it. `null` is what a client sent, not the absence of a body: it
+/// empties the whole collection, of which the name must not be empty.
 pub fn update(
     schema: &Schema,
     old: &Collection,
@@ -25,7 +27,7 @@ pub fn update(
 ) -> Result<Collection, SaveError> {
     let mut draft = Draft::of(old);
     match body {
-        Json::Null => {}
+        Json::Null => return Err(SaveError::Invalid(FieldErrors::one("name", FieldError::required()))),
         Json::Object(object) => draft.load(object)?,
         _ => return Err(SaveError::Unreadable),
     }

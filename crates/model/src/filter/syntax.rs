@@ -125,10 +125,5 @@ fn unexpected(step: &Step, piece: &Piece<'_>) -> FilterError {
     FilterError(format!("expected {expected}, got {piece}"))
 }
 
-/// What a fuzzer calls: any bytes give a tree or an error, never a panic.
-pub fn fuzz_parse(bytes: &[u8]) {
-    let _ = parse(&String::from_utf8_lossy(bytes));
-}
-
 #[cfg(test)]
 mod tests;

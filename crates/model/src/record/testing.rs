@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::collection::{
-    AuthAlert, AuthOptions, Collection, CollectionKind, EmailTemplate, OtpOptions, Rules, TokenOptions,
-};
+use crate::collection::{Collection, CollectionKind, Rules};
 use crate::field::{DomainOptions, Field, FieldKind, PasswordOptions, Pattern, TextOptions};
 
 pub(crate) fn field(name: &str, kind: FieldKind) -> Field {
@@ -72,28 +70,6 @@ pub(crate) fn auth(more: Vec<Field>) -> Arc<Collection> {
     fields.extend(more);
     let mut collection = Arc::unwrap_or_clone(base(fields));
     collection.name = "users".to_owned();
-    collection.kind = CollectionKind::Auth(Box::new(auth_options()));
+    collection.kind = CollectionKind::Auth(Box::default());
     Arc::new(collection)
-}
-
-fn auth_options() -> AuthOptions {
-    let token = TokenOptions::default;
-    let mail = EmailTemplate::default;
-    AuthOptions {
-        auth_rule: None,
-        manage_rule: None,
-        auth_alert: AuthAlert { enabled: false, email_template: mail() },
-        oauth2: Default::default(),
-        password_auth: Default::default(),
-        mfa: Default::default(),
-        otp: OtpOptions { enabled: false, duration: 0, length: 0, email_template: mail() },
-        auth_token: token(),
-        password_reset_token: token(),
-        email_change_token: token(),
-        verification_token: token(),
-        file_token: token(),
-        verification_template: mail(),
-        reset_password_template: mail(),
-        confirm_email_change_template: mail(),
-    }
 }

@@ -1,7 +1,7 @@
 //! Sends the same bodies to PocketBase and to this crate and compares the answers as JSON.
 //!
 //! Each line of a cases file is one request: `POST` creates a collection and deletes it again, `KEEP`
-//! keeps it, the rest are what they say. With `POCKETBASE_BIN` set, the answers are the binary's, whole;
+//! keeps it, the rest are what they say. Where there is a PocketBase, the answers are the binary's, whole;
 //! without it, they are what a facts file remembers of them. `UPDATE_FACTS=1` writes the facts anew.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -17,8 +17,7 @@ use model::time::Timestamp;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::pocketbase::skip;
-use crate::reference_server::PocketBase;
+use crate::pocketbase::PocketBase;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -43,29 +42,22 @@ fn imports_answer_like_the_reference() {
 
 #[test]
 fn a_fresh_install_is_that_of_the_reference() {
-    let Some(reference) = start_reference("fresh") else {
-        skip();
-        return;
-    };
+    let Some(reference) = PocketBase::start_or_skip() else { return };
     let ours = Ours::fresh();
-    let (_, list) = reference.call("GET", "/api/collections?perPage=100&sort=@rowid", "");
+    let (_, list) = reference.send("GET", "/api/collections?perPage=100&sort=@rowid", "");
     assert_eq!(normalised(&parsed(&ours.list().1)), normalised(&parsed(&list)));
-    let (_, theirs) = reference.call("GET", "/api/settings", "");
+    let (_, theirs) = reference.send("GET", "/api/settings", "");
     let mut text = String::new();
     ours.settings.write_json(&mut text);
     assert_eq!(text, theirs, "byte for byte");
-    let (_, theirs) = reference.call("GET", "/api/collections/meta/scaffolds", "");
+    let (_, theirs) = reference.send("GET", "/api/collections/meta/scaffolds", "");
     let mut text = String::new();
     scaffolds::write_scaffolds(&mut StdRng::seed_from_u64(1), &mut text);
     assert_eq!(normalised(&parsed(&text)), normalised(&parsed(&theirs)));
 }
 
-fn start_reference(name: &str) -> Option<PocketBase> {
-    std::env::var("POCKETBASE_BIN").ok().map(|binary| PocketBase::start(&binary, name))
-}
-
 fn run(name: &str, cases: &str, facts: &str) {
-    let reference = match start_reference(name) {
+    let reference = match PocketBase::start() {
         Some(reference) => Reference::Live(reference),
         None => Reference::Remembered(facts.lines().map(parsed).collect()),
     };
@@ -109,12 +101,12 @@ impl Case {
     fn ask(&self, reference: &PocketBase) -> (u16, String) {
         let path = format!("/api/collections/{}", self.target);
         match self.verb.as_str() {
-            "POST" | "KEEP" => reference.call("POST", "/api/collections", &self.body),
-            "PATCH" => reference.call("PATCH", &path, &self.body),
-            "DELETE" => reference.call("DELETE", &path, ""),
-            "SETTINGS" => reference.call("PATCH", "/api/settings", &self.body),
-            "LIST" => reference.call("GET", "/api/collections?perPage=100&sort=@rowid", ""),
-            _ => reference.call("PUT", "/api/collections/import", &self.body),
+            "POST" | "KEEP" => reference.send("POST", "/api/collections", &self.body),
+            "PATCH" => reference.send("PATCH", &path, &self.body),
+            "DELETE" => reference.send("DELETE", &path, ""),
+            "SETTINGS" => reference.send("PATCH", "/api/settings", &self.body),
+            "LIST" => reference.send("GET", "/api/collections?perPage=100&sort=@rowid", ""),
+            _ => reference.send("PUT", "/api/collections/import", &self.body),
         }
     }
 }
@@ -160,7 +152,7 @@ impl Run {
             if case.verb == "POST"
                 && let Some(id) = parsed(&body).get("id").and_then(Json::as_str)
             {
-                reference.call("DELETE", &format!("/api/collections/{id}"), "");
+                reference.send("DELETE", &format!("/api/collections/{id}"), "");
             }
             with_status(status, &body)
         });
@@ -421,7 +413,10 @@ impl Ours {
 }
 
 fn parse(body: &str) -> Option<Json> {
-    if body.is_empty() { Some(Json::Null) } else { Json::parse_first(body.as_bytes()).ok() }
+    if body.is_empty() {
+        return Some(Json::Object(JsonObject::new()));
+    }
+    Json::parse_first(body.as_bytes()).ok()
 }
 
 fn refused(error: &SaveError, failed: &str) -> (u16, String) {

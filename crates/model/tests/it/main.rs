@@ -11,6 +11,5 @@ mod diff;
 mod differential;
 mod pocketbase;
 mod properties;
-mod reference_server;
 mod secrets;
 mod values;

@@ -69,12 +69,12 @@ pub(crate) fn steps(
     steps
 }
 
-/// Reads a body whose JSON the model reads itself; an empty one is `null`.
+/// Reads a body whose JSON the model reads itself: an object, or `null` if that was sent.
 pub(crate) async fn read_json(call: &mut Call, unreadable: String) -> Result<Json, ApiError> {
     let malformed = || ApiError::bad_request_with(unreadable.clone());
     let read = call.read_body(BodyLimits::default()).await;
     let submitted = read.map_err(|error| BodyError::into_api_for_all(error, malformed()))?;
-    if submitted.is_empty() {
+    if submitted.is_null() {
         return Ok(Json::Null);
     }
     submitted.refuse_uploads()?;

@@ -154,6 +154,15 @@ impl Submitted {
         matches!(self.content, Content::Empty { .. })
     }
 
+    /// Whether it is a JSON `null`, which [`Submitted::into_object`] takes for an object without members.
+    pub fn is_null(&self) -> bool {
+        // Other bodies are not parsed twice.
+        let is_null = |bytes: &[u8]| {
+            bytes.trim_ascii_start().starts_with(b"null") && Json::parse_first(bytes) == Ok(Json::Null)
+        };
+        matches!(&self.content, Content::Json(bytes) if is_null(bytes))
+    }
+
     /// Whether there was no body, though the type said multipart: the routes that look for files
     /// answer that with `Failed to read the submitted data.`
     pub fn is_empty_multipart(&self) -> bool {

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use model::collection::{
-    AuthAlert, AuthOptions, Collection, CollectionKind, EmailTemplate, MfaOptions, OAuth2Options, OtpOptions,
-    PasswordAuth, Rules, TokenOptions, ViewOptions,
-};
+use model::collection::{AuthOptions, Collection, CollectionKind, Rules, ViewOptions};
 use model::field::{
     AutodateOptions, DateOptions, DomainOptions, EditorOptions, Field, FieldKind, FileOptions, JsonOptions,
     NumberOptions, PasswordOptions, RelationOptions, SelectOptions, TextOptions,
@@ -65,25 +62,7 @@ pub(crate) fn collection(json: &Json) -> Collection {
 }
 
 fn auth() -> AuthOptions {
-    let mail = EmailTemplate::default;
-    let token = TokenOptions::default;
-    AuthOptions {
-        auth_rule: Some(String::new()),
-        manage_rule: None,
-        auth_alert: AuthAlert { enabled: false, email_template: mail() },
-        oauth2: OAuth2Options::default(),
-        password_auth: PasswordAuth::default(),
-        mfa: MfaOptions::default(),
-        otp: OtpOptions { enabled: false, duration: 0, length: 0, email_template: mail() },
-        auth_token: token(),
-        password_reset_token: token(),
-        email_change_token: token(),
-        verification_token: token(),
-        file_token: token(),
-        verification_template: mail(),
-        reset_password_template: mail(),
-        confirm_email_change_template: mail(),
-    }
+    AuthOptions { auth_rule: Some(String::new()), ..AuthOptions::default() }
 }
 
 fn field(json: &Json) -> Field {

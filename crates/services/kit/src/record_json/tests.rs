@@ -1,4 +1,4 @@
-use model::collection::{AuthAlert, AuthOptions, CollectionKind, EmailTemplate, OtpOptions, Rules};
+use model::collection::{CollectionKind, Rules};
 use model::field::{JsonOptions, NumberOptions, PasswordOptions, SelectOptions, TextOptions};
 use model::json::Json;
 use proptest::prelude::*;
@@ -38,25 +38,7 @@ fn collection(name: &str, kind: CollectionKind, fields: Vec<Field>) -> Arc<Colle
 }
 
 fn auth_kind() -> CollectionKind {
-    let token = model::collection::TokenOptions::default;
-    let mail = EmailTemplate::default;
-    CollectionKind::Auth(Box::new(AuthOptions {
-        auth_rule: None,
-        manage_rule: None,
-        auth_alert: AuthAlert { enabled: false, email_template: mail() },
-        oauth2: Default::default(),
-        password_auth: Default::default(),
-        mfa: Default::default(),
-        otp: OtpOptions { enabled: false, duration: 0, length: 0, email_template: mail() },
-        auth_token: token(),
-        password_reset_token: token(),
-        email_change_token: token(),
-        verification_token: token(),
-        file_token: token(),
-        verification_template: mail(),
-        reset_password_template: mail(),
-        confirm_email_change_template: mail(),
-    }))
+    CollectionKind::Auth(Box::default())
 }
 
 fn write(record: &Record, visibility: Visibility) -> String {
