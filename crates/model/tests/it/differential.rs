@@ -58,7 +58,7 @@ fn a_fresh_install_is_that_of_the_reference() {
 
 fn run(name: &str, cases: &str, facts: &str) {
     let reference = match PocketBase::start() {
-        Some(reference) => Reference::Live(reference),
+        Some(reference) => Reference::Live(Box::new(reference)),
         None => Reference::Remembered(facts.lines().map(parsed).collect()),
     };
     let mut run = Run { reference, ours: Ours::fresh(), facts: String::new(), different: Vec::new() };
@@ -74,7 +74,7 @@ fn run(name: &str, cases: &str, facts: &str) {
 }
 
 enum Reference {
-    Live(PocketBase),
+    Live(Box<PocketBase>),
     Remembered(VecDeque<Json>),
 }
 

@@ -4,11 +4,12 @@
 //!
 //! A longer log is also less work: a page that was changed many times is copied once.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use rusqlite::Connection;
@@ -16,13 +17,13 @@ use rusqlite::Connection;
 use super::at_hand::AtHand;
 use super::connection;
 
-/// Frames (changed pages, of 4 KiB) in the log at which the copying begins: 32 MiB.
-const BEGIN_FRAMES: u32 = 8_192;
-/// So many frames the writer copies itself: some milliseconds.
+/// Frames (changed pages, of 4 KiB) in the log at which the copying begins: 64 MiB.
+const BEGIN_FRAMES: u32 = 16_384;
+/// So many frames the writer copies itself: some ten milliseconds.
 const FEW_FRAMES: u32 = 1_024;
-/// At so many the writer copies all of them, whatever it takes: the log is not to outgrow this (128 MiB)
+/// At so many the writer copies all of them, whatever it takes: the log is not to outgrow this (192 MiB)
 /// while no long read holds on to it.
-const MOST_FRAMES: u32 = 32_768;
+const MOST_FRAMES: u32 = 49_152;
 
 /// How a checkpoint leaves the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,13 +44,18 @@ pub(super) struct Checkpoints {
     frames: Arc<AtomicU32>,
     /// As many as there were when the writer last looked.
     seen: u32,
+    /// How many of them were copied when the writer last looked.
+    seen_copied: u32,
     /// As many as ask for the next thing to be done.
     next: u32,
 }
 
 /// What the thread does.
-#[derive(Default)]
 struct Copying {
+    /// For syncing it: SQLite itself leaves that to the checkpoint that copies the last frame, and so to the
+    /// writer. Open as long as the connections are, and closed after them: to close any of a file's
+    /// descriptors gives up the locks that SQLite holds on it.
+    data: File,
     is_running: AtomicBool,
     /// Frames of the log that are in the data file already.
     copied: AtomicU32,
@@ -72,7 +78,9 @@ impl Checkpoints {
             Ok(())
         }))?;
         let conn = connection::open_checkpointer(path)?;
-        let copying = Arc::new(Copying::default());
+        let data = File::open(path).map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
+        let copying =
+            Arc::new(Copying { data, is_running: AtomicBool::new(false), copied: AtomicU32::new(0) });
         let (start, started) = crossbeam_channel::bounded(1);
         let (of_thread, seats) = (copying.clone(), at_hand.clone());
         let thread = std::thread::Builder::new()
@@ -86,6 +94,7 @@ impl Checkpoints {
             thread: Some(thread),
             frames,
             seen: 0,
+            seen_copied: 0,
             next: BEGIN_FRAMES,
         })
     }
@@ -101,16 +110,20 @@ impl Checkpoints {
         if frames < self.seen {
             // SQLite found everything copied and began the log anew.
             self.copying.copied.store(0, Ordering::Relaxed);
-            self.next = BEGIN_FRAMES;
+            (self.seen_copied, self.next) = (0, BEGIN_FRAMES);
         }
         self.seen = frames;
+        let copied = self.copying.copied.load(Ordering::Relaxed);
+        if copied > self.seen_copied {
+            // The copying gets on, and each time there is less to copy.
+            (self.seen_copied, self.next) = (copied, frames);
+        }
         let is_copying = self.copying.is_running.load(Ordering::Acquire);
         if frames < self.next || is_copying && frames < MOST_FRAMES {
             return;
         }
         self.next = frames + FEW_FRAMES;
-        let left = frames.saturating_sub(self.copying.copied.load(Ordering::Relaxed));
-        if left <= FEW_FRAMES || frames >= MOST_FRAMES {
+        if frames.saturating_sub(copied) <= FEW_FRAMES || frames >= MOST_FRAMES {
             self.finish(writer, LogEnd::Restart);
         } else if let Some(start) = &self.start {
             self.copying.is_running.store(true, Ordering::Release);
@@ -121,12 +134,15 @@ impl Checkpoints {
     /// Copies all of the log that is left. Waits for nothing but the disk: when a long read is in the way,
     /// it is for the next time.
     pub(super) fn finish(&mut self, writer: &Connection, end: LogEnd) {
+        let started = Instant::now();
         let _held = self.at_hand.hold();
-        match without_waiting(writer, |writer| checkpoint(writer, end.pragma())) {
+        let done = without_waiting(writer, |writer| checkpoint(writer, end.pragma()));
+        tracing::debug!(frames = self.seen, elapsed = ?started.elapsed(), ?end, "the writer copied the end of the log");
+        match done {
             Ok(Some(_)) => {
                 self.frames.store(0, Ordering::Relaxed);
                 self.copying.copied.store(0, Ordering::Relaxed);
-                (self.seen, self.next) = (0, BEGIN_FRAMES);
+                (self.seen, self.seen_copied, self.next) = (0, 0, BEGIN_FRAMES);
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a checkpoint failed"),
@@ -148,8 +164,15 @@ impl Drop for Checkpoints {
 impl Copying {
     fn serve(&self, conn: &Connection, at_hand: &AtHand, start: &Receiver<()>) {
         while start.recv().is_ok() {
+            let started = Instant::now();
             at_hand.end_stale();
-            match checkpoint(conn, "PRAGMA wal_checkpoint(PASSIVE)") {
+            let done = checkpoint(conn, "PRAGMA wal_checkpoint(PASSIVE)");
+            if let Err(error) = self.data.sync_data() {
+                // The writer syncs it again, and then it counts.
+                tracing::warn!(%error, "the data file could not be synced");
+            }
+            tracing::debug!(copied = ?done, elapsed = ?started.elapsed(), "the log was copied beside the writer");
+            match done {
                 Ok(copied) => self.copied.store(copied.unwrap_or(0), Ordering::Relaxed),
                 Err(error) => tracing::warn!(%error, "a checkpoint failed"),
             }

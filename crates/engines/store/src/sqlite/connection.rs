@@ -24,7 +24,7 @@ const PREPARED_STATEMENTS: usize = 256;
 /// Virtual machine steps between two looks at the clock: some tens of microseconds.
 const STEPS_BETWEEN_CHECKS: i32 = 4_000;
 /// How large the write-ahead log may stay after a checkpoint.
-const WAL_BYTES: i64 = 64 * 1024 * 1024;
+const WAL_BYTES: i64 = 96 * 1024 * 1024;
 
 /// The connection of the writer thread; makes the file when there is none.
 pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> rusqlite::Result<Connection> {
