@@ -65,6 +65,17 @@ impl Action {
     }
 }
 
+/// The events that a consumer wants. An event that nobody wants is not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interest {
+    /// Every change of every record.
+    All,
+    /// Changes of records whose collection has a file field.
+    Files,
+    /// Changes of the records of these collections, by id.
+    Collections(Vec<String>),
+}
+
 /// What a consumer gets when it asks for events.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Events {

@@ -2,7 +2,10 @@
 //! and how they may fail. An adapter implements one; whoever uses one holds it as `Arc<dyn …>` and
 //! cannot tell which adapter it has.
 //!
-//! So far: [`store::Store`], the data.
+//! [`store::Store`], the data; [`blobs::Blobs`], the bytes of files; [`broker::Broker`], who hands on what
+//! was changed.
 
+pub mod blobs;
+pub mod broker;
 pub mod event;
 pub mod store;
