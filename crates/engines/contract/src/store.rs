@@ -12,6 +12,7 @@ use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
 use model::step::{Refused, StepResult, WriteBatch};
+use model::time::Timestamp;
 
 use crate::event::Events;
 
@@ -65,6 +66,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// The consumer is done with all events up to and including `sequence`.
     fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()>;
+
+    /// The keys of files whose note (`Step::NoteUploads`) was made before an instant, or that were given up, at
+    /// most `limit`.
+    fn stale_uploads(&self, before: Timestamp, limit: usize) -> Answer<'_, Vec<String>>;
 
     /// What an operator wants to know of the store.
     fn status(&self) -> Answer<'_, StoreStatus>;

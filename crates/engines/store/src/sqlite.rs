@@ -22,6 +22,7 @@ mod schema_steps;
 mod shared;
 mod text_columns;
 mod text_lookup;
+mod uploads;
 mod writer;
 
 use std::hash::Hash;
@@ -39,6 +40,7 @@ use model::collection::Collection;
 use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
+use model::time::Timestamp;
 use model::step::{Refused, StepResult, WriteBatch};
 
 use rusqlite::Connection;
@@ -181,6 +183,10 @@ impl Store for SqliteStore {
 
     fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()> {
         Box::pin(self.writer.acknowledge(consumer, sequence))
+    }
+
+    fn stale_uploads(&self, before: Timestamp, limit: usize) -> Answer<'_, Vec<String>> {
+        Box::pin(self.reads.run(Weight::Heavy, move |conn| uploads::stale(conn, before, limit)))
     }
 
     fn status(&self) -> Answer<'_, StoreStatus> {

@@ -18,7 +18,9 @@ use kit::respond::NoCompression;
 use store::sqlite::{self, SqliteStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{AllowFraming, Front, Origins};
+use kit::respond::AllowFraming;
+
+use super::{Front, Origins};
 
 /// What a client reads that sends `request` to a front of `router`.
 async fn answer(router: Router, request: &str) -> String {

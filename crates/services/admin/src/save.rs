@@ -77,7 +77,6 @@ pub(crate) async fn read_json(call: &mut Call, unreadable: String) -> Result<Jso
     if submitted.is_null() {
         return Ok(Json::Null);
     }
-    submitted.refuse_uploads()?;
     let object = submitted.into_object();
     object.map(Json::Object).map_err(|error| BodyError::into_api_for_all(error, malformed()))
 }

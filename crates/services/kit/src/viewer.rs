@@ -42,6 +42,7 @@ pub struct Viewer<'a> {
     pub schema: Arc<Schema>,
     call: &'a Call,
     caller: Caller,
+    origin: Origin,
     now: Timestamp,
     context: OnceLock<Arc<RequestContext>>,
     expand_context: OnceLock<Arc<RequestContext>>,
@@ -55,11 +56,17 @@ impl<'a> Viewer<'a> {
 
     /// Somebody else than the request's caller, such as who has just signed in.
     pub fn as_caller(app: &'a App, call: &'a Call, caller: Caller) -> Viewer<'a> {
+        Viewer::in_context(app, call, caller, Origin::Default)
+    }
+
+    /// Somebody who reads in a context of its own, such as that of a batch.
+    pub fn in_context(app: &'a App, call: &'a Call, caller: Caller, origin: Origin) -> Viewer<'a> {
         Viewer {
             app,
             schema: app.store.schema(),
             call,
             caller,
+            origin,
             now: now(),
             context: OnceLock::new(),
             expand_context: OnceLock::new(),
@@ -73,7 +80,7 @@ impl<'a> Viewer<'a> {
 
     /// What rules see of the request; worked out when the first rule asks.
     pub fn context(&self) -> &Arc<RequestContext> {
-        self.context.get_or_init(|| Arc::new(self.make_context(Origin::Default)))
+        self.context.get_or_init(|| Arc::new(self.make_context(self.origin)))
     }
 
     /// The same for the rules of expanded records.

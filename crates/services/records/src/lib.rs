@@ -17,6 +17,7 @@ mod list_records;
 mod passwords;
 mod refusal;
 mod update_record;
+mod uploads;
 mod view_record;
 
 /// The service's routes.

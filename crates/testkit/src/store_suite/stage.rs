@@ -131,6 +131,7 @@ impl Stage {
             collection: self.find(collection).id.clone(),
             body: object(body),
             password_hashes: BTreeMap::new(),
+            uploads: Default::default(),
             access,
         })
     }
@@ -142,6 +143,7 @@ impl Stage {
             body: object(body),
             password_hashes: BTreeMap::new(),
             old_password_for: None,
+            uploads: Default::default(),
             access,
         })
     }
@@ -177,6 +179,7 @@ impl Stage {
             collection: self.find(collection).id.clone(),
             body: object(&body),
             password_hashes: BTreeMap::from([("password".to_owned(), "hash".to_owned())]),
+            uploads: Default::default(),
             access: server(),
         });
         self.step(step).await.unwrap().unwrap()

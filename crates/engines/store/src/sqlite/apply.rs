@@ -11,14 +11,15 @@ use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
 use model::step::{
-    Access, CreateRecord, DeleteRecord, Guard, PatchRecord, Refused, Step, StepResult, Why, WriteBatch,
+    Access, CreateRecord, DeleteRecord, Guard, PatchRecord, Refused, Step, StepResult, UpsertRecord, Why,
+    WriteBatch,
 };
 use model::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::layout::{self, quoted};
 use super::outbox::{self, NewEvent};
-use super::{cascade, questions, rows, schema_rows, schema_steps};
+use super::{cascade, questions, rows, schema_rows, schema_steps, uploads};
 
 /// What a transaction did besides its rows: made visible after COMMIT, forgotten with a rollback.
 pub(super) struct Effects {
@@ -188,6 +189,7 @@ fn step(conn: &Connection, step: &Step, effects: &mut Effects) -> Result<StepRes
     match step {
         Step::Create(create) => create_record(conn, create, effects),
         Step::Patch(patch) => patch_record(conn, patch, effects),
+        Step::Upsert(upsert) => upsert_record(conn, upsert, effects),
         Step::Delete(delete) => delete_record(conn, delete, effects),
         Step::ReplacePasswordHash { collection, id, from, to } => {
             if let Some(collection) = effects.schema.by_id(collection) {
@@ -205,6 +207,16 @@ fn step(conn: &Connection, step: &Step, effects: &mut Effects) -> Result<StepRes
         Step::SaveSettings { before, after } => {
             save_settings(conn, before, after, effects).map(|()| StepResult::Done)
         }
+        Step::NoteUploads(keys) => {
+            uploads::note(conn, keys, effects.now)?;
+            Ok(StepResult::Done)
+        }
+        Step::GiveUpUploads(keys) => Ok(StepResult::GivenUp(uploads::give_up(conn, keys)?)),
+        Step::ForgetUploads(keys) => {
+            uploads::forget(conn, keys)?;
+            Ok(StepResult::Done)
+        }
+        Step::Impossible => Err(Why::Impossible.into()),
     }
 }
 
@@ -235,6 +247,7 @@ fn create_record(
     let pending = plan::create(&mut environment, collection, create)?;
     let answers = questions::answer(conn, &schema, pending.questions())?;
     let record = pending.decide(&answers)?;
+    uploads::take(conn, &record, &create.uploads)?;
     rows::insert(conn, &record)?;
     effects.count(&collection.id, 1);
     effects.emit(conn, &create.access, None, Some(&record))?;
@@ -254,9 +267,22 @@ fn patch_record(
     let pending = plan::patch(&mut environment, patch, &old)?;
     let answers = questions::answer(conn, &schema, pending.questions())?;
     let record = pending.decide(&answers)?;
+    uploads::take(conn, &record, &patch.uploads)?;
     rows::update(conn, &old, &record)?;
     effects.emit(conn, &patch.access, Some(&old), Some(&record))?;
     Ok(StepResult::Record(record))
+}
+
+fn upsert_record(
+    conn: &Connection,
+    upsert: &UpsertRecord,
+    effects: &mut Effects,
+) -> Result<StepResult, StepFailure> {
+    let collection = effects.schema.by_id(&upsert.patch.collection).ok_or(Why::NotFound)?.clone();
+    match load(conn, &collection, &upsert.patch.id)? {
+        Some(_) => patch_record(conn, &upsert.patch, effects),
+        None => create_record(conn, &upsert.create, effects),
+    }
 }
 
 fn delete_record(

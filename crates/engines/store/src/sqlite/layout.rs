@@ -50,6 +50,11 @@ CREATE TABLE `_gs_outbox` (
     `before`         TEXT,
     `after`          TEXT
 );
+CREATE TABLE `_gs_uploads` (
+    `key`     TEXT PRIMARY KEY NOT NULL,
+    `written` INTEGER NOT NULL,
+    `doomed`  INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
 ";
 
 /// The version of everything above, kept in `_gs_meta`.
