@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
-use contract::store::{CommitObserver, Store};
-use identity::Identity;
 use blobs::FolderBlobs;
 use contract::blobs::Blobs;
+use contract::store::{CommitObserver, Store};
+use identity::Identity;
 use kit::files::Files;
 use kit::spool::{Spool, SpoolBounds};
 use store::sqlite::{self, SqliteStore};
@@ -81,7 +81,11 @@ impl App {
 
 /// The routes of every service. Called once for each request loop, so that loops share nothing of a router.
 pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
-    let routes = Router::new().merge(records::router()).merge(auth::router()).merge(files::router()).merge(admin::router());
+    let routes = Router::new()
+        .merge(records::router())
+        .merge(auth::router())
+        .merge(files::router())
+        .merge(admin::router());
     unmatched(routes.with_state(services), Arc::clone(&app.static_folder))
 }
 

@@ -33,7 +33,9 @@ impl Identity {
         }
         let Ok(unverified) = jwt::read(token) else { return Ok(Caller::Guest) };
         let ticket = self.tokens.begin();
-        let Some(record) = load(store, unverified.claims(), TokenKind::Auth).await? else { return Ok(Caller::Guest) };
+        let Some(record) = load(store, unverified.claims(), TokenKind::Auth).await? else {
+            return Ok(Caller::Guest);
+        };
         let record = Arc::new(record);
         let Some((expires_at, refreshable)) = check(unverified, &record, now) else {
             return Ok(Caller::Guest);

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::collection::Collection;
 use crate::context::{Caller, RequestContext};
@@ -21,6 +22,8 @@ pub struct WriteBatch {
     /// The schema version that the steps were built under, for steps that change the schema: the
     /// batch is refused with [`Guard::SchemaVersion`] when it is no longer the current one.
     pub schema_version: Option<u64>,
+    /// A batch that is not carried out by then is refused with [`Why::Deadline`].
+    pub deadline: Option<Instant>,
 }
 
 /// One step of a batch.
@@ -195,6 +198,8 @@ pub enum Why {
     LastSuperuser,
     /// The step is [`Step::Impossible`].
     Impossible,
+    /// The batch's deadline has passed.
+    Deadline,
 }
 
 /// What a step may rely on.
@@ -215,7 +220,7 @@ pub enum Guard {
 impl WriteBatch {
     /// A batch of one step.
     pub fn one(step: Step) -> WriteBatch {
-        WriteBatch { steps: vec![step], schema_version: None }
+        WriteBatch { steps: vec![step], ..WriteBatch::default() }
     }
 
     /// Whether a step changes collections: such a batch is a barrier between others.

@@ -40,8 +40,8 @@ use model::collection::Collection;
 use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
-use model::time::Timestamp;
 use model::step::{Refused, StepResult, WriteBatch};
+use model::time::Timestamp;
 
 use rusqlite::Connection;
 

@@ -48,7 +48,11 @@ fn clean_extension(extension: &str) -> String {
     let is_kept = |letter: char| letter.is_ascii_alphanumeric() || "_.*-+=#".contains(letter);
     let kept: String = extension.chars().filter(|letter| is_kept(*letter)).collect();
     // A dot alone is no extension.
-    if kept.len() < 2 { String::new() } else { kept[kept.len().saturating_sub(MAX_EXTENSION_BYTES)..].to_owned() }
+    if kept.len() < 2 {
+        String::new()
+    } else {
+        kept[kept.len().saturating_sub(MAX_EXTENSION_BYTES)..].to_owned()
+    }
 }
 
 /// Words in lower case with underscores between them: `myFile (2)` is `my_file_2`.

@@ -36,7 +36,11 @@ pub(crate) async fn carry_out<T>(
         if change.steps.is_empty() {
             return Ok(Ok(change.outcome));
         }
-        let batch = WriteBatch { steps: change.steps, schema_version: Some(schema.version()) };
+        let batch = WriteBatch {
+            steps: change.steps,
+            schema_version: Some(schema.version()),
+            ..WriteBatch::default()
+        };
         match app.store.write(batch).await? {
             Ok(_) => return Ok(Ok(change.outcome)),
             Err(refused) if is_outdated(&refused.why) => {}

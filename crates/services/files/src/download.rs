@@ -62,13 +62,7 @@ pub(crate) async fn handle(
 }
 
 /// The record that names the file, if the caller may see it.
-async fn find(
-    app: &App,
-    call: &Call,
-    collection: &str,
-    record: &str,
-    name: &str,
-) -> Result<Found, ApiError> {
+async fn find(app: &App, call: &Call, collection: &str, record: &str, name: &str) -> Result<Found, ApiError> {
     let schema = app.store.schema();
     let collection = schema.find(collection).cloned().ok_or_else(ApiError::missing_or_invalid_collection)?;
     let query = |conditions| GetRecord {

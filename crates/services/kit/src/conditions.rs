@@ -98,7 +98,12 @@ mod tests {
     #[test]
     fn a_tag_says_that_the_client_has_the_file() {
         let file = Validators { modified: None, etag: Some("\"a-1\"") };
-        for (tags, expected) in [("\"a-1\"", Part::NotModified), ("\"b\", W/\"a-1\"", Part::NotModified), ("*", Part::NotModified), ("\"a\"", Part::All)] {
+        for (tags, expected) in [
+            ("\"a-1\"", Part::NotModified),
+            ("\"b\", W/\"a-1\"", Part::NotModified),
+            ("*", Part::NotModified),
+            ("\"a\"", Part::All),
+        ] {
             let headers = HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_static(tags))]);
             assert_eq!(part_asked_for(&headers, 6, file), expected, "{tags}");
         }

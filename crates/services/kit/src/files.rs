@@ -66,7 +66,11 @@ mod tests {
             (b"\x00\x01\x02", "application/octet-stream", ""),
             (b"a,b\n1,2\n", "text/csv", ".csv"),
             (b"a\tb\n1\t2\n", "text/tab-separated-values", ".tsv"),
-            (b"<?xml version=\"1.0\"?><svg xmlns=\"http://www.w3.org/2000/svg\"></svg>", "image/svg+xml", ".svg"),
+            (
+                b"<?xml version=\"1.0\"?><svg xmlns=\"http://www.w3.org/2000/svg\"></svg>",
+                "image/svg+xml",
+                ".svg",
+            ),
             (b"#!/bin/sh\n", "text/x-shellscript", ".sh"),
             (b"%PDF-1.4", "application/pdf", ".pdf"),
             (b"PK\x03\x0400000000000000000000", "application/zip", ".zip"),
@@ -81,7 +85,10 @@ mod tests {
         for (head, mime_type, extension) in cases {
             let found = sniff(head);
             if found != (FileType { mime_type, extension }) {
-                wrong.push(format!("{:?}: {found:?}, not {mime_type} {extension}", String::from_utf8_lossy(head)));
+                wrong.push(format!(
+                    "{:?}: {found:?}, not {mime_type} {extension}",
+                    String::from_utf8_lossy(head)
+                ));
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));

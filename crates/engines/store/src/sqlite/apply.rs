@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use contract::event::{self, Action};
 use contract::store::Commit;
@@ -176,6 +177,9 @@ pub(super) fn batch(
     }
     let mut results = Vec::with_capacity(batch.steps.len());
     for (position, one) in batch.steps.iter().enumerate() {
+        if batch.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            return Err(Failure::Refused(Refused { step: position, why: Why::Deadline }));
+        }
         match step(conn, one, effects) {
             Ok(result) => results.push(result),
             Err(StepFailure::Refused(why)) => return Err(Failure::Refused(Refused { step: position, why })),

@@ -22,8 +22,7 @@ pub(super) fn take(conn: &Connection, record: &Record, uploads: &Uploads) -> Res
         return Ok(());
     }
     let named: Vec<String> = record.file_names().collect();
-    let mut delete =
-        conn.prepare_cached("DELETE FROM `_gs_uploads` WHERE `key` = ?1 AND `doomed` = 0")?;
+    let mut delete = conn.prepare_cached("DELETE FROM `_gs_uploads` WHERE `key` = ?1 AND `doomed` = 0")?;
     for file in uploads.files.iter().filter(|file| named.contains(&file.name)) {
         if delete.execute([record.file_key(&file.name)])? == 0 {
             return Err(Why::Guard(Guard::Upload).into());
@@ -45,15 +44,14 @@ pub(super) fn give_up(conn: &Connection, keys: &[String]) -> rusqlite::Result<Ve
 }
 
 pub(super) fn forget(conn: &Connection, keys: &[String]) -> rusqlite::Result<()> {
-    let mut delete =
-        conn.prepare_cached("DELETE FROM `_gs_uploads` WHERE `key` = ?1 AND `doomed` = 1")?;
+    let mut delete = conn.prepare_cached("DELETE FROM `_gs_uploads` WHERE `key` = ?1 AND `doomed` = 1")?;
     keys.iter().try_for_each(|key| delete.execute([key]).map(drop))
 }
 
 /// Those that were given up, or were noted before an instant.
 pub(super) fn stale(conn: &Connection, before: Timestamp, limit: usize) -> rusqlite::Result<Vec<String>> {
-    let mut select = conn
-        .prepare_cached("SELECT `key` FROM `_gs_uploads` WHERE `doomed` = 1 OR `written` < ?1 LIMIT ?2")?;
+    let mut select =
+        conn.prepare_cached("SELECT `key` FROM `_gs_uploads` WHERE `doomed` = 1 OR `written` < ?1 LIMIT ?2")?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     select.query_map(params![before.0, limit], |row| row.get(0))?.collect()
 }

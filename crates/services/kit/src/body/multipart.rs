@@ -27,11 +27,7 @@ pub(super) async fn read(
     Err(BodyError::malformed("too many parts"))
 }
 
-async fn add_part(
-    data: &mut FormData,
-    mut part: Field<'_>,
-    files: TakeFiles<'_>,
-) -> Result<(), BodyError> {
+async fn add_part(data: &mut FormData, mut part: Field<'_>, files: TakeFiles<'_>) -> Result<(), BodyError> {
     let name = part.name().map(str::to_owned).filter(|name| !name.is_empty());
     let file_name = part.file_name().map(str::to_owned).filter(|name| !name.is_empty());
     match (name, file_name) {

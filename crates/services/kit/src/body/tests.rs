@@ -162,7 +162,8 @@ async fn a_body_over_its_limit_is_413() {
     assert!(matches!(error, Err(BodyError::TooLarge)));
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("99999999999"));
-    let error = read(&headers, &Query::default(), Body::from("{}"), BodyLimits::default(), TakeFiles::Not).await;
+    let error =
+        read(&headers, &Query::default(), Body::from("{}"), BodyLimits::default(), TakeFiles::Not).await;
     assert_eq!(error.unwrap_err().into_record_error().status(), 413);
 }
 
