@@ -118,7 +118,7 @@ async fn respond(call: &Call, served: Served) -> Result<Response, BlobError> {
     let range = match part {
         Part::All => 0..size,
         Part::Range { start, length } => start..start + length,
-        Part::NotModified | Part::Unsatisfiable => 0..0,
+        Part::NotModified | Part::Unsatisfiable | Part::Malformed => 0..0,
     };
     let is_sent = *call.method() == Method::GET && !range.is_empty();
     // The first piece tells the type too, when it begins where the file does.
@@ -138,14 +138,18 @@ async fn respond(call: &Call, served: Served) -> Result<Response, BlobError> {
             headers.remove(header::CONTENT_TYPE);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         }
-        Part::Unsatisfiable => {
-            insert(headers, header::CONTENT_RANGE, &format!("bytes */{size}"));
+        Part::Unsatisfiable | Part::Malformed => {
+            let is_short = matches!(part, Part::Unsatisfiable);
+            if is_short {
+                insert(headers, header::CONTENT_RANGE, &format!("bytes */{size}"));
+            }
             insert(headers, header::CONTENT_TYPE, "text/plain; charset=utf-8");
             headers.remove(header::LAST_MODIFIED);
             headers.remove(header::ETAG);
             headers.remove(header::CACHE_CONTROL);
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            *response.body_mut() = Body::from("invalid range: failed to overlap\n");
+            let text = if is_short { "invalid range: failed to overlap\n" } else { "invalid range\n" };
+            *response.body_mut() = Body::from(text);
         }
         Part::All | Part::Range { .. } => {
             headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

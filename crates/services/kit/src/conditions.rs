@@ -21,6 +21,8 @@ pub enum Part {
     NotModified,
     /// Nothing: it is shorter than what was asked for.
     Unsatisfiable,
+    /// Nothing: the range cannot be read.
+    Malformed,
 }
 
 /// What a file is known by.
@@ -59,15 +61,17 @@ pub fn part_asked_for(headers: &HeaderMap, length: u64, file: Validators<'_>) ->
 }
 
 fn range_of(text: &str, length: u64) -> Part {
-    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+    let Some(ranges) = text.strip_prefix("bytes=") else { return Part::Malformed };
+    if ranges.contains(',') {
         return Part::All;
-    };
+    }
+    let Some((first, last)) = ranges.split_once('-') else { return Part::Malformed };
     let (first, last) = (first.trim(), last.trim());
     let range = match (first.parse::<u64>(), last.parse::<u64>()) {
         (Ok(first), Ok(last)) if first <= last => (first, last.saturating_add(1).min(length)),
         (Ok(first), Err(_)) if last.is_empty() => (first, length),
         (Err(_), Ok(count)) if first.is_empty() => (length.saturating_sub(count), length),
-        _ => return Part::All,
+        _ => return Part::Malformed,
     };
     match range {
         (start, end) if start < end => Part::Range { start, length: end - start },
@@ -110,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn one_range_is_served_and_anything_else_gets_all() {
+    fn one_range_is_served_and_several_get_all() {
         assert_eq!(range_of("bytes=1-2", 6), Part::Range { start: 1, length: 2 });
         assert_eq!(range_of("bytes=4-", 6), Part::Range { start: 4, length: 2 });
         assert_eq!(range_of("bytes=-2", 6), Part::Range { start: 4, length: 2 });
@@ -119,7 +123,7 @@ mod tests {
         assert_eq!(range_of("bytes=10-", 6), Part::Unsatisfiable);
         assert_eq!(range_of("bytes=0-", 0), Part::Unsatisfiable);
         assert_eq!(range_of("bytes=0-1,3-4", 6), Part::All);
-        assert_eq!(range_of("bytes=3-1", 6), Part::All);
-        assert_eq!(range_of("lines=0-1", 6), Part::All);
+        assert_eq!(range_of("bytes=3-1", 6), Part::Malformed);
+        assert_eq!(range_of("lines=0-1", 6), Part::Malformed);
     }
 }
