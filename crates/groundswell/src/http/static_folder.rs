@@ -207,7 +207,7 @@ async fn file_response(found: FoundFile, wants_content: bool, asked: &HeaderMap)
         Part::Range { start, length } => (start, length),
         Part::Unsatisfiable => return unsatisfiable(found.length),
         Part::Malformed => return malformed(),
-        Part::All | Part::NotModified => (0, found.length),
+        Part::All | Part::Several(_) | Part::NotModified => (0, found.length),
     };
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(CONTENT_TYPE, text_value(&found.content_type));
