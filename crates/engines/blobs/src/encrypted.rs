@@ -49,14 +49,14 @@ use self::sealed::SealedContent;
 /// Encrypts what is put, and decrypts what is opened.
 pub struct EncryptedBlobs {
     inner: Arc<dyn Blobs>,
-    keys: MasterKeys,
+    keys: Arc<MasterKeys>,
 }
 
 // === impl EncryptedBlobs ===
 
 impl EncryptedBlobs {
     /// Blobs that lie encrypted in others.
-    pub fn new(inner: Arc<dyn Blobs>, keys: MasterKeys) -> EncryptedBlobs {
+    pub fn new(inner: Arc<dyn Blobs>, keys: Arc<MasterKeys>) -> EncryptedBlobs {
         EncryptedBlobs { inner, keys }
     }
 

@@ -158,7 +158,7 @@ async fn respond(call: &Call, served: Served) -> Result<Response, BlobError> {
         }
         Part::Several(ranges) => {
             headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-            let boundary = format!("{:032x}", rand::random::<u128>());
+            let boundary = format!("{:032x}{:028x}", rand::random::<u128>(), rand::random::<u128>() >> 16);
             insert(headers, header::CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             parts(&ranges, size, content_type, &boundary)

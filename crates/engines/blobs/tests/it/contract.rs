@@ -26,7 +26,7 @@ mod encrypted {
     async fn open() -> Opened {
         let (folder, blobs) = fresh();
         let keys = MasterKeys::parse([KEY_A]).unwrap();
-        Opened { blobs: Arc::new(EncryptedBlobs::new(blobs, keys)), keep: Box::new(folder) }
+        Opened { blobs: Arc::new(EncryptedBlobs::new(blobs, Arc::new(keys))), keep: Box::new(folder) }
     }
 
     testkit::blob_suite!(open);

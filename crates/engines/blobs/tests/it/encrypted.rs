@@ -70,7 +70,7 @@ impl Vault {
 
     fn over(memory: Arc<Memory>, keys: &[&str]) -> Vault {
         let keys = MasterKeys::parse(keys.iter().copied()).unwrap();
-        Vault { blobs: EncryptedBlobs::new(memory.clone(), keys), memory }
+        Vault { blobs: EncryptedBlobs::new(memory.clone(), Arc::new(keys)), memory }
     }
 
     fn put(&self, name: &str, plain: &[u8]) {
