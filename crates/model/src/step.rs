@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::collection::Collection;
 use crate::context::{Caller, RequestContext};
 use crate::errors::FieldErrors;
 use crate::json::JsonObject;
 use crate::record::Record;
+use crate::record::resolve::Upload;
 use crate::settings::Settings;
 
 /// One atomic change: all steps happen or none. A step sees what those before it wrote.
@@ -20,6 +22,8 @@ pub struct WriteBatch {
     /// The schema version that the steps were built under, for steps that change the schema: the
     /// batch is refused with [`Guard::SchemaVersion`] when it is no longer the current one.
     pub schema_version: Option<u64>,
+    /// A batch that is not carried out by then is refused with [`Why::Deadline`].
+    pub deadline: Option<Instant>,
 }
 
 /// One step of a batch.
@@ -29,6 +33,8 @@ pub enum Step {
     Create(CreateRecord),
     /// Changes a record.
     Patch(PatchRecord),
+    /// Changes the record that the body's `id` names, or makes it where there is none.
+    Upsert(UpsertRecord),
     /// Removes a record and what must go with it.
     Delete(DeleteRecord),
     /// Replaces a password hash by another of the same password. Changes nothing that anyone can see,
@@ -62,6 +68,16 @@ pub enum Step {
         /// The settings as they shall be.
         after: Arc<Settings>,
     },
+    /// Notes files that are about to be stored, by their keys among the blobs. The write whose record names
+    /// one takes its note away; a file whose note stays belongs to nobody.
+    NoteUploads(Vec<String>),
+    /// Gives files up: those of these keys whose note is still there will be removed, and no write can name
+    /// them any more. Leaves [`StepResult::GivenUp`].
+    GiveUpUploads(Vec<String>),
+    /// Forgets the notes of files that were removed.
+    ForgetUploads(Vec<String>),
+    /// Can never be carried out: it stands where a batch has a step that could not be built.
+    Impossible,
 }
 
 /// Makes a record from a request's body.
@@ -73,8 +89,29 @@ pub struct CreateRecord {
     pub body: JsonObject,
     /// What the password fields will hold, by field name, made beforehand from the body's plain texts.
     pub password_hashes: BTreeMap<String, String>,
+    /// The files that came with it.
+    pub uploads: Uploads,
     /// Who asks for it, and how.
     pub access: Access,
+}
+
+/// Files that came with a body, noted and stored before the write. The write is refused with
+/// [`Guard::Upload`] when its record would name one whose note is gone.
+#[derive(Debug, Clone, Default)]
+pub struct Uploads {
+    /// In the order in which they came.
+    pub files: Vec<Upload>,
+    /// The id under which they are stored: that of the record, also of a new one whose body gives none.
+    pub record_id: String,
+}
+
+/// Changes a record, or makes it.
+#[derive(Debug, Clone)]
+pub struct UpsertRecord {
+    /// What to do when there is no record of the id.
+    pub create: CreateRecord,
+    /// What to do when there is one; its `id` is the body's.
+    pub patch: PatchRecord,
 }
 
 /// Changes a record by a request's body.
@@ -91,6 +128,8 @@ pub struct PatchRecord {
     /// The body's `oldPassword` was right for this hash. The step is refused with
     /// [`Guard::PasswordHash`] when the record no longer holds it.
     pub old_password_for: Option<String>,
+    /// The files that came with it.
+    pub uploads: Uploads,
     /// Who asks for it, and how.
     pub access: Access,
 }
@@ -122,6 +161,8 @@ pub struct Access {
 pub enum StepResult {
     /// The record as stored now.
     Record(Record),
+    /// The files that nobody can name any more, by key.
+    GivenUp(Vec<String>),
     /// The record or collection is gone, or there is nothing to show.
     Done,
 }
@@ -155,6 +196,10 @@ pub enum Why {
     Guard(Guard),
     /// The last superuser cannot go.
     LastSuperuser,
+    /// The step is [`Step::Impossible`].
+    Impossible,
+    /// The batch's deadline has passed.
+    Deadline,
 }
 
 /// What a step may rely on.
@@ -166,6 +211,8 @@ pub enum Guard {
     Settings,
     /// The password was changed since the old one was verified: verify again.
     PasswordHash,
+    /// A file that came with the body was given up meanwhile: send it again.
+    Upload,
 }
 
 // === impl WriteBatch ===
@@ -173,7 +220,7 @@ pub enum Guard {
 impl WriteBatch {
     /// A batch of one step.
     pub fn one(step: Step) -> WriteBatch {
-        WriteBatch { steps: vec![step], schema_version: None }
+        WriteBatch { steps: vec![step], ..WriteBatch::default() }
     }
 
     /// Whether a step changes collections: such a batch is a barrier between others.

@@ -14,10 +14,9 @@ use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use self::conditions::{Part, part_asked_for};
-use super::error;
+use kit::conditions::{Part, Validators, part_asked_for};
 
-mod conditions;
+use super::error;
 
 /// Files up to this size are read in the same visit to the blocking pool that finds them.
 const SMALL_FILE_BYTES: u64 = 256 * 1024;
@@ -199,7 +198,7 @@ async fn file_response(found: FoundFile, wants_content: bool, asked: &HeaderMap)
     if let Some(modified) = found.modified {
         headers.insert(LAST_MODIFIED, text_value(&httpdate::fmt_http_date(modified)));
     }
-    let part = part_asked_for(asked, found.length, found.modified);
+    let part = part_asked_for(asked, found.length, Validators { modified: found.modified, etag: None });
     if matches!(part, Part::NotModified) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;

@@ -91,6 +91,7 @@ pub async fn a_change_for_an_old_password_that_is_no_longer_the_password_is_refu
             body: object(r#"{"verified": true}"#),
             password_hashes: Default::default(),
             old_password_for: Some(hash.to_owned()),
+            uploads: Default::default(),
             access: server(),
         })
     };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use contract::event::{self, Action};
 use contract::store::Commit;
@@ -11,14 +12,16 @@ use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
 use model::step::{
-    Access, CreateRecord, DeleteRecord, Guard, PatchRecord, Refused, Step, StepResult, Why, WriteBatch,
+    Access, CreateRecord, DeleteRecord, Guard, PatchRecord, Refused, Step, StepResult, UpsertRecord, Why,
+    WriteBatch,
 };
 use model::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
+use super::consumers::Wanted;
 use super::layout::{self, quoted};
 use super::outbox::{self, NewEvent};
-use super::{cascade, questions, rows, schema_rows, schema_steps};
+use super::{cascade, questions, rows, schema_rows, schema_steps, uploads};
 
 /// What a transaction did besides its rows: made visible after COMMIT, forgotten with a rollback.
 pub(super) struct Effects {
@@ -33,11 +36,10 @@ pub(super) struct Effects {
     pub(super) row_changes: HashMap<String, i64>,
     /// The ids of the collections whose rows were changed.
     pub(super) touched: Vec<String>,
-    pub(super) wrote_events: bool,
     /// One instant for the whole transaction.
     pub(super) now: Timestamp,
-    /// Whether anyone follows the events.
-    pub(super) has_consumers: bool,
+    /// Whose changes leave events.
+    pub(super) wanted: Arc<Wanted>,
     /// The batch number that this batch's events share.
     event_batch: Option<i64>,
 }
@@ -61,7 +63,7 @@ impl Effects {
         schema: Arc<Schema>,
         settings: Arc<Settings>,
         now: Timestamp,
-        has_consumers: bool,
+        wanted: Arc<Wanted>,
     ) -> Effects {
         Effects {
             schema,
@@ -70,16 +72,15 @@ impl Effects {
             settings_changed: false,
             row_changes: HashMap::new(),
             touched: Vec::new(),
-            wrote_events: false,
             now,
-            has_consumers,
+            wanted,
             event_batch: None,
         }
     }
 
     /// For one batch, on top of what the batches before it did.
     pub(super) fn for_batch(&self) -> Effects {
-        Effects::new(self.schema.clone(), self.settings.clone(), self.now, self.has_consumers)
+        Effects::new(self.schema.clone(), self.settings.clone(), self.now, self.wanted.clone())
     }
 
     /// Takes over what a batch did.
@@ -89,7 +90,7 @@ impl Effects {
         self.commit.auth_records.extend(batch.commit.auth_records);
         self.settings = batch.settings;
         self.settings_changed |= batch.settings_changed;
-        self.wrote_events |= batch.wrote_events;
+        self.commit.newest_event = batch.commit.newest_event.or(self.commit.newest_event);
         batch.touched.iter().for_each(|collection| self.touch(collection));
         for (collection, change) in batch.row_changes {
             *self.row_changes.entry(collection).or_default() += change;
@@ -125,7 +126,7 @@ impl Effects {
         let Some(record) = after.or(before) else { return Ok(()) };
         self.touch(&record.collection.id);
         self.commit.note(before);
-        if !self.has_consumers {
+        if !self.wanted.covers(&record.collection) {
             return Ok(());
         }
         let action = match (before, after) {
@@ -133,19 +134,19 @@ impl Effects {
             (Some(_), Some(_)) => Action::Update,
             (Some(_), None) => Action::Delete,
         };
-        let before = before.map(event::row);
-        let after = after.map(event::row);
         let event = NewEvent {
             collection: &record.collection.id,
+            has_files: record.collection.has_files(),
             record: record.id(),
             action,
             schema_version: self.schema.version(),
             caller: access.context.caller.record().map_or("", |caller| caller.id()),
-            before: before.as_ref(),
-            after: after.as_ref(),
+            before: before.map(event::row),
+            after: after.map(event::row),
         };
-        self.event_batch = Some(outbox::append(conn, self.event_batch, self.now, &event)?);
-        self.wrote_events = true;
+        let written = outbox::append(conn, self.event_batch, self.now, event)?;
+        self.event_batch = Some(written.batch);
+        self.commit.newest_event = Some(written.sequence.unsigned_abs());
         Ok(())
     }
 }
@@ -175,6 +176,9 @@ pub(super) fn batch(
     }
     let mut results = Vec::with_capacity(batch.steps.len());
     for (position, one) in batch.steps.iter().enumerate() {
+        if batch.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            return Err(Failure::Refused(Refused { step: position, why: Why::Deadline }));
+        }
         match step(conn, one, effects) {
             Ok(result) => results.push(result),
             Err(StepFailure::Refused(why)) => return Err(Failure::Refused(Refused { step: position, why })),
@@ -188,6 +192,7 @@ fn step(conn: &Connection, step: &Step, effects: &mut Effects) -> Result<StepRes
     match step {
         Step::Create(create) => create_record(conn, create, effects),
         Step::Patch(patch) => patch_record(conn, patch, effects),
+        Step::Upsert(upsert) => upsert_record(conn, upsert, effects),
         Step::Delete(delete) => delete_record(conn, delete, effects),
         Step::ReplacePasswordHash { collection, id, from, to } => {
             if let Some(collection) = effects.schema.by_id(collection) {
@@ -205,6 +210,16 @@ fn step(conn: &Connection, step: &Step, effects: &mut Effects) -> Result<StepRes
         Step::SaveSettings { before, after } => {
             save_settings(conn, before, after, effects).map(|()| StepResult::Done)
         }
+        Step::NoteUploads(keys) => {
+            uploads::note(conn, keys, effects.now)?;
+            Ok(StepResult::Done)
+        }
+        Step::GiveUpUploads(keys) => Ok(StepResult::GivenUp(uploads::give_up(conn, keys)?)),
+        Step::ForgetUploads(keys) => {
+            uploads::forget(conn, keys)?;
+            Ok(StepResult::Done)
+        }
+        Step::Impossible => Err(Why::Impossible.into()),
     }
 }
 
@@ -235,6 +250,7 @@ fn create_record(
     let pending = plan::create(&mut environment, collection, create)?;
     let answers = questions::answer(conn, &schema, pending.questions())?;
     let record = pending.decide(&answers)?;
+    uploads::take(conn, &record, &create.uploads)?;
     rows::insert(conn, &record)?;
     effects.count(&collection.id, 1);
     effects.emit(conn, &create.access, None, Some(&record))?;
@@ -254,9 +270,22 @@ fn patch_record(
     let pending = plan::patch(&mut environment, patch, &old)?;
     let answers = questions::answer(conn, &schema, pending.questions())?;
     let record = pending.decide(&answers)?;
+    uploads::take(conn, &record, &patch.uploads)?;
     rows::update(conn, &old, &record)?;
     effects.emit(conn, &patch.access, Some(&old), Some(&record))?;
     Ok(StepResult::Record(record))
+}
+
+fn upsert_record(
+    conn: &Connection,
+    upsert: &UpsertRecord,
+    effects: &mut Effects,
+) -> Result<StepResult, StepFailure> {
+    let collection = effects.schema.by_id(&upsert.patch.collection).ok_or(Why::NotFound)?.clone();
+    match load(conn, &collection, &upsert.patch.id)? {
+        Some(_) => patch_record(conn, &upsert.patch, effects),
+        None => create_record(conn, &upsert.create, effects),
+    }
 }
 
 fn delete_record(

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use axum::http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
-use axum::http::{HeaderMap, HeaderName};
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What to send of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
     /// All of it.
     All,
     /// These bytes; never none.
@@ -23,17 +23,35 @@ pub(super) enum Part {
     Unsatisfiable,
 }
 
-/// Reads the conditions and the range of a request. A list of several ranges is answered with all of the file,
-/// which a server may do.
-pub(super) fn part_asked_for(headers: &HeaderMap, length: u64, modified: Option<SystemTime>) -> Part {
-    let modified = modified.map(whole_seconds);
-    let is_unchanged = !headers.contains_key(IF_NONE_MATCH)
-        && matches!((date(headers, &IF_MODIFIED_SINCE), modified), (Some(since), Some(modified)) if modified <= since);
+/// What a file is known by.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Validators<'v> {
+    /// When it was changed last.
+    pub modified: Option<SystemTime>,
+    /// A strong entity tag with its quotes, if it has one.
+    pub etag: Option<&'v str>,
+}
+
+/// Reads the conditions and the range of a request (RFC 9110 §13, §14). A list of several ranges is answered
+/// with all of the file, which a server may do.
+pub fn part_asked_for(headers: &HeaderMap, length: u64, file: Validators<'_>) -> Part {
+    let modified = file.modified.map(whole_seconds);
+    let is_unchanged = match headers.get(IF_NONE_MATCH) {
+        Some(tags) => file.etag.is_some_and(|etag| lists(tags, etag)),
+        None => {
+            matches!((date(headers, &IF_MODIFIED_SINCE), modified), (Some(since), Some(modified)) if modified <= since)
+        }
+    };
     if is_unchanged {
         return Part::NotModified;
     }
-    let is_range_valid = !headers.contains_key(IF_RANGE)
-        || matches!((date(headers, &IF_RANGE), modified), (Some(seen), Some(modified)) if seen == modified);
+    let is_range_valid = match headers.get(IF_RANGE) {
+        None => true,
+        Some(tag) if file.etag.is_some_and(|etag| etag.as_bytes() == tag.as_bytes()) => true,
+        Some(_) => {
+            matches!((date(headers, &IF_RANGE), modified), (Some(seen), Some(modified)) if seen == modified)
+        }
+    };
     match headers.get(RANGE).and_then(|range| range.to_str().ok()) {
         Some(range) if is_range_valid => range_of(range, length),
         _ => Part::All,
@@ -57,6 +75,12 @@ fn range_of(text: &str, length: u64) -> Part {
     }
 }
 
+/// Whether a list of entity tags holds one, weak or not, or all by `*`.
+fn lists(tags: &HeaderValue, etag: &str) -> bool {
+    let mut tags = tags.to_str().unwrap_or_default().split(',').map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
 }
@@ -70,6 +94,20 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tag_says_that_the_client_has_the_file() {
+        let file = Validators { modified: None, etag: Some("\"a-1\"") };
+        for (tags, expected) in [
+            ("\"a-1\"", Part::NotModified),
+            ("\"b\", W/\"a-1\"", Part::NotModified),
+            ("*", Part::NotModified),
+            ("\"a\"", Part::All),
+        ] {
+            let headers = HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_static(tags))]);
+            assert_eq!(part_asked_for(&headers, 6, file), expected, "{tags}");
+        }
+    }
 
     #[test]
     fn one_range_is_served_and_anything_else_gets_all() {
