@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
-use blobs::FolderBlobs;
+use blobs::{EncryptedBlobs, FolderBlobs};
 use contract::blobs::Blobs;
 use contract::store::{CommitObserver, Store};
 use identity::Identity;
@@ -92,8 +92,16 @@ pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
 /// The files of the data folder, and where those of requests wait.
 fn open_files(settings: &Settings) -> anyhow::Result<Files> {
     let dir = &settings.server.dir;
-    let blobs: Arc<dyn Blobs> = Arc::new(FolderBlobs::open(blobs::Options::new(dir.join("storage")))?);
-    let spool = Arc::new(Spool::new(dir.clone(), SpoolBounds::default()));
+    let mut blobs: Arc<dyn Blobs> = Arc::new(FolderBlobs::open(blobs::Options::new(dir.join("storage")))?);
+    if let Some(keys) = &settings.blobs.encryption_keys {
+        blobs = Arc::new(EncryptedBlobs::new(blobs, keys.clone()));
+    }
+    let bounds = SpoolBounds {
+        max_bytes: settings.blobs.max_waiting_bytes,
+        max_bytes_per_address: settings.blobs.max_waiting_bytes_per_address,
+        ..SpoolBounds::default()
+    };
+    let spool = Arc::new(Spool::new(dir.clone(), bounds));
     Ok(Files { blobs, spool })
 }
 

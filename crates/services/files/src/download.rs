@@ -1,5 +1,6 @@
 //! `GET /api/files/{collection}/{record}/{name}`
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -43,6 +44,13 @@ struct Served {
     name: String,
     key: BlobKey,
     blob: Blob,
+}
+
+/// What an answer is put together of.
+enum Segment {
+    Bytes(Bytes),
+    /// Bytes of the file.
+    Range(Range<u64>),
 }
 
 pub(crate) async fn handle(
@@ -115,58 +123,87 @@ async fn respond(call: &Call, served: Served) -> Result<Response, BlobError> {
     let etag = format!("\"{:x}-{size:x}\"", crc32fast::hash(key.as_str().as_bytes()));
     let validators = Validators { modified: Some(blob.modified), etag: Some(&etag) };
     let part = part_asked_for(call.headers(), size, validators);
-    let range = match part {
-        Part::All => 0..size,
-        Part::Range { start, length } => start..start + length,
-        Part::NotModified | Part::Unsatisfiable => 0..0,
-    };
-    let is_sent = *call.method() == Method::GET && !range.is_empty();
-    // The first piece tells the type too, when it begins where the file does.
-    let first = if is_sent { blob.content.read(range.start..first_end(&range)).await? } else { Bytes::new() };
-    let head = match range.start == 0 && first.len() as u64 >= size.min(HEAD_BYTES) {
-        true => first.clone(),
-        false => blob.content.read(0..size.min(HEAD_BYTES)).await?,
-    };
+    // The first piece of a whole file tells its type too.
+    let is_get = *call.method() == Method::GET;
+    let head_length = if is_get && part == Part::All { size.min(PIECE_BYTES) } else { size.min(HEAD_BYTES) };
+    let head = blob.content.read(0..head_length).await?;
+    let content_type = content_type::of(&name, &head);
 
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
-    describe(headers, call, &name, content_type::of(&name, &head));
+    describe(headers, call, &name, content_type);
     insert(headers, header::LAST_MODIFIED, &httpdate::fmt_http_date(blob.modified));
     insert(headers, header::ETAG, &etag);
-    match part {
+    let segments = match part {
         Part::NotModified => {
             headers.remove(header::CONTENT_TYPE);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
+            Vec::new()
         }
         Part::Unsatisfiable => {
             insert(headers, header::CONTENT_RANGE, &format!("bytes */{size}"));
-            insert(headers, header::CONTENT_TYPE, "text/plain; charset=utf-8");
-            headers.remove(header::LAST_MODIFIED);
-            headers.remove(header::ETAG);
-            headers.remove(header::CACHE_CONTROL);
-            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            *response.body_mut() = Body::from("invalid range: failed to overlap\n");
+            refuse_range(&mut response, "invalid range: failed to overlap\n")
         }
-        Part::All | Part::Range { .. } => {
+        Part::Malformed => refuse_range(&mut response, "invalid range\n"),
+        Part::All => {
             headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
-            if matches!(part, Part::Range { .. }) {
-                let last = range.end - 1;
-                insert(headers, header::CONTENT_RANGE, &format!("bytes {}-{last}/{size}", range.start));
-                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            }
-            if is_sent {
-                let rest = first_end(&range)..range.end;
-                *response.body_mut() = body(first, blob.content, rest);
-            }
+            vec![Segment::Bytes(head), Segment::Range(head_length..size)]
+        }
+        Part::Range { start, length } => {
+            headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+            let range = start..start + length;
+            insert(headers, header::CONTENT_RANGE, &content_range(&range, size));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            vec![Segment::Range(range)]
+        }
+        Part::Several(ranges) => {
+            headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+            let boundary = format!("{:032x}{:028x}", rand::random::<u128>(), rand::random::<u128>() >> 16);
+            insert(headers, header::CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            parts(&ranges, size, content_type, &boundary)
+        }
+    };
+    if !segments.is_empty() {
+        let length = segments.iter().map(Segment::length).sum::<u64>();
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        if is_get {
+            *response.body_mut() = body(segments, blob.content);
         }
     }
     response.extensions_mut().insert(AllowFraming);
     Ok(response)
 }
 
-fn first_end(range: &Range<u64>) -> u64 {
-    range.end.min(range.start + PIECE_BYTES)
+/// The answer to ranges that cannot be served.
+fn refuse_range(response: &mut Response, text: &'static str) -> Vec<Segment> {
+    *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+    for name in [header::LAST_MODIFIED, header::ETAG, header::CACHE_CONTROL] {
+        response.headers_mut().remove(name);
+    }
+    insert(response.headers_mut(), header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    *response.body_mut() = Body::from(text);
+    Vec::new()
+}
+
+fn content_range(range: &Range<u64>, size: u64) -> String {
+    format!("bytes {}-{}/{size}", range.start, range.end - 1)
+}
+
+/// Several ranges as a multipart body (RFC 9110 §14.6).
+fn parts(ranges: &[Range<u64>], size: u64, content_type: &str, boundary: &str) -> Vec<Segment> {
+    let mut segments = Vec::with_capacity(2 * ranges.len() + 1);
+    for (position, range) in ranges.iter().enumerate() {
+        let before = if position == 0 { "" } else { "\r\n" };
+        let range_text = content_range(range, size);
+        let head = format!(
+            "{before}--{boundary}\r\nContent-Range: {range_text}\r\nContent-Type: {content_type}\r\n\r\n"
+        );
+        segments.push(Segment::Bytes(Bytes::from(head)));
+        segments.push(Segment::Range(range.clone()));
+    }
+    segments.push(Segment::Bytes(Bytes::from(format!("\r\n--{boundary}--\r\n"))));
+    segments
 }
 
 /// What is the same for the whole file and its parts: what it is, and that nothing in it may run.
@@ -190,27 +227,42 @@ fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
     }
 }
 
-/// The first piece, then the rest as the client takes it. A read that fails cuts the answer short, which
-/// its length tells.
-fn body(first: Bytes, content: Arc<dyn Content>, rest: Range<u64>) -> Body {
-    if rest.is_empty() {
-        return Body::from(first);
+/// The segments as the client takes them, piece by piece. A read that fails cuts the answer short, which its
+/// length tells.
+fn body(segments: Vec<Segment>, content: Arc<dyn Content>) -> Body {
+    if let [Segment::Bytes(whole), Segment::Range(rest)] = segments.as_slice()
+        && rest.is_empty()
+    {
+        return Body::from(whole.clone());
     }
-    let pieces = stream::try_unfold((Some(first), rest), move |(first, rest)| {
+    let pieces = stream::try_unfold(VecDeque::from(segments), move |mut segments| {
         let content = content.clone();
         async move {
-            if let Some(first) = first {
-                return Ok(Some((first, (None, rest))));
+            loop {
+                match segments.pop_front() {
+                    None => return Ok::<_, BlobError>(None),
+                    Some(Segment::Bytes(bytes)) => return Ok(Some((bytes, segments))),
+                    Some(Segment::Range(range)) if range.is_empty() => {}
+                    Some(Segment::Range(range)) => {
+                        let end = range.end.min(range.start + PIECE_BYTES);
+                        let piece = content.read(range.start..end).await.inspect_err(|error| {
+                            tracing::error!(%error, "a file could not be sent to its end");
+                        })?;
+                        segments.push_front(Segment::Range(end..range.end));
+                        return Ok(Some((piece, segments)));
+                    }
+                }
             }
-            if rest.is_empty() {
-                return Ok::<_, BlobError>(None);
-            }
-            let end = first_end(&rest);
-            let piece = content.read(rest.start..end).await.inspect_err(|error| {
-                tracing::error!(%error, "a file could not be sent to its end");
-            })?;
-            Ok(Some((piece, (None, end..rest.end))))
         }
     });
     Body::from_stream(pieces)
+}
+
+impl Segment {
+    fn length(&self) -> u64 {
+        match self {
+            Segment::Bytes(bytes) => bytes.len() as u64,
+            Segment::Range(range) => range.end - range.start,
+        }
+    }
 }

@@ -16,6 +16,7 @@ use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use kit::app::App;
 use kit::body::{self, BodyError, BodyLimits, Form};
 use kit::error::ApiError;
+use kit::fields::Fields;
 use kit::request::Call;
 use kit::respond;
 use kit::viewer::Viewer;
@@ -178,15 +179,17 @@ fn place_of(part: &str) -> Option<(usize, &str)> {
 
 async fn prepare(app: &App, outer: &Call, request: SubRequest, position: usize) -> Result<Prepped, ApiError> {
     let Some(action) = Action::of(&request) else {
-        // The contract's server says so, of the first request and of others.
-        return Err(if position == 0 { ApiError::bad_request() } else { ApiError::internal() });
+        return Err(unsupported(position));
     };
     let call = request.call(outer)?;
+    if call.query().fields().is_some_and(|fields| Fields::parse(fields).is_err()) {
+        return Err(unsupported(position));
+    }
     let SubRequest { body, files, .. } = request;
-    let schema = app.store.schema();
+    let collection = collection::find(&app.store.schema(), action.collection())?;
+    collection::refuse_view(&collection)?;
     match action {
-        Action::Create { collection } => {
-            let collection = collection::to_write(&schema, &collection)?;
+        Action::Create { .. } => {
             refusal::check_unlocked(call.caller(), &collection, RuleKind::Create)?;
             let hashes = passwords::hash_all(app, &collection, &body).await?;
             let files = uploads::prepare(&collection, None, &body, files);
@@ -201,21 +204,15 @@ async fn prepare(app: &App, outer: &Call, request: SubRequest, position: usize) 
             });
             Ok(Prepped { step, files, kind: RuleKind::Create, collection, call })
         }
-        Action::Update { collection, id } => {
-            let collection = collection::to_write(&schema, &collection)?;
+        Action::Update { id, .. } => {
             refusal::check_unlocked(call.caller(), &collection, RuleKind::Update)?;
             let files = uploads::prepare(&collection, Some(&id), &body, files);
             let patch = patch(app, &call, &collection, id, body, &files).await?;
             files.store(app).await?;
             Ok(Prepped { step: Step::Patch(patch), files, kind: RuleKind::Update, collection, call })
         }
-        Action::Upsert { collection } => {
-            let collection = collection::to_write(&schema, &collection)?;
-            upsert(app, call, collection, body, files).await
-        }
-        Action::Delete { collection, id } => {
-            let collection = collection::find(&schema, &collection)?;
-            collection::refuse_view(&collection)?;
+        Action::Upsert { .. } => upsert(app, call, collection, body, files).await,
+        Action::Delete { id, .. } => {
             refusal::check_unlocked(call.caller(), &collection, RuleKind::Delete)?;
             let access = access(app, &call);
             let step = DeleteRecord { collection: collection.id.clone(), id, body, access };
@@ -223,6 +220,11 @@ async fn prepare(app: &App, outer: &Call, request: SubRequest, position: usize) 
             Ok(Prepped { step: Step::Delete(step), files, kind: RuleKind::Delete, collection, call })
         }
     }
+}
+
+/// What the contract's server says of a request that a batch cannot hold, as the first and as another.
+fn unsupported(position: usize) -> ApiError {
+    if position == 0 { ApiError::bad_request() } else { ApiError::internal() }
 }
 
 /// Both ways at once where the body names a record: which of them it is, is seen when the step is carried out.
@@ -399,24 +401,30 @@ impl SubRequest {
 // === impl Action ===
 
 impl Action {
+    /// The names are taken as they stand: the contract's server does not decode them here.
     fn of(request: &SubRequest) -> Option<Action> {
-        let path = request.url.split(['?', '#']).next().unwrap_or_default();
-        let rest = path.strip_prefix("/api/collections/")?;
-        let mut segments = rest.split('/').map(|segment| {
-            percent_encoding::percent_decode_str(segment).decode_utf8().ok().map(String::from)
-        });
-        let collection = segments.next()??.clone();
-        if segments.next()?? != "records" || collection.is_empty() {
+        let path = request.url.split('?').next().unwrap_or_default();
+        let mut segments = path.strip_prefix("/api/collections/")?.split('/').map(str::to_owned);
+        let collection = segments.next().filter(|name| !name.is_empty())?;
+        if segments.next()? != "records" {
             return None;
         }
         let id = segments.next();
-        let is_at_end = segments.next().is_none();
-        match (request.method.as_str(), id, is_at_end) {
-            ("POST", None, true) => Some(Action::Create { collection }),
-            ("PUT", None, true) => Some(Action::Upsert { collection }),
-            ("PATCH", Some(Some(id)), true) if !id.is_empty() => Some(Action::Update { collection, id }),
-            ("DELETE", Some(Some(id)), true) if !id.is_empty() => Some(Action::Delete { collection, id }),
+        match (request.method.as_str(), id, segments.next()) {
+            ("POST", None, None) => Some(Action::Create { collection }),
+            ("PUT", None, None) => Some(Action::Upsert { collection }),
+            ("PATCH", Some(id), None) if !id.is_empty() => Some(Action::Update { collection, id }),
+            ("DELETE", Some(id), None) if !id.is_empty() => Some(Action::Delete { collection, id }),
             _ => None,
+        }
+    }
+
+    fn collection(&self) -> &str {
+        match self {
+            Action::Create { collection }
+            | Action::Update { collection, .. }
+            | Action::Upsert { collection }
+            | Action::Delete { collection, .. } => collection,
         }
     }
 }
@@ -465,7 +473,7 @@ mod tests {
         assert!(action("POST", "/api/collections/a/records?expand=b"));
         assert!(action("PUT", "/api/collections/a/records"));
         assert!(action("PATCH", "/api/collections/a/records/1"));
-        assert!(action("DELETE", "/api/collections/a%20b/records/1"));
+        assert!(action("DELETE", "/api/collections/a/records/1"));
         for (method, url) in [
             ("GET", "/api/collections/a/records"),
             ("POST", "/api/collections/a/records/1"),
@@ -473,6 +481,7 @@ mod tests {
             ("DELETE", "/api/collections/a/records/"),
             ("POST", "/api/collections/a/records/"),
             ("POST", "/api/collections//records"),
+            ("POST", "/api/collections/a/records#b"),
             ("POST", "http://elsewhere/api/collections/a/records"),
             ("PATCH", "/api/collections/a/records/1/2"),
         ] {

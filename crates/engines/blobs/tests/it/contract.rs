@@ -14,3 +14,20 @@ mod folder {
 
     testkit::blob_suite!(open);
 }
+
+mod encrypted {
+    use std::sync::Arc;
+
+    use blobs::{EncryptedBlobs, MasterKeys};
+
+    use super::*;
+    use crate::encrypted::KEY_A;
+
+    async fn open() -> Opened {
+        let (folder, blobs) = fresh();
+        let keys = MasterKeys::parse([KEY_A]).unwrap();
+        Opened { blobs: Arc::new(EncryptedBlobs::new(blobs, Arc::new(keys))), keep: Box::new(folder) }
+    }
+
+    testkit::blob_suite!(open);
+}
