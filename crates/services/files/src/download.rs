@@ -155,6 +155,10 @@ async fn respond(call: &Call, served: Served) -> Result<Response, BlobError> {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             Vec::new()
         }
+        Part::PreconditionFailed => {
+            *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+            Vec::new()
+        }
         Part::Unsatisfiable => {
             insert(headers, header::CONTENT_RANGE, &format!("bytes */{size}"));
             refuse_range(&mut response, "invalid range: failed to overlap\n")
