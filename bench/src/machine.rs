@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -41,6 +42,22 @@ pub(crate) fn memory_kb(pid: u32, name: &str) -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let number = line.and_then(|line| line.split_whitespace().next()).context("no such line")?;
     Ok(number.parse()?)
+}
+
+/// Lets this process and the servers it starts open as many files as the machine allows; how many that is.
+pub(crate) fn raise_open_files() -> Result<u64> {
+    rlimit::increase_nofile_limit(u64::MAX).context("raise the limit of open files")
+}
+
+/// Bytes of the files below a folder. What goes away meanwhile does not count.
+pub(crate) fn folder_size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().map_while(Result::ok);
+    let size_of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => folder_size(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.map(size_of).sum()
 }
 
 /// Cache flushes that all disks of the machine have completed: what `fsync` and `fdatasync` end in.
