@@ -3,6 +3,7 @@
 mod pusher;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -124,8 +125,8 @@ pub(crate) fn measure(
     for (name, writers) in [("1 writer", 1), ("4 writers", 4)] {
         let crowd = Crowd { server, subscribers: &subscribers, load, writers };
         let window = match windows.entry((load.collection, load.subscribers, writers)) {
-            std::collections::hash_map::Entry::Occupied(known) => *known.get(),
-            std::collections::hash_map::Entry::Vacant(unknown) => *unknown.insert(crowd.best_window()?),
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => *unknown.insert(crowd.best_window()?),
         };
         samples.push((name, crowd.sample(window, args.round_duration() / 2)?));
     }
@@ -315,7 +316,7 @@ fn check_numbers(subscribers: Subscribers) -> Result<()> {
 }
 
 /// Until the server has seen that the streams are gone, it writes to them.
-pub(crate) fn wait_for_sockets(server: &Server, count_before: usize) -> Result<()> {
+fn wait_for_sockets(server: &Server, count_before: usize) -> Result<()> {
     /// Connections that the load made beside its streams.
     const OTHERS: usize = 10;
     let deadline = Instant::now() + Duration::from_secs(20);

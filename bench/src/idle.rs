@@ -26,11 +26,18 @@ pub(crate) struct Idle {
     after_kb: u64,
 }
 
-/// Starts the server anew, so that what other cases left does not count, and connects the streams; each subscribes.
+/// On a process of its own, so that neither what other cases left counts here nor what the streams leave counts there.
 pub(crate) fn measure(contestant: &mut Contestant, streams: usize) -> Result<Idle> {
+    contestant.note_high_water()?;
     contestant.restart()?;
+    let idle = connect(contestant, streams);
+    contestant.restart()?;
+    idle
+}
+
+/// Connects the streams; each subscribes.
+fn connect(contestant: &Contestant, streams: usize) -> Result<Idle> {
     let server = &contestant.server;
-    let sockets_before = machine::socket_inodes(server.pid())?.len();
     let guest = contestant.client(Caller::Guest);
     let address = http1::address_of(server.base_url());
     warm_up(address, &guest)?;
@@ -42,8 +49,6 @@ pub(crate) fn measure(contestant: &mut Contestant, streams: usize) -> Result<Idl
     if disconnected > 0 {
         bail!("{disconnected} of {streams} idle streams were disconnected");
     }
-    drop(subscribers);
-    fan_out::wait_for_sockets(server, sockets_before)?;
     Ok(Idle { server: server.kind.to_string(), streams, before_kb, after_kb })
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Contestant {
     pub(crate) tokens: Tokens,
     sizes: Sizes,
     pub(crate) windows: Windows,
-    /// Of the processes before the one that runs.
+    /// Of the processes before the one that runs, as far as it was noted.
     high_water_kb: u64,
 }
 
@@ -57,12 +57,17 @@ impl Contestant {
 
     /// Ends the process and starts it on the same folder.
     pub(crate) fn restart(&mut self) -> Result<()> {
-        self.high_water_kb = self.high_water_kb()?;
         self.server.pause()?;
         self.server.resume()
     }
 
-    /// The most memory that the server ever had.
+    /// Keeps the mark of the process that is about to end.
+    pub(crate) fn note_high_water(&mut self) -> Result<()> {
+        self.high_water_kb = self.high_water_kb()?;
+        Ok(())
+    }
+
+    /// The most memory that the server had in the cases with rounds.
     pub(crate) fn high_water_kb(&self) -> Result<u64> {
         Ok(self.high_water_kb.max(machine::memory_kb(self.server.pid(), "VmHWM")?))
     }

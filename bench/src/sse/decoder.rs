@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
-        c\r\nid:1\ndata:a\n\r\n1\r\n\n\r\n16;x=y\r\nid:2\ndata:b\n\nid:3\nda\r\n7\r\nta:\r\n\n\n\r\n";
+        c\r\nid:1\ndata:a\n\r\n1\r\n\n\r\n14;x=y\r\nid:2\ndata:b\n\nid:3\nda\r\n5\r\nta:\n\n\r\n";
 
     fn count_in_pieces(length: usize) -> (u64, Vec<u8>) {
         let mut decoder = Decoder::new();
@@ -117,7 +117,7 @@ mod tests {
     fn messages_are_counted_however_they_are_cut() {
         for length in 1..ANSWER.len() {
             let (count, body) = count_in_pieces(length);
-            assert_eq!(body, b"id:1\ndata:a\n\nid:2\ndata:b\n\nid:3\ndata:\r\n\n\n", "{length}");
+            assert_eq!(body, b"id:1\ndata:a\n\nid:2\ndata:b\n\nid:3\ndata:\n\n", "{length}");
             assert_eq!(count, 3, "{length}");
         }
     }
