@@ -59,8 +59,15 @@ pub(crate) struct Delivery {
 #[derive(Serialize)]
 pub(crate) struct Ceiling {
     subscribers: usize,
-    one_a_write: f64,
-    many_a_write: f64,
+    one_a_write: Reach,
+    many_a_write: Reach,
+}
+
+#[derive(Serialize)]
+struct Reach {
+    events_per_second: f64,
+    /// Of a core, in the thread that reads the streams.
+    reader_micros_an_event: f64,
 }
 
 /// One run of writers against connected subscribers.
@@ -128,7 +135,7 @@ pub(crate) fn measure(
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(unknown) => *unknown.insert(crowd.best_window()?),
         };
-        samples.push((name, crowd.sample(window, args.round_duration() / 2)?));
+        samples.push((name, crowd.sample(window, load.duration(args))?));
     }
     check_numbers(subscribers)?;
     wait_for_sockets(server, sockets_before)?;
@@ -138,19 +145,26 @@ pub(crate) fn measure(
 /// The load tool alone, over so many streams.
 pub(crate) fn ceiling(subscribers: usize) -> Result<Ceiling> {
     const MANY: usize = 16;
-    let reach = |per_write| -> Result<f64> {
-        let pusher = Pusher::start(subscribers, per_write)?;
-        let connected = Subscribers::connect(&pusher.address, subscribers, None)?;
-        let delivered = || connected.progress().counts().delivered;
-        pause(WARM_UP, 0)?;
-        let (before, start) = (delivered(), Instant::now());
-        pause(TRIAL, 0)?;
-        let (after, took) = (delivered(), start.elapsed());
-        // It ends first: its thread may be waiting for the reader.
-        drop(pusher);
-        Ok((after - before) as f64 / took.as_secs_f64())
+    Ok(Ceiling { subscribers, one_a_write: reach(subscribers, 1)?, many_a_write: reach(subscribers, MANY)? })
+}
+
+fn reach(subscribers: usize, per_write: usize) -> Result<Reach> {
+    let pusher = Pusher::start(subscribers, per_write)?;
+    let connected = Subscribers::connect(&pusher.address, subscribers, None)?;
+    let read = || -> Result<_> {
+        Ok((connected.progress().counts().delivered, machine::thread_time(sse::THREAD)?, Instant::now()))
     };
-    Ok(Ceiling { subscribers, one_a_write: reach(1)?, many_a_write: reach(MANY)? })
+    pause(WARM_UP, std::process::id())?;
+    let (delivered_before, busy_before, start) = read()?;
+    pause(TRIAL, std::process::id())?;
+    let (delivered, busy, end) = read()?;
+    // It ends first: its thread may be waiting for the reader.
+    drop(pusher);
+    let events = (delivered - delivered_before) as f64;
+    Ok(Reach {
+        events_per_second: events / (end - start).as_secs_f64(),
+        reader_micros_an_event: (busy - busy_before).as_secs_f64() * 1e6 / events.max(1.0),
+    })
 }
 
 /// Writers and their subscribers.
@@ -249,6 +263,14 @@ impl Crowd<'_> {
     }
 }
 
+impl FanOut {
+    /// Half a round, since there are two numbers of writers; a whole one where a write takes a good part of a second.
+    fn duration(self, args: &Args) -> Duration {
+        const MANY_SUBSCRIBERS: usize = 5_000;
+        if self.subscribers < MANY_SUBSCRIBERS { args.round_duration() / 2 } else { args.round_duration() }
+    }
+}
+
 impl Delivery {
     /// Of all rounds: the median of the rate, all that were disconnected.
     pub(crate) fn over<'a>(rounds: impl Iterator<Item = &'a Self>) -> Option<Self> {
@@ -330,7 +352,14 @@ impl fmt::Display for Ceiling {
         let Self { subscribers, one_a_write, many_a_write } = self;
         write!(
             f,
-            "the load tool alone, {subscribers} subscribers: {one_a_write:.0} events/s pushed one a write, {many_a_write:.0} sixteen a write"
+            "the load tool alone, {subscribers} subscribers: pushed one a write {one_a_write}, sixteen a write {many_a_write}"
         )
+    }
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events_per_second, reader_micros_an_event } = self;
+        write!(f, "{events_per_second:.0} events/s ({reader_micros_an_event:.2} µs each to read)")
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -68,6 +69,21 @@ pub(crate) fn disk_flushes() -> Result<u64> {
 fn flushes_of(diskstats: &str) -> u64 {
     // Documented in the kernel's iostats: the 19th column, since 5.5.
     diskstats.lines().filter_map(|line| line.split_whitespace().nth(18)?.parse::<u64>().ok()).sum()
+}
+
+/// Time on a core that the threads of this name in this process have had so far.
+pub(crate) fn thread_time(name: &str) -> Result<Duration> {
+    let mut nanos = 0;
+    for entry in fs::read_dir("/proc/self/task")? {
+        let thread = entry?.path();
+        // A thread may be gone by the time it is looked at.
+        let read = |file| fs::read_to_string(thread.join(file)).unwrap_or_default();
+        if read("comm").trim_end() == name {
+            let first = read("schedstat").split(' ').next().and_then(|first| first.parse().ok());
+            nanos += first.unwrap_or(0_u64);
+        }
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 pub(crate) fn socket_inodes(pid: u32) -> Result<HashSet<String>> {

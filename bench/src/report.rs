@@ -157,11 +157,11 @@ impl Report {
         text.push('\n');
         let mut last = "";
         for line in &self.lines {
-            if line.title != last {
-                let _ =
-                    writeln!(text, "- {}: {}", line.name.split(':').next().unwrap_or_default(), line.title);
+            let name = line.name.split(':').next().unwrap_or_default();
+            if name != last {
+                let _ = writeln!(text, "- {name}: {}", line.title);
             }
-            last = &line.title;
+            last = name;
         }
         text
     }

@@ -23,6 +23,8 @@ use decoder::Decoder;
 
 /// Of every case so many streams tell the latency and the number of each event; the others only count.
 const SAMPLED: usize = 50;
+/// The name of the thread that reads.
+pub(crate) const THREAD: &str = "subscribers";
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One stream whose first message has come, on a blocking socket.
@@ -143,8 +145,7 @@ impl Subscribers {
         let (progress, is_over) = (Arc::new(progress), Arc::<AtomicBool>::default());
         let reader = Reader::new(streams, Arc::clone(&progress))?;
         let ends = Arc::clone(&is_over);
-        let thread =
-            thread::Builder::new().name("subscribers".to_owned()).spawn(move || reader.run(&ends))?;
+        let thread = thread::Builder::new().name(THREAD.to_owned()).spawn(move || reader.run(&ends))?;
         Ok(Self { progress, is_over, thread: Some(thread) })
     }
 
