@@ -6,7 +6,7 @@ use testkit::Response;
 
 use crate::image;
 use crate::json::Json;
-use crate::normalise::{Matches, Seen};
+use crate::normalise::{Matches, Seen, Token};
 use crate::scenario::Pair;
 
 /// Headers that say nothing about the contract, and those that Groundswell may add to it.
@@ -103,13 +103,7 @@ fn header_differences(
     if matches.agree(&tokens.0, &tokens.1) {
         return found;
     }
-    let missing = left
-        .iter()
-        .filter(|header| !right.contains(header))
-        .map(|header| format!("header missing: {header}"));
-    let added =
-        right.iter().filter(|header| !left.contains(header)).map(|header| format!("header added: {header}"));
-    found.extend(missing.chain(added));
+    found.extend(only_in_one(&left, &right, reference.seen, subject.seen, "header"));
     if found.is_empty() {
         found.push(format!("headers: {left:?} → {right:?}"));
     }
@@ -201,23 +195,34 @@ fn event_differences(
     if matches.agree(&tokens[0], &tokens[1]) {
         return Vec::new();
     }
-    let left: Vec<_> = reference.events.iter().map(|event| reference.seen.tokens(event)).collect();
-    let right: Vec<_> = subject.events.iter().map(|event| subject.seen.tokens(event)).collect();
-    let mut found = Vec::new();
-    for (event, tokens) in reference.events.iter().zip(&left) {
-        if !right.iter().any(|other| Matches::default().agree(tokens, other)) {
-            found.push(format!("event missing: {event:?}"));
-        }
-    }
-    for (event, tokens) in subject.events.iter().zip(&right) {
-        if !left.iter().any(|other| Matches::default().agree(other, tokens)) {
-            found.push(format!("event added: {event:?}"));
-        }
-    }
+    let mut found = only_in_one(reference.events, subject.events, reference.seen, subject.seen, "event");
     if found.is_empty() {
         found.push(format!("events: {:?} → {:?}", reference.events, subject.events));
     }
     found
+}
+
+/// The lines that have no like on the other side.
+fn only_in_one(
+    left: &[String],
+    right: &[String],
+    left_seen: &mut Seen,
+    right_seen: &mut Seen,
+    what: &str,
+) -> Vec<String> {
+    let left_tokens: Vec<_> = left.iter().map(|line| left_seen.tokens(line)).collect();
+    let right_tokens: Vec<_> = right.iter().map(|line| right_seen.tokens(line)).collect();
+    let alike = |left: &[Token], right: &[Token]| Matches::default().agree(left, right);
+    let missing = left
+        .iter()
+        .zip(&left_tokens)
+        .filter(|(_, line)| !right_tokens.iter().any(|other| alike(line, other)));
+    let added = right
+        .iter()
+        .zip(&right_tokens)
+        .filter(|(_, line)| !left_tokens.iter().any(|other| alike(other, line)));
+    let missing = missing.map(|(line, _)| format!("{what} missing: {line}"));
+    missing.chain(added.map(|(line, _)| format!("{what} added: {line}"))).collect()
 }
 
 /// The places that differ, where both bodies are JSON, else both in one line.

@@ -68,14 +68,15 @@ impl Seen {
     pub fn learn(&mut self, value: &str) {
         let is_id = value.len() == ID_LENGTH && value.bytes().all(is_id_byte);
         let is_secret = SECRET_LENGTHS.contains(&value.len()) && value.bytes().all(is_word_byte);
-        if (is_id || is_secret) && !self.is_given(value) {
+        if (is_id || is_secret) && !self.given.contains(value) {
             self.learned.insert(value.to_owned());
         }
     }
 
-    /// Whether it is a word of the scenario file.
-    pub fn is_given(&self, word: &str) -> bool {
-        self.given.contains(word)
+    /// The text without what may differ on another server.
+    pub fn fixed_part(&mut self, text: &str) -> String {
+        let fixed = |token| if let Token::Text(text) = token { text } else { "?".to_owned() };
+        self.tokens(text).into_iter().map(fixed).collect()
     }
 
     /// Cuts a text into tokens.

@@ -219,8 +219,8 @@ fn run_pair(
     let mut events = (Vec::new(), Vec::new());
     if pair.events {
         settle(&mut reference.streams, &mut subject.streams).context("listen")?;
-        events.0 = reference.streams.take_messages(&reference.seen);
-        events.1 = subject.streams.take_messages(&subject.seen);
+        events.0 = reference.streams.take_messages(&mut reference.seen);
+        events.1 = subject.streams.take_messages(&mut subject.seen);
         meddler.heard(pair, &mut events.1);
         outcome.reference.push_str(&told(&events.0));
         outcome.subject.push_str(&told(&events.1));

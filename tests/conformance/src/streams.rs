@@ -28,10 +28,9 @@ struct Listening {
     received: Vec<u8>,
 }
 
-/// A message and what it is sorted by.
+/// A message and what it is sorted by: its text, but for generated values.
 struct Message {
-    topic: String,
-    record: String,
+    fixed: String,
     text: String,
 }
 
@@ -50,12 +49,12 @@ impl Streams {
         Ok(answer)
     }
 
-    /// What came since the last call, sorted by stream, topic and record; of one record in order.
-    pub(crate) fn take_messages(&mut self, seen: &Seen) -> Vec<String> {
+    /// What came since the last call, sorted: the reference itself keeps no order, not even of one record.
+    pub(crate) fn take_messages(&mut self, seen: &mut Seen) -> Vec<String> {
         let mut taken = Vec::new();
         for (name, listening) in &mut self.0 {
             let mut messages = listening.take_messages(seen);
-            messages.sort_by(|a, b| (&a.topic, &a.record).cmp(&(&b.topic, &b.record)));
+            messages.sort_by(|left, right| left.fixed.cmp(&right.fixed));
             taken.extend(messages.into_iter().map(|message| format!("{name}: {}", message.text)));
             if listening.stream.has_ended() {
                 taken.push(format!("{name}: the stream has ended"));
@@ -110,29 +109,23 @@ pub(crate) fn client_id(answer: &Response) -> Option<String> {
 }
 
 impl Listening {
-    fn take_messages(&mut self, seen: &Seen) -> Vec<Message> {
+    fn take_messages(&mut self, seen: &mut Seen) -> Vec<Message> {
         let text = String::from_utf8_lossy(&std::mem::take(&mut self.received)).into_owned();
         text.split_inclusive(END_OF_MESSAGE).map(|text| Message::new(text, seen)).collect()
     }
 }
 
 impl Message {
-    fn new(text: &str, seen: &Seen) -> Self {
+    fn new(text: &str, seen: &mut Seen) -> Self {
         let value = |name| text.lines().find_map(|line: &str| line.strip_prefix(name)).unwrap_or_default();
         let (topic, data) = (value("event:"), value("data:"));
         let mut text = text.to_owned();
-        let mut record = String::new();
-        if let Some(mut json) = Json::parse(data) {
-            record = json.at("/record/id").map(Json::plain_text).unwrap_or_default();
-            // As in answers, picked fields come in any order.
-            if topic.contains("fields") {
-                json.sort_keys();
-                text = text.replace(data, &json.to_string());
-            }
+        // As in answers, picked fields come in any order.
+        if let Some(mut json) = Json::parse(data).filter(|_| topic.contains("fields")) {
+            json.sort_keys();
+            text = text.replace(data, &json.to_string());
         }
-        // Generated ids are in another order on the other server.
-        let record = if seen.is_given(&record) { record } else { String::new() };
-        Self { topic: topic.to_owned(), record, text }
+        Self { fixed: seen.fixed_part(&text), text }
     }
 }
 
@@ -146,18 +139,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_sorted_by_given_ids_only() {
-        let text =
-            "id:x\nevent:cats/*\ndata:{\"record\":{\"id\":\"cat000000000001\"},\"action\":\"create\"}\n\n";
-        assert_eq!(Message::new(text, &Seen::new("cat000000000001")).record, "cat000000000001");
-        assert_eq!(Message::new(text, &Seen::new("")).record, "");
-        assert_eq!(Message::new(text, &Seen::new("")).text, text);
+    fn generated_ids_do_not_sort() {
+        let message = |id| format!("id:x\nevent:cats/*\ndata:{{\"record\":{{\"id\":\"{id}\"}}}}\n\n");
+        let fixed = |id| Message::new(&message(id), &mut Seen::new("cat000000000001")).fixed;
+        assert_eq!(fixed("abcde0123456789"), fixed("zbcde0123456789"));
+        assert_ne!(fixed("abcde0123456789"), fixed("cat000000000001"));
     }
 
     #[test]
     fn picked_fields_come_in_any_order() {
         let text = "event:cats?options=%7Bfields\ndata:{\"record\":{\"b\":1,\"a\":2}}\n\n";
         let sorted = "event:cats?options=%7Bfields\ndata:{\"record\":{\"a\":2,\"b\":1}}\n\n";
-        assert_eq!(Message::new(text, &Seen::new("")).text, sorted);
+        assert_eq!(Message::new(text, &mut Seen::new("")).text, sorted);
     }
 }
