@@ -125,6 +125,9 @@ mod tests {
         fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()> {
             self.0.acknowledge(consumer, sequence)
         }
+        fn optimize(&self) -> Answer<'_, ()> {
+            self.0.optimize()
+        }
         fn status(&self) -> Answer<'_, StoreStatus> {
             self.0.status()
         }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use crate::collection::Collection;
 use crate::context::{Caller, RequestContext};
 use crate::errors::FieldErrors;
-use crate::json::JsonObject;
+use crate::json::{Json, JsonObject};
 use crate::record::Record;
 use crate::settings::Settings;
+use crate::time::Timestamp;
 
 /// One atomic change: all steps happen or none. A step sees what those before it wrote.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +63,22 @@ pub enum Step {
         /// The settings as they shall be.
         after: Arc<Settings>,
     },
+    /// Leaves work to be done later, at least once.
+    Enqueue(NewJob),
 }
+
+/// Work to be done later.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    queue: String,
+    payload: String,
+    due: Timestamp,
+}
+
+/// A payload that is larger than [`NewJob::MAX_PAYLOAD_BYTES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a job's payload of {0} bytes is too large")]
+pub struct PayloadTooLarge(pub usize);
 
 /// Makes a record from a request's body.
 #[derive(Debug, Clone)]
@@ -181,6 +197,38 @@ impl WriteBatch {
         self.steps.iter().any(|step| {
             matches!(step, Step::SaveCollection { .. } | Step::DeleteCollection(_) | Step::Truncate(_))
         })
+    }
+}
+
+// === impl NewJob ===
+
+impl NewJob {
+    /// Most bytes of a payload as JSON.
+    pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
+
+    /// Work for a queue's handler, not before `due`; with `Timestamp(0)` at once. The payload must hold no
+    /// secrets: superusers see it, and so do logs.
+    pub fn new(queue: impl Into<String>, payload: &Json, due: Timestamp) -> Result<NewJob, PayloadTooLarge> {
+        let payload = payload.to_string();
+        if payload.len() > NewJob::MAX_PAYLOAD_BYTES {
+            return Err(PayloadTooLarge(payload.len()));
+        }
+        Ok(NewJob { queue: queue.into(), payload, due })
+    }
+
+    /// Whose work it is.
+    pub fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// What the handler gets, as JSON.
+    pub fn payload(&self) -> &str {
+        &self.payload
+    }
+
+    /// Not before this instant.
+    pub fn due(&self) -> Timestamp {
+        self.due
     }
 }
 

@@ -75,6 +75,9 @@ pub trait Store: Send + Sync + 'static {
     /// forgotten when the process dies; its events come again then.
     fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()>;
 
+    /// What the engine does now and then to stay quick. Others may wait for it, for some milliseconds.
+    fn optimize(&self) -> Answer<'_, ()>;
+
     /// What an operator wants to know of the store.
     fn status(&self) -> Answer<'_, StoreStatus>;
 
@@ -185,6 +188,8 @@ pub struct Commit {
     pub schema_changed: bool,
     /// The sequence of the newest change event, if any was left.
     pub newest_event: Option<u64>,
+    /// Whether a job was left, or put back to those that wait.
+    pub has_jobs: bool,
 }
 
 impl Commit {

@@ -73,7 +73,7 @@ CREATE TABLE `_gs_jobs` (
 );
 CREATE INDEX `_gs_jobs_due` ON `_gs_jobs` (`queue`, `due`);
 CREATE TABLE `_gs_dead_jobs` (
-    `id`       INTEGER PRIMARY KEY,
+    `id`       INTEGER PRIMARY KEY AUTOINCREMENT,
     `queue`    TEXT NOT NULL,
     `payload`  TEXT NOT NULL,
     `created`  INTEGER NOT NULL,
