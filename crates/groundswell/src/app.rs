@@ -6,10 +6,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
+use blobs::{EncryptedBlobs, FolderBlobs};
+use contract::blobs::Blobs;
 use contract::store::{CommitObserver, Store};
 use identity::Identity;
+use kit::files::Files;
+use kit::spool::{Spool, SpoolBounds};
 use store::sqlite::{self, SqliteStore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::{Settings, Synchronous};
 use crate::http::{StaticFolder, unmatched};
@@ -19,8 +24,16 @@ use crate::readiness::has_superuser;
 pub(crate) struct App {
     store: Arc<dyn Store>,
     identity: Arc<Identity>,
+    files: Arc<Files>,
     static_folder: Arc<StaticFolder>,
     has_superuser: bool,
+    tasks: Tasks,
+}
+
+/// What runs beside the requests, in the background runtime.
+struct Tasks {
+    stop: CancellationToken,
+    running: TaskTracker,
 }
 
 impl App {
@@ -31,10 +44,14 @@ impl App {
         drop(draining);
         let identity = Arc::new(Identity::start().context("start the password hash pool")?);
         let store = open_store(settings, vec![identity.clone()])?;
+        let files = Arc::new(open_files(settings)?);
         let has_superuser = has_superuser(&*store).await.context("look for a superuser")?;
         let static_folder =
             StaticFolder::new(settings.server.public_dir.clone(), settings.server.index_fallback);
-        Ok(Self { store, identity, static_folder: Arc::new(static_folder), has_superuser })
+        let tasks = Tasks { stop: CancellationToken::new(), running: TaskTracker::new() };
+        let sweeper = files::sweeper::run(store.clone(), files.blobs.clone(), tasks.stop.clone());
+        tasks.running.spawn(sweeper);
+        Ok(Self { store, identity, files, static_folder: Arc::new(static_folder), has_superuser, tasks })
     }
 
     /// The data.
@@ -45,7 +62,7 @@ impl App {
     /// What the services of one request loop share: what they remember is the loop's own, so that no core waits
     /// for another's cache line.
     pub(crate) fn services(&self) -> Arc<kit::app::App> {
-        Arc::new(kit::app::App::new(self.store.clone(), self.identity.clone()))
+        Arc::new(kit::app::App::new(self.store.clone(), self.identity.clone(), self.files.clone()))
     }
 
     /// Whether anybody can sign in as a superuser yet.
@@ -55,14 +72,37 @@ impl App {
 
     /// Brings the store to rest, once no request runs.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
+        self.tasks.stop.cancel();
+        self.tasks.running.close();
+        self.tasks.running.wait().await;
         self.store.close().await.context("close the store")
     }
 }
 
 /// The routes of every service. Called once for each request loop, so that loops share nothing of a router.
 pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
-    let routes = Router::new().merge(records::router()).merge(auth::router()).merge(admin::router());
+    let routes = Router::new()
+        .merge(records::router())
+        .merge(auth::router())
+        .merge(files::router())
+        .merge(admin::router());
     unmatched(routes.with_state(services), Arc::clone(&app.static_folder))
+}
+
+/// The files of the data folder, and where those of requests wait.
+fn open_files(settings: &Settings) -> anyhow::Result<Files> {
+    let dir = &settings.server.dir;
+    let mut blobs: Arc<dyn Blobs> = Arc::new(FolderBlobs::open(blobs::Options::new(dir.join("storage")))?);
+    if let Some(keys) = &settings.blobs.encryption_keys {
+        blobs = Arc::new(EncryptedBlobs::new(blobs, keys.clone()));
+    }
+    let bounds = SpoolBounds {
+        max_bytes: settings.blobs.max_waiting_bytes,
+        max_bytes_per_address: settings.blobs.max_waiting_bytes_per_address,
+        ..SpoolBounds::default()
+    };
+    let spool = Arc::new(Spool::new(dir.clone(), bounds));
+    Ok(Files { blobs, spool })
 }
 
 /// The store of the data folder. Fails with a sentence when the folder cannot be used.

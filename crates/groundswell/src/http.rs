@@ -16,9 +16,5 @@ pub(crate) use front::Front;
 pub(crate) use static_folder::StaticFolder;
 pub(crate) use unmatched::unmatched;
 
-/// A response's extension: leave out `X-Frame-Options`. For files that are shown in other sites' pages.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AllowFraming;
-
 #[cfg(test)]
 mod tests;

@@ -79,6 +79,8 @@ mod tests {
     use model::step::{Refused, StepResult, WriteBatch};
     use store::sqlite::{Options, SqliteStore};
 
+    use model::time::Timestamp;
+
     use super::*;
 
     /// A store whose lists fail, or with no error never end.
@@ -127,6 +129,9 @@ mod tests {
         }
         fn optimize(&self) -> Answer<'_, ()> {
             self.0.optimize()
+        }
+        fn stale_uploads(&self, before: Timestamp, limit: usize) -> Answer<'_, Vec<String>> {
+            self.0.stale_uploads(before, limit)
         }
         fn status(&self) -> Answer<'_, StoreStatus> {
             self.0.status()

@@ -74,6 +74,7 @@ fn create(collection: &Collection, email: &str, password: &str) -> anyhow::Resul
         collection: collection.id.clone(),
         body,
         password_hashes: hashes(password)?,
+        uploads: Default::default(),
         access: own_access(),
     }))
 }
@@ -85,6 +86,7 @@ fn change_password(record: &Record, password: &str) -> anyhow::Result<Step> {
         body: password_body(password),
         password_hashes: hashes(password)?,
         old_password_for: None,
+        uploads: Default::default(),
         access: own_access(),
     }))
 }

@@ -33,7 +33,9 @@ impl Identity {
         }
         let Ok(unverified) = jwt::read(token) else { return Ok(Caller::Guest) };
         let ticket = self.tokens.begin();
-        let Some(record) = load(store, unverified.claims()).await? else { return Ok(Caller::Guest) };
+        let Some(record) = load(store, unverified.claims(), TokenKind::Auth).await? else {
+            return Ok(Caller::Guest);
+        };
         let record = Arc::new(record);
         let Some((expires_at, refreshable)) = check(unverified, &record, now) else {
             return Ok(Caller::Guest);
@@ -42,11 +44,27 @@ impl Identity {
         self.tokens.insert(ticket, token, remembered, now);
         Ok(caller_of(record))
     }
+
+    /// Who a file token speaks for; what is not valid is a guest (CONTRACT §6.3).
+    pub async fn file_caller(
+        &self,
+        store: &dyn Store,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Caller, StoreError> {
+        let Ok(unverified) = jwt::read(token) else { return Ok(Caller::Guest) };
+        let Some(record) = load(store, unverified.claims(), TokenKind::File).await? else {
+            return Ok(Caller::Guest);
+        };
+        let key = SigningKey::of(&record, TokenKind::File);
+        let is_right = key.is_some_and(|key| unverified.verify(&key, now.0 / 1_000).is_ok());
+        Ok(if is_right { caller_of(Arc::new(record)) } else { Caller::Guest })
+    }
 }
 
-/// The record that a token claims to be of.
-async fn load(store: &dyn Store, claims: &Claims) -> Result<Option<Record>, StoreError> {
-    if claims.purpose.kind() != TokenKind::Auth {
+/// The record that a token claims to be of, if it is of this kind.
+async fn load(store: &dyn Store, claims: &Claims, kind: TokenKind) -> Result<Option<Record>, StoreError> {
+    if claims.purpose.kind() != kind {
         return Ok(None);
     }
     for _ in 0..SCHEMA_ATTEMPTS {

@@ -71,6 +71,19 @@ impl Identity {
         Some(jwt::sign(&claims, &key))
     }
 
+    /// A token by which a record reads protected files. None for a record that cannot sign in.
+    pub fn file_token(&self, record: &Record, now: Timestamp) -> Option<String> {
+        let key = SigningKey::of(record, TokenKind::File)?;
+        let duration = record.collection.auth()?.file_token.duration;
+        let claims = Claims {
+            collection_id: record.collection.id.clone(),
+            record_id: record.id().to_owned(),
+            expires_at: (now.0 / 1_000).saturating_add(duration),
+            purpose: Purpose::File,
+        };
+        Some(jwt::sign(&claims, &key))
+    }
+
     /// Whether a token, verified already, may be exchanged for a newer one.
     pub fn is_refreshable(&self, token: &str) -> bool {
         let claims = jwt::read(token).map(|token| token.claims().clone());

@@ -16,11 +16,10 @@ pub enum Feature {
     BackupsS3,
     BackupsCron,
     RateLimits,
-    Batch,
 }
 
 /// Each feature with the place of its switch and what is said to who turns it.
-const TABLE: [(Feature, &[&str], &str); 10] = [
+const TABLE: [(Feature, &[&str], &str); 9] = [
     (Feature::ViewCollections, &["type"], "View collections are not available in this version."),
     (Feature::Mfa, &["mfa", "enabled"], "Multi-factor sign-in is not available in this version."),
     (Feature::Otp, &["otp", "enabled"], "OTP sign-in is not available in this version."),
@@ -30,7 +29,6 @@ const TABLE: [(Feature, &[&str], &str); 10] = [
     (Feature::BackupsS3, &["backups", "s3", "enabled"], "S3 backups are not available in this version."),
     (Feature::BackupsCron, &["backups", "cron"], "Scheduled backups are not available in this version."),
     (Feature::RateLimits, &["rateLimits", "enabled"], "Rate limits are not available in this version."),
-    (Feature::Batch, &["batch", "enabled"], "The batch API is not available in this version."),
 ];
 
 impl Feature {

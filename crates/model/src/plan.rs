@@ -122,8 +122,8 @@ pub fn create<R: Rng>(
     step: &CreateRecord,
 ) -> Result<Pending, Why> {
     let is_superuser = step.access.is_superuser();
-    let input = WriteInput { body: &step.body, uploads: &[], is_superuser };
-    let resolved = resolve_body(collection, None, input, environment.rng);
+    let input = WriteInput { body: &step.body, uploads: &step.uploads.files, is_superuser };
+    let mut resolved = resolve_body(collection, None, input, environment.rng);
     let mut judged = Judged::of_superuser();
     if !is_superuser {
         refuse_long_password(environment.schema, &resolved)?;
@@ -134,6 +134,9 @@ pub fn create<R: Rng>(
         judged = judge.write(RuleKind::Create, &resolved, &step.body)?;
     }
     let forms = FormErrors::check(&resolved, None);
+    if resolved.record.id().is_empty() && !resolved.uploads.is_empty() {
+        resolved.record.set("id", Value::Text(step.uploads.record_id.clone()));
+    }
     Ok(Pending::new(environment, resolved, None, &step.password_hashes, judged, forms))
 }
 
@@ -144,7 +147,7 @@ pub fn patch<R: Rng>(
     old: &Record,
 ) -> Result<Pending, Why> {
     let is_superuser = step.access.is_superuser();
-    let input = WriteInput { body: &step.body, uploads: &[], is_superuser };
+    let input = WriteInput { body: &step.body, uploads: &step.uploads.files, is_superuser };
     let resolved = resolve_body(&old.collection, Some(old), input, environment.rng);
     let mut judged = Judged::of_superuser();
     if !is_superuser {

@@ -8,6 +8,7 @@
 pub mod autogenerate;
 pub mod coerce;
 pub mod email;
+pub mod file_name;
 pub mod fill;
 pub mod forms;
 pub mod lookup;
@@ -27,6 +28,7 @@ mod testing;
 use std::sync::Arc;
 
 use crate::collection::Collection;
+use crate::field::FieldKind;
 use crate::value::Value;
 
 /// A row. `values` stand in the order of `collection.fields` and are as many.
@@ -62,6 +64,18 @@ impl Record {
         if let Some(index) = self.collection.field_index(name) {
             self.values[index] = value;
         }
+    }
+
+    /// The names of the record's files.
+    pub fn file_names(&self) -> impl Iterator<Item = String> {
+        let fields = self.collection.fields.iter().zip(&self.values);
+        let files = fields.filter(|(field, _)| matches!(field.kind, FieldKind::File(_)));
+        files.flat_map(|(_, value)| value.list())
+    }
+
+    /// The key under which one of the record's files is stored (CONTRACT §6.4).
+    pub fn file_key(&self, name: &str) -> String {
+        format!("{}/{}/{name}", self.collection.id, self.id())
     }
 
     /// The record id.

@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::collection::Collection;
 use crate::context::{Caller, RequestContext};
 use crate::errors::FieldErrors;
 use crate::json::{Json, JsonObject};
 use crate::record::Record;
+use crate::record::resolve::Upload;
 use crate::settings::Settings;
 use crate::time::Timestamp;
 
@@ -21,6 +23,8 @@ pub struct WriteBatch {
     /// The schema version that the steps were built under, for steps that change the schema: the
     /// batch is refused with [`Guard::SchemaVersion`] when it is no longer the current one.
     pub schema_version: Option<u64>,
+    /// A batch that is not carried out by then is refused with [`Why::Deadline`].
+    pub deadline: Option<Instant>,
 }
 
 /// One step of a batch.
@@ -30,6 +34,8 @@ pub enum Step {
     Create(CreateRecord),
     /// Changes a record.
     Patch(PatchRecord),
+    /// Changes the record that the body's `id` names, or makes it where there is none.
+    Upsert(UpsertRecord),
     /// Removes a record and what must go with it.
     Delete(DeleteRecord),
     /// Replaces a password hash by another of the same password. Changes nothing that anyone can see,
@@ -65,6 +71,16 @@ pub enum Step {
     },
     /// Leaves work to be done later, at least once.
     Enqueue(NewJob),
+    /// Notes files that are about to be stored, by their keys among the blobs. The write whose record names
+    /// one takes its note away; a file whose note stays belongs to nobody.
+    NoteUploads(Vec<String>),
+    /// Gives files up: those of these keys whose note is still there will be removed, and no write can name
+    /// them any more. Leaves [`StepResult::GivenUp`].
+    GiveUpUploads(Vec<String>),
+    /// Forgets the notes of files that were removed.
+    ForgetUploads(Vec<String>),
+    /// Can never be carried out: it stands where a batch has a step that could not be built.
+    Impossible,
 }
 
 /// Work to be done later.
@@ -89,8 +105,29 @@ pub struct CreateRecord {
     pub body: JsonObject,
     /// What the password fields will hold, by field name, made beforehand from the body's plain texts.
     pub password_hashes: BTreeMap<String, String>,
+    /// The files that came with it.
+    pub uploads: Uploads,
     /// Who asks for it, and how.
     pub access: Access,
+}
+
+/// Files that came with a body, noted and stored before the write. The write is refused with
+/// [`Guard::Upload`] when its record would name one whose note is gone.
+#[derive(Debug, Clone, Default)]
+pub struct Uploads {
+    /// In the order in which they came.
+    pub files: Vec<Upload>,
+    /// The id under which they are stored: that of the record, also of a new one whose body gives none.
+    pub record_id: String,
+}
+
+/// Changes a record, or makes it.
+#[derive(Debug, Clone)]
+pub struct UpsertRecord {
+    /// What to do when there is no record of the id.
+    pub create: CreateRecord,
+    /// What to do when there is one; its `id` is the body's.
+    pub patch: PatchRecord,
 }
 
 /// Changes a record by a request's body.
@@ -107,6 +144,8 @@ pub struct PatchRecord {
     /// The body's `oldPassword` was right for this hash. The step is refused with
     /// [`Guard::PasswordHash`] when the record no longer holds it.
     pub old_password_for: Option<String>,
+    /// The files that came with it.
+    pub uploads: Uploads,
     /// Who asks for it, and how.
     pub access: Access,
 }
@@ -138,6 +177,8 @@ pub struct Access {
 pub enum StepResult {
     /// The record as stored now.
     Record(Record),
+    /// The files that nobody can name any more, by key.
+    GivenUp(Vec<String>),
     /// The record or collection is gone, or there is nothing to show.
     Done,
 }
@@ -171,6 +212,10 @@ pub enum Why {
     Guard(Guard),
     /// The last superuser cannot go.
     LastSuperuser,
+    /// The step is [`Step::Impossible`].
+    Impossible,
+    /// The batch's deadline has passed.
+    Deadline,
 }
 
 /// What a step may rely on.
@@ -182,6 +227,8 @@ pub enum Guard {
     Settings,
     /// The password was changed since the old one was verified: verify again.
     PasswordHash,
+    /// A file that came with the body was given up meanwhile: send it again.
+    Upload,
 }
 
 // === impl WriteBatch ===
@@ -189,7 +236,7 @@ pub enum Guard {
 impl WriteBatch {
     /// A batch of one step.
     pub fn one(step: Step) -> WriteBatch {
-        WriteBatch { steps: vec![step], schema_version: None }
+        WriteBatch { steps: vec![step], ..WriteBatch::default() }
     }
 
     /// Whether a step changes collections: such a batch is a barrier between others.

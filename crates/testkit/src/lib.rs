@@ -5,8 +5,10 @@
 //! to it, also such as a decent client would never send. What the answers ought to be is left to the
 //! suites that use this crate.
 //!
-//! [`store_suite!`] is the store's contract as tests, [`broker_suite!`] the broker's, for any adapter.
+//! [`store_suite!`] is the store's contract as tests, [`blob_suite!`] that of the blobs, [`broker_suite!`] the broker's,
+//! for any adapter.
 
+pub mod blob_suite;
 pub mod broker_suite;
 mod client;
 mod groundswell;

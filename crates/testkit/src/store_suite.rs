@@ -16,6 +16,7 @@ pub mod reads;
 pub mod rules;
 pub mod schema;
 pub(crate) mod stage;
+pub mod uploads;
 pub mod values;
 
 use std::any::Any;
@@ -60,7 +61,16 @@ macro_rules! store_suite {
             a_password_hash_is_replaced_only_while_it_is_the_one_that_was_verified
             a_change_of_settings_that_are_no_longer_current_is_refused
             a_batch_may_change_the_settings_more_than_once
+            an_upsert_changes_what_is_there_and_makes_what_is_not
+            a_batch_past_its_deadline_is_not_carried_out
             observers_know_of_a_changed_sign_in_before_it_is_acknowledged
+        }
+        $crate::store_suite! { $open, uploads:
+            a_write_takes_the_notes_of_the_files_that_it_names
+            a_file_without_a_note_is_named_by_no_write
+            a_refused_write_leaves_the_notes
+            a_file_that_was_given_up_is_named_by_no_write
+            only_old_notes_are_stale
         }
         $crate::store_suite! { $open, rules:
             a_create_rule_denies_what_it_does_not_allow

@@ -12,6 +12,7 @@ use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
 use model::step::{Refused, StepResult, WriteBatch};
+use model::time::Timestamp;
 
 use crate::event::{EventPage, Interest};
 
@@ -77,6 +78,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// What the engine does now and then to stay quick. Others may wait for it, for some milliseconds.
     fn optimize(&self) -> Answer<'_, ()>;
+
+    /// The keys of files whose note (`Step::NoteUploads`) was made before an instant, or that were given up, at
+    /// most `limit`.
+    fn stale_uploads(&self, before: Timestamp, limit: usize) -> Answer<'_, Vec<String>>;
 
     /// What an operator wants to know of the store.
     fn status(&self) -> Answer<'_, StoreStatus>;

@@ -25,6 +25,7 @@ mod schema_steps;
 mod shared;
 mod text_columns;
 mod text_lookup;
+mod uploads;
 mod writer;
 
 use std::hash::Hash;
@@ -44,6 +45,7 @@ use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
 use model::step::{Refused, StepResult, WriteBatch};
+use model::time::Timestamp;
 
 use rusqlite::Connection;
 
@@ -201,6 +203,10 @@ impl Store for SqliteStore {
         Box::pin(self.writer.alone(|conn, _| Ok((conn.execute_batch("PRAGMA optimize")?, Change::default()))))
     }
 
+    fn stale_uploads(&self, before: Timestamp, limit: usize) -> Answer<'_, Vec<String>> {
+        Box::pin(self.reads.run(Weight::Heavy, move |conn| uploads::stale(conn, before, limit)))
+    }
+
     fn status(&self) -> Answer<'_, StoreStatus> {
         Box::pin(async { Ok(self.shared.status()) })
     }
@@ -346,7 +352,7 @@ mod tests {
         let job = || Step::Enqueue(NewJob::new("q", &Json::Null, Timestamp(0)).unwrap());
         let leave = |count: usize| {
             let steps = (0..count).map(|_| job()).collect();
-            runtime.block_on(store.write(WriteBatch { steps, schema_version: None }))
+            runtime.block_on(store.write(WriteBatch { steps, ..WriteBatch::default() }))
         };
         assert_eq!(leave(3).unwrap_err(), StoreError::Busy);
         assert!(leave(2).unwrap().is_ok());

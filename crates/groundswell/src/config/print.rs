@@ -7,7 +7,7 @@ use super::settings::Settings;
 
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, store, log } = self;
+        let Self { server, store, blobs, log } = self;
         writeln!(f, "[server]")?;
         writeln!(f, "http = {}", quoted(server.http.socket))?;
         writeln!(f, "dir = {}", quoted(server.dir.display()))?;
@@ -25,6 +25,13 @@ impl fmt::Display for Settings {
         writeln!(f, "url = {}", quoted(&store.url))?;
         writeln!(f, "synchronous = {}", quoted(store.synchronous))?;
         writeln!(f, "readers = {}", store.readers)?;
+        writeln!(f, "\n[blobs]")?;
+        writeln!(f, "url = {}", quoted(&blobs.url))?;
+        if blobs.encryption_keys.is_some() {
+            writeln!(f, "# encryption_keys = [\"***\"]")?;
+        }
+        writeln!(f, "max_waiting_mib = {}", blobs.max_waiting_bytes >> 20)?;
+        writeln!(f, "max_waiting_mib_per_address = {}", blobs.max_waiting_bytes_per_address >> 20)?;
         writeln!(f, "\n[log]")?;
         writeln!(f, "format = {}", quoted(log.format))?;
         write!(f, "level = {}", quoted(&log.level))

@@ -4,9 +4,12 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use blobs::MasterKeys;
+use kit::spool::SpoolBounds;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::engine_url::EngineUrl;
@@ -19,6 +22,7 @@ use super::tree::Tree;
 pub(crate) struct Settings {
     pub(crate) server: ServerSettings,
     pub(crate) store: StoreSettings,
+    pub(crate) blobs: BlobSettings,
     pub(crate) log: LogSettings,
 }
 
@@ -44,6 +48,18 @@ pub(crate) struct StoreSettings {
     pub(crate) url: EngineUrl,
     pub(crate) synchronous: Synchronous,
     pub(crate) readers: usize,
+}
+
+/// `[blobs]`
+#[derive(Debug, Clone)]
+pub(crate) struct BlobSettings {
+    pub(crate) url: EngineUrl,
+    /// With none, files are stored as they are.
+    pub(crate) encryption_keys: Option<Arc<MasterKeys>>,
+    /// Bytes of all uploads that wait for the end of their request.
+    pub(crate) max_waiting_bytes: u64,
+    /// The same of one address.
+    pub(crate) max_waiting_bytes_per_address: u64,
 }
 
 /// `[log]`
@@ -101,6 +117,7 @@ impl Settings {
         let settings = Self {
             server: ServerSettings::read(root.section("server")),
             store: StoreSettings::read(root.section("store")),
+            blobs: BlobSettings::read(root.section("blobs")),
             log: LogSettings::read(root.section("log")),
         };
         root.finish();
@@ -138,11 +155,32 @@ impl ServerSettings {
 impl StoreSettings {
     fn read(mut section: Section<'_>) -> Self {
         let settings = Self {
-            url: store_url(&mut section),
+            url: embedded_url(&mut section, "sqlite:"),
             synchronous: section
                 .parsed("synchronous", "FULL or NORMAL", Synchronous::parse)
                 .map_or(Synchronous::Full, |(value, _)| value),
             readers: count(&mut section, "readers").unwrap_or_else(|| cores().max(2)),
+        };
+        section.finish();
+        settings
+    }
+}
+
+impl BlobSettings {
+    fn read(mut section: Section<'_>) -> Self {
+        let bounds = SpoolBounds::default();
+        let mebibytes = |section: &mut Section<'_>, key, default| {
+            count(section, key).map_or(default, |count| (count as u64).saturating_mul(1 << 20))
+        };
+        let settings = Self {
+            url: embedded_url(&mut section, "file:"),
+            encryption_keys: encryption_keys(&mut section),
+            max_waiting_bytes: mebibytes(&mut section, "max_waiting_mib", bounds.max_bytes),
+            max_waiting_bytes_per_address: mebibytes(
+                &mut section,
+                "max_waiting_mib_per_address",
+                bounds.max_bytes_per_address,
+            ),
         };
         section.finish();
         settings
@@ -180,22 +218,35 @@ fn address(section: &mut Section<'_>, key: &'static str, default: SocketAddr) ->
     }
 }
 
-fn store_url(section: &mut Section<'_>) -> EngineUrl {
-    let sqlite = EngineUrl::parse("sqlite:").expect("a scheme is a URL here");
+/// The URL of an engine of which only the embedded adapter is there.
+fn embedded_url(section: &mut Section<'_>, only: &'static str) -> EngineUrl {
+    let embedded = EngineUrl::parse(only).expect("a scheme is a URL here");
     let Some(text) = section.text("url") else {
-        return sqlite;
+        return embedded;
     };
     // The text is not shown: it may hold a password.
     match EngineUrl::parse(&text.value) {
-        Some(url) if url.scheme() == "sqlite" => return url,
+        Some(url) if url.scheme() == embedded.scheme() => return url,
         Some(url) => section.refuse(
             &text.origin,
             "url",
-            format!("stores of kind {:?} are not available; write \"sqlite:\"", url.scheme()),
+            format!("the kind {:?} is not available; write {only:?}", url.scheme()),
         ),
-        None => section.refuse(&text.origin, "url", "is not a URL; write \"sqlite:\""),
+        None => section.refuse(&text.origin, "url", format!("is not a URL; write {only:?}")),
     }
-    sqlite
+    embedded
+}
+
+/// The first key encrypts, all decrypt. None of them is shown.
+fn encryption_keys(section: &mut Section<'_>) -> Option<Arc<MasterKeys>> {
+    let (texts, origin) = section.list("encryption_keys")?;
+    match MasterKeys::parse(texts.iter().map(String::as_str)) {
+        Ok(keys) => Some(Arc::new(keys)),
+        Err(error) => {
+            section.refuse(&origin, "encryption_keys", error.to_string());
+            None
+        }
+    }
 }
 
 fn refuse_other_roles(section: &mut Section<'_>) {

@@ -58,7 +58,7 @@ fn all_problems_are_told_at_once() {
 fn a_refused_store_url_is_not_shown() {
     check_problem(
         "[store]\nurl = \"postgres://a:hunter2@b/c\"",
-        "groundswell.toml:2: store.url: stores of kind \"postgres\" are not available; write \"sqlite:\"",
+        "groundswell.toml:2: store.url: the kind \"postgres\" is not available; write \"sqlite:\"",
     );
 }
 

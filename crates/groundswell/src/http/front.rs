@@ -16,13 +16,14 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
+use kit::respond::AllowFraming;
 use metrics::Counter;
 use tower::Service;
 use tracing::{Level, debug, enabled, error};
 
 use super::compress::{self, Encoding};
 use super::cors::Origins;
-use super::{AllowFraming, caller, clean_path, error as errors};
+use super::{caller, clean_path, error as errors};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");

@@ -14,10 +14,9 @@ use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use self::conditions::{Part, part_asked_for};
-use super::error;
+use kit::conditions::{Part, Validators, part_asked_for};
 
-mod conditions;
+use super::error;
 
 /// Files up to this size are read in the same visit to the blocking pool that finds them.
 const SMALL_FILE_BYTES: u64 = 256 * 1024;
@@ -199,7 +198,7 @@ async fn file_response(found: FoundFile, wants_content: bool, asked: &HeaderMap)
     if let Some(modified) = found.modified {
         headers.insert(LAST_MODIFIED, text_value(&httpdate::fmt_http_date(modified)));
     }
-    let part = part_asked_for(asked, found.length, found.modified);
+    let part = part_asked_for(asked, found.length, Validators { modified: found.modified, etag: None });
     if matches!(part, Part::NotModified) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
@@ -207,7 +206,8 @@ async fn file_response(found: FoundFile, wants_content: bool, asked: &HeaderMap)
     let (start, length) = match part {
         Part::Range { start, length } => (start, length),
         Part::Unsatisfiable => return unsatisfiable(found.length),
-        Part::All | Part::NotModified => (0, found.length),
+        Part::Malformed => return malformed(),
+        Part::All | Part::Several(_) | Part::NotModified => (0, found.length),
     };
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(CONTENT_TYPE, text_value(&found.content_type));
@@ -235,6 +235,13 @@ async fn content(found: FoundFile, start: u64, length: u64) -> io::Result<Body> 
     let mut file = tokio::fs::File::from_std(found.file);
     file.seek(io::SeekFrom::Start(start)).await?;
     Ok(Body::from_stream(ReaderStream::with_capacity(file.take(length), 64 * 1024)))
+}
+
+fn malformed() -> Response<Body> {
+    let mut response = Response::new(Body::from("invalid range\n"));
+    *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
 }
 
 fn unsatisfiable(length: u64) -> Response<Body> {

@@ -18,14 +18,23 @@ use kit::respond::NoCompression;
 use store::sqlite::{self, SqliteStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{AllowFraming, Front, Origins};
+use blobs::FolderBlobs;
+use kit::files::Files;
+use kit::respond::AllowFraming;
+use kit::spool::{Spool, SpoolBounds};
+
+use super::{Front, Origins};
 
 /// What a client reads that sends `request` to a front of `router`.
 async fn answer(router: Router, request: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let identity = Arc::new(Identity::start().unwrap());
     let store = Arc::new(SqliteStore::open(sqlite::Options::new(folder.path().to_owned())).unwrap());
-    let services = Arc::new(kit::app::App::new(store, identity));
+    let files = Arc::new(Files {
+        blobs: Arc::new(FolderBlobs::open(blobs::Options::new(folder.path().join("storage"))).unwrap()),
+        spool: Arc::new(Spool::new(folder.path().to_owned(), SpoolBounds::default())),
+    });
+    let services = Arc::new(kit::app::App::new(store, identity, files));
     let front = Arc::new(Front::new(services, router, Origins::new(&["*".to_owned()])));
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let (mut client, server) = tokio::io::duplex(64 * 1024);

@@ -6,6 +6,8 @@ mod list;
 mod number;
 mod text;
 
+pub use file::accepts_upload;
+
 use super::Record;
 use super::lookup::Lookup;
 use super::resolve::Resolved;

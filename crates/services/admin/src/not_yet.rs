@@ -27,10 +27,7 @@ macro_rules! refuse_superuser {
 /// The refusing routes.
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
-        .route("/api/batch", post(refuse!("The batch API is")))
         .route("/api/realtime", get(refuse!("Realtime is")).post(refuse!("Realtime is")))
-        .route("/api/files/token", post(refuse!("Files are")))
-        .route("/api/files/{collection}/{record}/{name}", get(refuse!("Files are")))
         .route("/api/oauth2-redirect", any(refuse!("OAuth2 sign-in is")))
         .route("/api/settings/test/s3", post(refuse_superuser!("S3 storage is")))
         .route("/api/settings/test/email", post(refuse_superuser!("Sending mail is")))

@@ -36,7 +36,11 @@ pub(crate) async fn carry_out<T>(
         if change.steps.is_empty() {
             return Ok(Ok(change.outcome));
         }
-        let batch = WriteBatch { steps: change.steps, schema_version: Some(schema.version()) };
+        let batch = WriteBatch {
+            steps: change.steps,
+            schema_version: Some(schema.version()),
+            ..WriteBatch::default()
+        };
         match app.store.write(batch).await? {
             Ok(_) => return Ok(Ok(change.outcome)),
             Err(refused) if is_outdated(&refused.why) => {}
@@ -77,7 +81,6 @@ pub(crate) async fn read_json(call: &mut Call, unreadable: String) -> Result<Jso
     if submitted.is_null() {
         return Ok(Json::Null);
     }
-    submitted.refuse_uploads()?;
     let object = submitted.into_object();
     object.map(Json::Object).map_err(|error| BodyError::into_api_for_all(error, malformed()))
 }

@@ -9,6 +9,7 @@ use identity::hash_pool::HashPoolError;
 use model::time::Timestamp;
 
 use crate::error::ApiError;
+use crate::files::Files;
 use crate::filters::FilterCache;
 use crate::record_json::ShapeCache;
 
@@ -18,6 +19,8 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// Tokens, passwords, sign-in throttle.
     pub identity: Arc<Identity>,
+    /// The bytes of files.
+    pub files: Arc<Files>,
     /// How records become JSON, by collection.
     pub shapes: ShapeCache,
     /// Checked filters and sorts of clients.
@@ -26,8 +29,8 @@ pub struct App {
 
 impl App {
     /// With nothing remembered yet.
-    pub fn new(store: Arc<dyn Store>, identity: Arc<Identity>) -> App {
-        App { store, identity, shapes: ShapeCache::default(), filters: FilterCache::default() }
+    pub fn new(store: Arc<dyn Store>, identity: Arc<Identity>, files: Arc<Files>) -> App {
+        App { store, identity, files, shapes: ShapeCache::default(), filters: FilterCache::default() }
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -18,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::{ApiError, UNREADABLE_FORM};
 use crate::form_values::{decode_pair, has_too_many_pairs, infer, merge_over, pairs};
 use crate::query::Query;
+use crate::spool::{Spool, SpoolError, SpooledFile};
 
 pub use form::Form;
 
@@ -56,13 +59,24 @@ pub(crate) struct FormData {
     uploads: Vec<Upload>,
 }
 
-/// A file in the body. Its bytes were read past.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What becomes of the files in a body.
+#[derive(Clone, Copy)]
+pub enum TakeFiles<'s> {
+    /// They are read past.
+    Not,
+    /// They wait in the spool, on account of this address.
+    Into(&'s Arc<Spool>, IpAddr),
+}
+
+/// A file in the body.
+#[derive(Debug)]
 pub struct Upload {
     /// The form field.
     pub field: String,
     /// The name that the client gave the file.
     pub file_name: String,
+    /// Its bytes, if they were taken.
+    pub file: Option<SpooledFile>,
 }
 
 /// Why a body was not understood.
@@ -77,6 +91,9 @@ pub enum BodyError {
     /// Of a type that is not read.
     #[error("the content type is not supported")]
     UnsupportedContentType,
+    /// Its files have no room now; worth another try later. The text is for logs.
+    #[error("no room for files: {0}")]
+    NoRoom(String),
     /// Not what its type says, or not what the endpoint wants. The text is for logs.
     #[error("the body is malformed: {0}")]
     Malformed(Cow<'static, str>),
@@ -91,6 +108,7 @@ pub async fn read(
     query: &Query,
     body: Body,
     limits: BodyLimits,
+    files: TakeFiles<'_>,
 ) -> Result<Submitted, BodyError> {
     let declared = declared_length(headers);
     if declared.is_some_and(|length| length > limits.max_bytes) {
@@ -105,7 +123,7 @@ pub async fn read(
     let content = if content_type.starts_with(b"application/json") {
         Content::Json(chunks.collect().await?)
     } else if is_multipart {
-        let mut data = multipart::read(content_type, chunks).await?;
+        let mut data = multipart::read(content_type, chunks, files).await?;
         data.add_query(query)?;
         Content::Form(data)
     } else if content_type.starts_with(b"application/x-www-form-urlencoded") {
@@ -130,8 +148,11 @@ impl BodyLimits {
 
     /// The usual times with a limit of its own.
     pub fn bytes(max_bytes: u64) -> BodyLimits {
-        // Ten minutes carry 32 MiB over half a megabit; a client that is silent for half a minute is gone.
-        BodyLimits { max_bytes, deadline: Duration::from_secs(600), stall: Duration::from_secs(30) }
+        // Ten minutes carry 32 MiB over half a megabit, and larger bodies get as much longer; a client that is
+        // silent for half a minute is gone.
+        let times = max_bytes.div_ceil(BodyLimits::DEFAULT_MAX_BYTES).max(1);
+        let deadline = Duration::from_secs(times.saturating_mul(600).min(86_400));
+        BodyLimits { max_bytes, deadline, stall: Duration::from_secs(30) }
     }
 }
 
@@ -177,9 +198,12 @@ impl Submitted {
         }
     }
 
-    /// 400 when the body holds a file.
-    pub fn refuse_uploads(&self) -> Result<(), ApiError> {
-        if self.uploads().is_empty() { Ok(()) } else { Err(ApiError::uploads_unavailable()) }
+    /// Takes the files out of the body.
+    pub fn take_uploads(&mut self) -> Vec<Upload> {
+        match &mut self.content {
+            Content::Form(data) => std::mem::take(&mut data.uploads),
+            Content::Empty { .. } | Content::Json(_) => Vec::new(),
+        }
     }
 
     /// The body as a dynamic object: keys as given, the types of form values inferred.
@@ -287,6 +311,12 @@ fn merge_payloads(object: &mut JsonObject, payloads: &[String]) -> Result<(), Bo
 
 // === impl BodyError ===
 
+impl From<SpoolError> for BodyError {
+    fn from(error: SpoolError) -> BodyError {
+        BodyError::NoRoom(error.to_string())
+    }
+}
+
 impl BodyError {
     fn malformed(what: &'static str) -> BodyError {
         BodyError::Malformed(Cow::Borrowed(what))
@@ -316,6 +346,10 @@ impl BodyError {
         match self {
             BodyError::TooLarge => ApiError::too_large(),
             BodyError::Timeout => ApiError::request_timeout(),
+            BodyError::NoRoom(detail) => {
+                tracing::warn!(detail, "files that were sent have no room");
+                ApiError::unavailable(Duration::from_secs(1))
+            }
             BodyError::UnsupportedContentType | BodyError::Malformed(_) => malformed,
         }
     }

@@ -253,11 +253,6 @@ impl ApiError {
         ApiError::bad_request_with("Unsupported Content-Type.")
     }
 
-    /// 400: the request holds a file.
-    pub fn uploads_unavailable() -> ApiError {
-        ApiError::bad_request_with("file uploads are not available in this version.")
-    }
-
     /// 404: no such static or stored file, and every unknown GET path.
     pub fn file_not_found() -> ApiError {
         ApiError::not_found_with("File not found.")
@@ -329,7 +324,6 @@ mod tests {
     #[test]
     fn messages_become_sentences() {
         assert!(ApiError::bad_request_with(" failed to x").to_body().contains(r#""Failed to x.""#));
-        assert!(ApiError::uploads_unavailable().to_body().contains("File uploads are not"));
     }
 
     #[test]

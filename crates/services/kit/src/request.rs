@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
@@ -12,9 +12,10 @@ use model::context::{Caller, Origin, RequestContext};
 use model::json::JsonObject;
 use model::time::Timestamp;
 
-use crate::body::{self, BodyError, BodyLimits, Submitted};
+use crate::body::{self, BodyError, BodyLimits, Submitted, TakeFiles};
 use crate::error::ApiError;
 use crate::query::Query;
+use crate::spool::Spool;
 
 /// What the gateway found out about a request, put among its extensions.
 #[derive(Debug, Clone)]
@@ -119,7 +120,18 @@ impl Call {
     /// Reads the body, once: a second reading finds it empty.
     pub async fn read_body(&mut self, limits: BodyLimits) -> Result<Submitted, BodyError> {
         let body = std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner));
-        body::read(&self.parts.headers, self.query(), body, limits).await
+        body::read(&self.parts.headers, self.query(), body, limits, TakeFiles::Not).await
+    }
+
+    /// The same; the files in it wait in the spool.
+    pub async fn read_body_with_files(
+        &mut self,
+        limits: BodyLimits,
+        spool: &Arc<Spool>,
+    ) -> Result<Submitted, BodyError> {
+        let body = std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let files = TakeFiles::Into(spool, self.info.client_ip);
+        body::read(&self.parts.headers, self.query(), body, limits, files).await
     }
 
     /// The body of a request that needs none, as rules see it. One that cannot be read is a bad request.

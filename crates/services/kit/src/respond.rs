@@ -20,6 +20,10 @@ pub fn json(status: StatusCode, body: impl Into<Body>) -> Response {
 #[derive(Debug, Clone, Copy)]
 pub struct NoCompression;
 
+/// Marks an answer that other sites' pages may frame: it goes without `X-Frame-Options`.
+#[derive(Debug, Clone, Copy)]
+pub struct AllowFraming;
+
 /// A JSON answer that carries a token.
 pub fn secret_json(status: StatusCode, body: impl Into<Body>) -> Response {
     let mut response = json(status, body);

@@ -42,6 +42,7 @@ pub struct Viewer<'a> {
     pub schema: Arc<Schema>,
     call: &'a Call,
     caller: Caller,
+    origin: Origin,
     now: Timestamp,
     context: OnceLock<Arc<RequestContext>>,
     expand_context: OnceLock<Arc<RequestContext>>,
@@ -55,11 +56,17 @@ impl<'a> Viewer<'a> {
 
     /// Somebody else than the request's caller, such as who has just signed in.
     pub fn as_caller(app: &'a App, call: &'a Call, caller: Caller) -> Viewer<'a> {
+        Viewer::in_context(app, call, caller, Origin::Default)
+    }
+
+    /// Somebody who reads in a context of its own, such as that of a batch.
+    pub fn in_context(app: &'a App, call: &'a Call, caller: Caller, origin: Origin) -> Viewer<'a> {
         Viewer {
             app,
             schema: app.store.schema(),
             call,
             caller,
+            origin,
             now: now(),
             context: OnceLock::new(),
             expand_context: OnceLock::new(),
@@ -73,7 +80,7 @@ impl<'a> Viewer<'a> {
 
     /// What rules see of the request; worked out when the first rule asks.
     pub fn context(&self) -> &Arc<RequestContext> {
-        self.context.get_or_init(|| Arc::new(self.make_context(Origin::Default)))
+        self.context.get_or_init(|| Arc::new(self.make_context(self.origin)))
     }
 
     /// The same for the rules of expanded records.
@@ -157,17 +164,33 @@ impl<'a> Viewer<'a> {
 
     /// One record as the whole answer, shown under the schema that is current by then.
     pub async fn answer_written(app: &App, call: &Call, record: Record) -> Result<Response, ApiError> {
+        let text = Viewer::written_text(app, call, Origin::Default, record).await?;
+        Ok(respond::json(StatusCode::OK, text))
+    }
+
+    /// The text of such an answer, of a request of its own or one within a batch.
+    pub async fn written_text(
+        app: &App,
+        call: &Call,
+        origin: Origin,
+        record: Record,
+    ) -> Result<String, ApiError> {
         let mut attempts = SchemaAttempts::default();
         loop {
-            match Viewer::new(app, call).answer_record(record.clone()).await {
+            let viewer = Viewer::in_context(app, call, call.caller().clone(), origin);
+            match viewer.record_text(record.clone()).await {
                 Err(error) if attempts.again(&error).await => {}
-                answer => return answer,
+                text => return text,
             }
         }
     }
 
     /// One record as the whole answer.
     pub async fn answer_record(&self, record: Record) -> Result<Response, ApiError> {
+        Ok(respond::json(StatusCode::OK, self.record_text(record).await?))
+    }
+
+    async fn record_text(&self, record: Record) -> Result<String, ApiError> {
         let fields = self.fields()?;
         let shaped = self.shape(vec![record]).await?;
         let mut text = String::with_capacity(512);
@@ -177,7 +200,7 @@ impl<'a> Viewer<'a> {
         if let Some(fields) = fields {
             text = fields.apply_to_text(text)?;
         }
-        Ok(respond::json(StatusCode::OK, text))
+        Ok(text)
     }
 
     /// A page of records as the whole answer.

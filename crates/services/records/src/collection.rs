@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kit::app::App;
-use kit::body::{BodyError, BodyLimits};
+use kit::body::{BodyError, BodyLimits, Upload};
 use kit::error::ApiError;
 use kit::request::Call;
 use model::collection::Collection;
@@ -33,12 +33,17 @@ pub(crate) fn refuse_view(collection: &Collection) -> Result<(), ApiError> {
     if collection.is_view() { Err(ApiError::unsupported_collection_type()) } else { Ok(()) }
 }
 
-/// Reads a record's body.
-pub(crate) async fn read_body(call: &mut Call, collection: &Collection) -> Result<JsonObject, ApiError> {
+/// Reads a record's body, and the files in it.
+pub(crate) async fn read_body(
+    app: &App,
+    call: &mut Call,
+    collection: &Collection,
+) -> Result<(JsonObject, Vec<Upload>), ApiError> {
     let limits = BodyLimits::bytes(max_body_bytes(collection));
-    let submitted = call.read_body(limits).await.map_err(BodyError::into_record_error)?;
-    submitted.refuse_uploads()?;
-    submitted.into_object().map_err(BodyError::into_record_error)
+    let submitted = call.read_body_with_files(limits, &app.files.spool).await;
+    let mut submitted = submitted.map_err(BodyError::into_record_error)?;
+    let uploads = submitted.take_uploads();
+    Ok((submitted.into_object().map_err(BodyError::into_record_error)?, uploads))
 }
 
 /// The contract's limit: what the fields may hold beyond the usual 32 MiB (CONTRACT §1.4).

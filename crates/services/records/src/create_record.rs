@@ -11,7 +11,7 @@ use kit::viewer::Viewer;
 use model::schema::RuleKind;
 use model::step::{Access, CreateRecord, Step, WriteBatch};
 
-use crate::{collection, passwords, refusal};
+use crate::{collection, passwords, refusal, uploads};
 
 pub(crate) async fn handle(
     State(app): State<Arc<App>>,
@@ -20,18 +20,28 @@ pub(crate) async fn handle(
 ) -> Result<Response, ApiError> {
     let schema = app.store.schema();
     let collection = collection::to_write(&schema, &name)?;
-    let body = collection::read_body(&mut call, &collection).await?;
+    let (body, files) = collection::read_body(&app, &mut call, &collection).await?;
     let viewer = Viewer::new(&app, &call);
     refusal::check_unlocked(viewer.caller(), &collection, RuleKind::Create)?;
     let password_hashes = passwords::hash_all(&app, &collection, &body).await?;
+    let files = uploads::prepare(&collection, None, &body, files);
+    files.store(&app).await?;
     let step = CreateRecord {
         collection: collection.id.clone(),
         body,
         password_hashes,
+        uploads: files.uploads.clone(),
         access: Access::of(viewer.context().clone()),
     };
     match app.store.write(WriteBatch::one(Step::Create(step))).await? {
-        Ok(results) => Viewer::answer_written(&app, &call, refusal::record_of(results)?).await,
-        Err(refused) => Err(refusal::of_create(refused.why)),
+        Ok(results) => {
+            let record = refusal::record_of(results)?;
+            files.clean_up_but(&app, &record).await;
+            Viewer::answer_written(&app, &call, record).await
+        }
+        Err(refused) => {
+            files.clean_up(&app).await;
+            Err(refusal::of_create(refused.why))
+        }
     }
 }

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use kit::app::App;
 
+mod batch;
 mod collection;
 mod create_record;
 mod delete_record;
@@ -17,11 +18,13 @@ mod list_records;
 mod passwords;
 mod refusal;
 mod update_record;
+mod uploads;
 mod view_record;
 
 /// The service's routes.
 pub fn router() -> Router<Arc<App>> {
     Router::new()
+        .route("/api/batch", post(batch::handle))
         .route("/api/collections/{collection}/records", get(list_records::handle).post(create_record::handle))
         .route(
             "/api/collections/{collection}/records/{id}",

@@ -11,7 +11,7 @@ use kit::viewer::Viewer;
 use model::schema::RuleKind;
 use model::step::{Access, Guard, PatchRecord, Step, Why, WriteBatch};
 
-use crate::{collection, passwords, refusal};
+use crate::{collection, passwords, refusal, uploads};
 
 /// How often a step is built again because the password changed between its check and its write.
 const ATTEMPTS: usize = 3;
@@ -24,10 +24,12 @@ pub(crate) async fn handle(
     let schema = app.store.schema();
     let collection = collection::to_write(&schema, &name)?;
     refusal::check_unlocked(call.caller(), &collection, RuleKind::Update)?;
-    let body = collection::read_body(&mut call, &collection).await?;
+    let (body, files) = collection::read_body(&app, &mut call, &collection).await?;
     let address = call.client_ip();
     let viewer = Viewer::new(&app, &call);
     let password_hashes = passwords::hash_all(&app, &collection, &body).await?;
+    let files = uploads::prepare(&collection, Some(&id), &body, files);
+    files.store(&app).await?;
     for _ in 0..ATTEMPTS {
         let step = PatchRecord {
             collection: collection.id.clone(),
@@ -35,16 +37,22 @@ pub(crate) async fn handle(
             old_password_for: passwords::verify_old(&viewer, address, &collection, &id, &body).await?,
             body: body.clone(),
             password_hashes: password_hashes.clone(),
+            uploads: files.uploads.clone(),
             access: Access::of(viewer.context().clone()),
         };
         match app.store.write(WriteBatch::one(Step::Patch(step))).await? {
             Ok(results) => {
                 let record = refusal::record_of(results)?;
+                files.clean_up_but(&app, &record).await;
                 return Viewer::answer_written(&app, &call, record).await;
             }
             Err(refused) if refused.why == Why::Guard(Guard::PasswordHash) => continue,
-            Err(refused) => return Err(refusal::of_update(refused.why)),
+            Err(refused) => {
+                files.clean_up(&app).await;
+                return Err(refusal::of_update(refused.why));
+            }
         }
     }
+    files.clean_up(&app).await;
     Err(refusal::of_update(Why::Guard(Guard::PasswordHash)))
 }

@@ -6,7 +6,7 @@ use contract::store::Commit;
 use futures_util::future::join_all;
 use model::json::Json;
 use model::settings::Settings;
-use model::step::{Guard, PatchRecord, Step, Why, WriteBatch};
+use model::step::{Guard, PatchRecord, Step, UpsertRecord, Why, WriteBatch};
 use model::value::Value;
 
 use super::Stage;
@@ -91,6 +91,7 @@ pub async fn a_change_for_an_old_password_that_is_no_longer_the_password_is_refu
             body: object(r#"{"verified": true}"#),
             password_hashes: Default::default(),
             old_password_for: Some(hash.to_owned()),
+            uploads: Default::default(),
             access: server(),
         })
     };
@@ -157,4 +158,32 @@ pub async fn observers_know_of_a_changed_sign_in_before_it_is_acknowledged(stage
 
 fn merged(settings: &Settings, body: &str) -> Arc<Settings> {
     Arc::new(settings.merge(&Json::parse_whole(body).unwrap()).unwrap())
+}
+
+fn upsert(stage: &Stage, id: &str, body: &str) -> Step {
+    let body = format!(r#"{{"id": "{id}", {body}}}"#);
+    match (stage.create_step("notes", &body, server()), stage.patch_step("notes", id, &body, server())) {
+        (Step::Create(create), Step::Patch(patch)) => Step::Upsert(UpsertRecord { create, patch }),
+        _ => unreachable!("the steps are what they are called"),
+    }
+}
+
+pub async fn an_upsert_changes_what_is_there_and_makes_what_is_not(stage: Stage) {
+    stage.collection("notes", r#"{"fields": [{"name": "n", "type": "number"}]}"#).await;
+    let steps = vec![
+        upsert(&stage, "a", r#""n": 1"#),
+        upsert(&stage, "a", r#""n+": 5"#),
+        upsert(&stage, "b", r#""n": 2"#),
+    ];
+    stage.steps(steps).await.unwrap();
+    assert_eq!(*stage.get("notes", "a").await.unwrap().get("n"), Value::Number(6.0));
+    assert_eq!(*stage.get("notes", "b").await.unwrap().get("n"), Value::Number(2.0));
+}
+
+pub async fn a_batch_past_its_deadline_is_not_carried_out(stage: Stage) {
+    stage.collection("notes", r#"{"fields": []}"#).await;
+    let steps = vec![stage.create_step("notes", r#"{"id": "a"}"#, server())];
+    let batch = WriteBatch { steps, deadline: Some(std::time::Instant::now()), ..WriteBatch::default() };
+    assert_eq!(stage.write(batch).await.unwrap_err().why, Why::Deadline);
+    assert!(stage.get("notes", "a").await.is_none());
 }

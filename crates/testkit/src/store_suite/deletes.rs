@@ -16,7 +16,10 @@ pub async fn an_emptied_collection_takes_along_what_must_go_with_it(stage: Stage
     forum(&stage).await;
     let version = stage.store().schema().version();
     let truncate = Step::Truncate(stage.find("boards"));
-    stage.write(WriteBatch { steps: vec![truncate], schema_version: Some(version) }).await.unwrap();
+    stage
+        .write(WriteBatch { steps: vec![truncate], schema_version: Some(version), ..WriteBatch::default() })
+        .await
+        .unwrap();
     for collection in ["boards", "topics", "posts"] {
         assert_eq!(stage.ids(stage.all(collection)).await, "", "{collection}");
     }

@@ -100,7 +100,10 @@ pub async fn a_dropped_collection_is_gone(stage: Stage) {
     let version = stage.store().schema().version();
     let late = stage.create_step("notes", "{}", server());
     let drop = Step::DeleteCollection(stage.find("notes"));
-    stage.write(WriteBatch { steps: vec![drop], schema_version: Some(version) }).await.unwrap();
+    stage
+        .write(WriteBatch { steps: vec![drop], schema_version: Some(version), ..WriteBatch::default() })
+        .await
+        .unwrap();
     assert!(stage.store().schema().by_name("notes").is_none());
     assert_eq!(stage.step(late).await.unwrap_err(), Why::NotFound);
     stage.collection("notes", TITLE).await;

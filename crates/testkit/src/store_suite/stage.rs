@@ -126,7 +126,7 @@ impl Stage {
     }
 
     pub(crate) async fn steps(&self, steps: Vec<Step>) -> Result<Vec<StepResult>, Refused> {
-        self.write(WriteBatch { steps, schema_version: None }).await
+        self.write(WriteBatch { steps, ..WriteBatch::default() }).await
     }
 
     /// One step: the record that it left, if any.
@@ -145,6 +145,7 @@ impl Stage {
             collection: self.find(collection).id.clone(),
             body: object(body),
             password_hashes: BTreeMap::new(),
+            uploads: Default::default(),
             access,
         })
     }
@@ -156,6 +157,7 @@ impl Stage {
             body: object(body),
             password_hashes: BTreeMap::new(),
             old_password_for: None,
+            uploads: Default::default(),
             access,
         })
     }
@@ -191,6 +193,7 @@ impl Stage {
             collection: self.find(collection).id.clone(),
             body: object(&body),
             password_hashes: BTreeMap::from([("password".to_owned(), "hash".to_owned())]),
+            uploads: Default::default(),
             access: server(),
         });
         self.step(step).await.unwrap().unwrap()
@@ -327,7 +330,7 @@ fn error_text(errors: &FieldErrors) -> String {
 }
 
 fn of_schema(schema: &Schema, step: Step) -> WriteBatch {
-    WriteBatch { steps: vec![step], schema_version: Some(schema.version()) }
+    WriteBatch { steps: vec![step], schema_version: Some(schema.version()), ..WriteBatch::default() }
 }
 
 fn now() -> Timestamp {

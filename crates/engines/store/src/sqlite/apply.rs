@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use contract::event::{self, Action};
 use contract::store::Commit;
@@ -11,8 +12,8 @@ use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
 use model::step::{
-    Access, CreateRecord, DeleteRecord, Guard, NewJob, PatchRecord, Refused, Step, StepResult, Why,
-    WriteBatch,
+    Access, CreateRecord, DeleteRecord, Guard, NewJob, PatchRecord, Refused, Step, StepResult, UpsertRecord,
+    Why, WriteBatch,
 };
 use model::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -20,7 +21,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use super::consumers::Wanted;
 use super::layout::{self, quoted};
 use super::outbox::{self, NewEvent};
-use super::{cascade, jobs, questions, rows, schema_rows, schema_steps};
+use super::{cascade, jobs, questions, rows, schema_rows, schema_steps, uploads};
 
 /// What a transaction did besides its rows: made visible after COMMIT, forgotten with a rollback.
 pub(super) struct Effects {
@@ -137,7 +138,8 @@ impl Effects {
         let Some(record) = after.or(before) else { return Ok(()) };
         self.touch(&record.collection.id);
         self.commit.note(before);
-        if !self.wanted.covers(&record.collection) {
+        let loses_files = event::loses_files(before, after);
+        if !self.wanted.covers_change(&record.collection, loses_files) {
             return Ok(());
         }
         let action = match (before, after) {
@@ -147,7 +149,7 @@ impl Effects {
         };
         let event = NewEvent {
             collection: &record.collection.id,
-            has_files: record.collection.has_files(),
+            loses_files,
             record: record.id(),
             action,
             schema_version: self.schema.version(),
@@ -187,6 +189,9 @@ pub(super) fn batch(
     }
     let mut results = Vec::with_capacity(batch.steps.len());
     for (position, one) in batch.steps.iter().enumerate() {
+        if batch.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            return Err(Failure::Refused(Refused { step: position, why: Why::Deadline }));
+        }
         match step(conn, one, effects) {
             Ok(result) => results.push(result),
             Err(StepFailure::Refused(why)) => return Err(Failure::Refused(Refused { step: position, why })),
@@ -201,6 +206,7 @@ fn step(conn: &Connection, step: &Step, effects: &mut Effects) -> Result<StepRes
     match step {
         Step::Create(create) => create_record(conn, create, effects),
         Step::Patch(patch) => patch_record(conn, patch, effects),
+        Step::Upsert(upsert) => upsert_record(conn, upsert, effects),
         Step::Delete(delete) => delete_record(conn, delete, effects),
         Step::ReplacePasswordHash { collection, id, from, to } => {
             if let Some(collection) = effects.schema.by_id(collection) {
@@ -219,6 +225,16 @@ fn step(conn: &Connection, step: &Step, effects: &mut Effects) -> Result<StepRes
             save_settings(conn, before, after, effects).map(|()| StepResult::Done)
         }
         Step::Enqueue(job) => enqueue(conn, job, effects).map(|()| StepResult::Done),
+        Step::NoteUploads(keys) => {
+            uploads::note(conn, keys, effects.now)?;
+            Ok(StepResult::Done)
+        }
+        Step::GiveUpUploads(keys) => Ok(StepResult::GivenUp(uploads::give_up(conn, keys)?)),
+        Step::ForgetUploads(keys) => {
+            uploads::forget(conn, keys)?;
+            Ok(StepResult::Done)
+        }
+        Step::Impossible => Err(Why::Impossible.into()),
     }
 }
 
@@ -259,6 +275,7 @@ fn create_record(
     let pending = plan::create(&mut environment, collection, create)?;
     let answers = questions::answer(conn, &schema, pending.questions())?;
     let record = pending.decide(&answers)?;
+    uploads::take(conn, &record, &create.uploads)?;
     rows::insert(conn, &record)?;
     effects.count(&collection.id, 1);
     effects.emit(conn, &create.access, None, Some(&record))?;
@@ -278,9 +295,22 @@ fn patch_record(
     let pending = plan::patch(&mut environment, patch, &old)?;
     let answers = questions::answer(conn, &schema, pending.questions())?;
     let record = pending.decide(&answers)?;
+    uploads::take(conn, &record, &patch.uploads)?;
     rows::update(conn, &old, &record)?;
     effects.emit(conn, &patch.access, Some(&old), Some(&record))?;
     Ok(StepResult::Record(record))
+}
+
+fn upsert_record(
+    conn: &Connection,
+    upsert: &UpsertRecord,
+    effects: &mut Effects,
+) -> Result<StepResult, StepFailure> {
+    let collection = effects.schema.by_id(&upsert.patch.collection).ok_or(Why::NotFound)?.clone();
+    match load(conn, &collection, &upsert.patch.id)? {
+        Some(_) => patch_record(conn, &upsert.patch, effects),
+        None => create_record(conn, &upsert.create, effects),
+    }
 }
 
 fn delete_record(

@@ -51,7 +51,7 @@ CREATE TABLE `_gs_outbox` (
     `schema_version` INTEGER NOT NULL,
     `caller`         TEXT NOT NULL,
     `written`        INTEGER NOT NULL,
-    `has_files`      INTEGER NOT NULL,
+    `loses_files`    INTEGER NOT NULL,
     `total`          INTEGER NOT NULL,
     `before`         TEXT,
     `after`          TEXT

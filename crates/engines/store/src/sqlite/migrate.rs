@@ -61,7 +61,7 @@ CREATE TABLE `_gs_outbox_2` (
     `schema_version` INTEGER NOT NULL,
     `caller`         TEXT NOT NULL,
     `written`        INTEGER NOT NULL,
-    `has_files`      INTEGER NOT NULL,
+    `loses_files`    INTEGER NOT NULL,
     `total`          INTEGER NOT NULL,
     `before`         TEXT,
     `after`          TEXT

@@ -36,6 +36,7 @@ fn create(store: &SqliteStore, number: usize) -> WriteBatch {
         collection: users,
         body,
         password_hashes: BTreeMap::from([("password".to_owned(), "$argon2id$none".to_owned())]),
+        uploads: Default::default(),
         access: Access { context: Arc::new(RequestContext::guest(Timestamp(0))), check_rule: false },
     }))
 }

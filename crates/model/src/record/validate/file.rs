@@ -1,9 +1,11 @@
 //! Files.
 
 use super::{Check, Checked, or_default};
+use crate::collection::Collection;
 use crate::errors::FieldError;
-use crate::field::FileOptions;
+use crate::field::{FieldKind, FileOptions};
 use crate::json::Json;
+use crate::record::modifiers;
 use crate::record::resolve::Upload;
 
 /// Most bytes of a file where its field says nothing.
@@ -37,6 +39,16 @@ impl Check<'_> {
             return Err(FieldError::new("validation_too_many_files", message).with("maxSelect", max as f64));
         }
         names.iter().filter_map(upload).try_for_each(|upload| new_file(options, upload))
+    }
+}
+
+/// Whether a record of the collection can name the file: its part is named as a file field, and the field
+/// takes its size and type. What this refuses, the checks of the write refuse too.
+pub fn accepts_upload(collection: &Collection, upload: &Upload) -> bool {
+    let field = modifiers::target(collection, &upload.key).map(|(position, _)| &collection.fields[position]);
+    match field.map(|field| &field.kind) {
+        Some(FieldKind::File(options)) => new_file(options, upload).is_ok(),
+        _ => false,
     }
 }
 

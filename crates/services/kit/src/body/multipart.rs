@@ -1,14 +1,18 @@
-//! `multipart/form-data`: text parts become values, file parts are read past and reported.
+//! `multipart/form-data`: text parts become values, file parts wait in the spool or are read past.
 
 use futures_util::stream;
 use multer::{Field, Multipart};
 
-use super::{BodyError, Chunks, FormData, Upload};
+use super::{BodyError, Chunks, FormData, TakeFiles, Upload};
 
 /// Parts of one body; more are refused, as in the contract's server.
 const MAX_PARTS: usize = 1000;
 
-pub(super) async fn read(content_type: &[u8], chunks: Chunks) -> Result<FormData, BodyError> {
+pub(super) async fn read(
+    content_type: &[u8],
+    chunks: Chunks,
+    files: TakeFiles<'_>,
+) -> Result<FormData, BodyError> {
     let content_type = std::str::from_utf8(content_type).map_err(|_| no_boundary())?;
     let boundary = multer::parse_boundary(content_type).map_err(|_| no_boundary())?;
     let pieces = stream::try_unfold(chunks, |mut chunks| async move {
@@ -18,18 +22,31 @@ pub(super) async fn read(content_type: &[u8], chunks: Chunks) -> Result<FormData
     let mut data = FormData::default();
     for _ in 0..=MAX_PARTS {
         let Some(part) = parts.next_field().await.map_err(into_body_error)? else { return Ok(data) };
-        add_part(&mut data, part).await?;
+        add_part(&mut data, part, files).await?;
     }
     Err(BodyError::malformed("too many parts"))
 }
 
-async fn add_part(data: &mut FormData, mut part: Field<'_>) -> Result<(), BodyError> {
+async fn add_part(data: &mut FormData, mut part: Field<'_>, files: TakeFiles<'_>) -> Result<(), BodyError> {
     let name = part.name().map(str::to_owned).filter(|name| !name.is_empty());
     let file_name = part.file_name().map(str::to_owned).filter(|name| !name.is_empty());
     match (name, file_name) {
         (Some(field), Some(file_name)) => {
-            data.uploads.push(Upload { field, file_name });
-            skip(&mut part).await
+            let file = match files {
+                TakeFiles::Not => {
+                    skip(&mut part).await?;
+                    None
+                }
+                TakeFiles::Into(spool, address) => {
+                    let mut writer = spool.begin(address);
+                    while let Some(piece) = part.chunk().await.map_err(into_body_error)? {
+                        writer.write(&piece).await?;
+                    }
+                    Some(writer.finish().await?)
+                }
+            };
+            data.uploads.push(Upload { field, file_name, file });
+            Ok(())
         }
         (Some(name), None) => {
             let bytes = part.bytes().await.map_err(into_body_error)?;

@@ -17,7 +17,7 @@ async fn submit_within(
 ) -> Result<Submitted, BodyError> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
-    read(&headers, &Query::parse(query), body.into(), limits).await
+    read(&headers, &Query::parse(query), body.into(), limits, TakeFiles::Not).await
 }
 
 async fn object(content_type: &str, query: &str, body: impl Into<Body>) -> Option<String> {
@@ -130,12 +130,13 @@ async fn too_many_parts_are_refused() {
 }
 
 #[tokio::test]
-async fn files_are_reported_and_not_kept() {
+async fn files_are_read_past_where_they_are_not_taken() {
     let parts = [(r#"name="f1"; filename="a.txt""#, "data"), (r#"name="t""#, "x")];
     let body = multipart(&parts, "--BB--\r\n");
     let submitted = submit("multipart/form-data; boundary=BB", "", body).await.unwrap();
-    assert_eq!(submitted.uploads(), [Upload { field: "f1".to_owned(), file_name: "a.txt".to_owned() }]);
-    assert_eq!(submitted.refuse_uploads(), Err(ApiError::uploads_unavailable()));
+    let [upload] = submitted.uploads() else { panic!("one file") };
+    assert_eq!((upload.field.as_str(), upload.file_name.as_str()), ("f1", "a.txt"));
+    assert!(upload.file.is_none());
     assert_eq!(Json::Object(submitted.into_object().unwrap()).to_string(), r#"{"t":"x"}"#);
 }
 
@@ -161,7 +162,8 @@ async fn a_body_over_its_limit_is_413() {
     assert!(matches!(error, Err(BodyError::TooLarge)));
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("99999999999"));
-    let error = read(&headers, &Query::default(), Body::from("{}"), BodyLimits::default()).await;
+    let error =
+        read(&headers, &Query::default(), Body::from("{}"), BodyLimits::default(), TakeFiles::Not).await;
     assert_eq!(error.unwrap_err().into_record_error().status(), 413);
 }
 

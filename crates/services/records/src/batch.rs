@@ -1,0 +1,491 @@
+//! `POST /api/batch`: several writes as one, all or none (CONTRACT §4.9).
+//!
+//! The requests become the steps of one batch, in order. One that cannot become a step stands in it as a step
+//! that can never be carried out: those before it are still tried, so that the first that fails is the
+//! one that is reported.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use contract::store::GetRecord;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use kit::app::App;
+use kit::body::{self, BodyError, BodyLimits, Form};
+use kit::error::ApiError;
+use kit::fields::Fields;
+use kit::request::Call;
+use kit::respond;
+use kit::viewer::Viewer;
+use model::collection::Collection;
+use model::context::Origin;
+use model::errors::{FieldError, FieldErrors};
+use model::json::{Json, JsonObject};
+use model::record::coerce;
+use model::schema::RuleKind;
+use model::settings::Batch;
+use model::step::{
+    Access, CreateRecord, DeleteRecord, PatchRecord, Step, StepResult, UpsertRecord, Why, WriteBatch,
+};
+
+use crate::uploads::Prepared;
+use crate::{collection, passwords, refusal, uploads};
+
+const FAILED: &str = "Batch transaction failed.";
+const UNREADABLE: &str = "Failed to read the submitted batch data.";
+
+/// One request of the batch.
+struct SubRequest {
+    method: String,
+    url: String,
+    headers: BTreeMap<String, String>,
+    body: JsonObject,
+    files: Vec<body::Upload>,
+}
+
+/// What a request asks for.
+enum Action {
+    Create { collection: String },
+    Update { collection: String, id: String },
+    Upsert { collection: String },
+    Delete { collection: String, id: String },
+}
+
+/// A request that became a step.
+struct Prepped {
+    step: Step,
+    files: Prepared,
+    kind: RuleKind,
+    collection: Arc<Collection>,
+    call: Call,
+}
+
+pub(crate) async fn handle(State(app): State<Arc<App>>, mut call: Call) -> Result<Response, ApiError> {
+    let settings = app.store.settings();
+    let bounds = &settings.batch;
+    if !bounds.enabled || bounds.max_requests <= 0 {
+        return Err(ApiError::forbidden_with("Batch requests are not allowed."));
+    }
+    let requests = read(&app, &mut call, bounds).await?;
+    let timeout = Duration::from_secs(bounds.timeout.try_into().unwrap_or(0));
+    let timeout = if timeout.is_zero() { Duration::from_secs(3) } else { timeout };
+    let deadline = Instant::now() + timeout;
+
+    let mut steps = Vec::with_capacity(requests.len());
+    let mut failed = None;
+    for (position, request) in requests.into_iter().enumerate() {
+        let prepared =
+            tokio::time::timeout_at(deadline.into(), prepare(&app, &call, request, position)).await;
+        match prepared {
+            Err(_) => {
+                clean_up(&app, &steps).await;
+                return Err(ApiError::bad_request_with(FAILED));
+            }
+            Ok(Ok(prepped)) => steps.push(prepped),
+            Ok(Err(error)) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    let batch = WriteBatch {
+        steps: steps
+            .iter()
+            .map(|prepped| prepped.step.clone())
+            .chain(failed.as_ref().map(|_| Step::Impossible))
+            .collect(),
+        schema_version: None,
+        deadline: Some(deadline),
+    };
+    match app.store.write(batch).await? {
+        Ok(results) => answer(&app, &steps, results).await,
+        Err(refused) => {
+            clean_up(&app, &steps).await;
+            Err(match (steps.get(refused.step), refused.why) {
+                (_, Why::Deadline) => ApiError::bad_request_with(FAILED),
+                (Some(prepped), why) => failure(refused.step, prepped.refusal(why)),
+                (None, _) => failure(refused.step, failed.unwrap_or_else(ApiError::internal)),
+            })
+        }
+    }
+}
+
+async fn read(app: &App, call: &mut Call, bounds: &Batch) -> Result<Vec<SubRequest>, ApiError> {
+    let unreadable = |error: BodyError| error.into_api_for_all(ApiError::bad_request_with(UNREADABLE));
+    let max_bytes = match u64::try_from(bounds.max_body_size) {
+        Ok(0) | Err(_) => 128 << 20,
+        Ok(bytes) => bytes,
+    };
+    let submitted = call.read_body_with_files(BodyLimits::bytes(max_bytes), &app.files.spool).await;
+    let mut submitted = submitted.map_err(unreadable)?;
+    let files = submitted.take_uploads();
+    let form = submitted.into_form().map_err(unreadable)?;
+    let items = form.array("requests").map_err(unreadable)?.unwrap_or_default();
+    let mut requests = Vec::with_capacity(items.len().min(1_000));
+    for item in items {
+        let Json::Object(item) = item else {
+            return Err(ApiError::bad_request_with(UNREADABLE));
+        };
+        requests.push(SubRequest::read(Form::from_json(item.clone())).map_err(unreadable)?);
+    }
+    check(&requests, bounds.max_requests)?;
+    for file in files {
+        if let Some((position, field)) = place_of(&file.field)
+            && let Some(request) = requests.get_mut(position)
+        {
+            let field = field.to_owned();
+            request.files.push(body::Upload { field, ..file });
+        }
+    }
+    Ok(requests)
+}
+
+fn check(requests: &[SubRequest], max: i64) -> Result<(), ApiError> {
+    let mut errors = FieldErrors::new();
+    if requests.is_empty() {
+        errors.add("requests", FieldError::required());
+    } else if requests.len() as i64 > max {
+        let message = format!("The length must be no more than {max}.");
+        let error = FieldError::new("validation_length_too_long", message);
+        errors.add("requests", error.with("max", max as f64).with("min", 0.0));
+    } else {
+        for (position, request) in requests.iter().enumerate() {
+            let position = position.to_string();
+            if let Some(error) = request.method_error() {
+                errors.add_at(&["requests", &position, "method"], error);
+            }
+            if let Some(error) = request.url_error() {
+                errors.add_at(&["requests", &position, "url"], error);
+            }
+        }
+    }
+    errors
+        .into_result()
+        .map_err(|errors| ApiError::bad_request_with("Invalid batch request data.").with_fields(errors))
+}
+
+/// The request and the field that a file's part names: `requests.0.cover` or `requests[0].cover`.
+fn place_of(part: &str) -> Option<(usize, &str)> {
+    let rest = part.strip_prefix("requests")?;
+    let (position, field) = match rest.strip_prefix('[') {
+        Some(rest) => rest.split_once("].")?,
+        None => rest.strip_prefix('.')?.split_once('.')?,
+    };
+    Some((position.parse().ok()?, field))
+}
+
+async fn prepare(app: &App, outer: &Call, request: SubRequest, position: usize) -> Result<Prepped, ApiError> {
+    let Some(action) = Action::of(&request) else {
+        return Err(unsupported(position));
+    };
+    let call = request.call(outer)?;
+    if call.query().fields().is_some_and(|fields| Fields::parse(fields).is_err()) {
+        return Err(unsupported(position));
+    }
+    let SubRequest { body, files, .. } = request;
+    let collection = collection::find(&app.store.schema(), action.collection())?;
+    collection::refuse_view(&collection)?;
+    match action {
+        Action::Create { .. } => {
+            refusal::check_unlocked(call.caller(), &collection, RuleKind::Create)?;
+            let hashes = passwords::hash_all(app, &collection, &body).await?;
+            let files = uploads::prepare(&collection, None, &body, files);
+            files.store(app).await?;
+            let access = access(app, &call);
+            let step = Step::Create(CreateRecord {
+                collection: collection.id.clone(),
+                body,
+                password_hashes: hashes,
+                uploads: files.uploads.clone(),
+                access,
+            });
+            Ok(Prepped { step, files, kind: RuleKind::Create, collection, call })
+        }
+        Action::Update { id, .. } => {
+            refusal::check_unlocked(call.caller(), &collection, RuleKind::Update)?;
+            let files = uploads::prepare(&collection, Some(&id), &body, files);
+            let patch = patch(app, &call, &collection, id, body, &files).await?;
+            files.store(app).await?;
+            Ok(Prepped { step: Step::Patch(patch), files, kind: RuleKind::Update, collection, call })
+        }
+        Action::Upsert { .. } => upsert(app, call, collection, body, files).await,
+        Action::Delete { id, .. } => {
+            refusal::check_unlocked(call.caller(), &collection, RuleKind::Delete)?;
+            let access = access(app, &call);
+            let step = DeleteRecord { collection: collection.id.clone(), id, body, access };
+            let files = Prepared::default();
+            Ok(Prepped { step: Step::Delete(step), files, kind: RuleKind::Delete, collection, call })
+        }
+    }
+}
+
+/// What the contract's server says of a request that a batch cannot hold, as the first and as another.
+fn unsupported(position: usize) -> ApiError {
+    if position == 0 { ApiError::bad_request() } else { ApiError::internal() }
+}
+
+/// Both ways at once where the body names a record: which of them it is, is seen when the step is carried out.
+async fn upsert(
+    app: &App,
+    call: Call,
+    collection: Arc<Collection>,
+    body: JsonObject,
+    files: Vec<body::Upload>,
+) -> Result<Prepped, ApiError> {
+    let id = body.get("id").map(coerce::text).unwrap_or_default();
+    let files = uploads::prepare(&collection, (!id.is_empty()).then_some(id.as_str()), &body, files);
+    let exists = !id.is_empty() && exists(app, &collection, &id).await?;
+    let kind = if exists { RuleKind::Update } else { RuleKind::Create };
+    refusal::check_unlocked(call.caller(), &collection, kind)?;
+    let patch = patch(app, &call, &collection, id.clone(), body, &files).await?;
+    files.store(app).await?;
+    let create = CreateRecord {
+        collection: patch.collection.clone(),
+        body: patch.body.clone(),
+        password_hashes: patch.password_hashes.clone(),
+        uploads: patch.uploads.clone(),
+        access: patch.access.clone(),
+    };
+    let step = match id.is_empty() {
+        true => Step::Create(create),
+        false => Step::Upsert(UpsertRecord { create, patch }),
+    };
+    Ok(Prepped { step, files, kind, collection, call })
+}
+
+async fn exists(app: &App, collection: &Arc<Collection>, id: &str) -> Result<bool, ApiError> {
+    let query = GetRecord {
+        schema_version: app.store.schema().version(),
+        collection: collection.clone(),
+        id: id.to_owned(),
+        conditions: Vec::new(),
+    };
+    Ok(app.store.get(query).await?.is_some())
+}
+
+async fn patch(
+    app: &App,
+    call: &Call,
+    collection: &Arc<Collection>,
+    id: String,
+    body: JsonObject,
+    files: &Prepared,
+) -> Result<PatchRecord, ApiError> {
+    let viewer = Viewer::in_context(app, call, call.caller().clone(), Origin::Batch);
+    Ok(PatchRecord {
+        collection: collection.id.clone(),
+        password_hashes: passwords::hash_all(app, collection, &body).await?,
+        old_password_for: passwords::verify_old(&viewer, call.client_ip(), collection, &id, &body).await?,
+        uploads: files.uploads.clone(),
+        access: Access::of(viewer.context().clone()),
+        id,
+        body,
+    })
+}
+
+fn access(app: &App, call: &Call) -> Access {
+    let viewer = Viewer::in_context(app, call, call.caller().clone(), Origin::Batch);
+    Access::of(viewer.context().clone())
+}
+
+/// `[{"body":…,"status":…}, …]` in the order of the requests.
+async fn answer(app: &App, steps: &[Prepped], results: Vec<StepResult>) -> Result<Response, ApiError> {
+    let mut text = String::with_capacity(64 + steps.len() * 256);
+    text.push('[');
+    for (position, (prepped, result)) in steps.iter().zip(results).enumerate() {
+        if position > 0 {
+            text.push(',');
+        }
+        match result {
+            StepResult::Record(record) => {
+                prepped.files.clean_up_but(app, &record).await;
+                text.push_str("{\"body\":");
+                let call = &prepped.call;
+                text.push_str(&Viewer::written_text(app, call, Origin::Batch, record).await?);
+                text.push_str(",\"status\":200}");
+            }
+            _ => text.push_str("{\"body\":null,\"status\":204}"),
+        }
+    }
+    text.push(']');
+    Ok(respond::json(StatusCode::OK, text))
+}
+
+async fn clean_up(app: &App, steps: &[Prepped]) {
+    for prepped in steps {
+        prepped.files.clean_up(app).await;
+    }
+}
+
+/// The answer of a batch of which one request failed.
+fn failure(position: usize, error: ApiError) -> ApiError {
+    let text = |text: &str| Json::from(text);
+    let object = |pairs: [(&str, Json); 3]| {
+        Json::Object(pairs.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
+    };
+    let response = Json::parse_whole(&error.to_body()).unwrap_or_default();
+    let request = object([
+        ("code", text("batch_request_failed")),
+        ("message", text("Batch request failed.")),
+        ("response", response),
+    ]);
+    let requests = JsonObject::from([(position.to_string(), request)]);
+    let data = JsonObject::from([("requests".to_owned(), Json::Object(requests))]);
+    ApiError::bad_request_with(FAILED).with_data(data)
+}
+
+// === impl SubRequest ===
+
+impl SubRequest {
+    fn read(item: Form) -> Result<SubRequest, BodyError> {
+        let text = |name: &str| item.text(name).map(|text| text.unwrap_or_default().to_owned());
+        let mut headers = BTreeMap::new();
+        for (name, value) in item.object("headers")?.into_iter().flatten() {
+            let Json::Text(value) = value else {
+                return Err(BodyError::Malformed("a header that is no text".into()));
+            };
+            headers.insert(name.clone(), value.clone());
+        }
+        Ok(SubRequest {
+            method: text("method")?,
+            url: text("url")?,
+            headers,
+            body: item.object("body")?.cloned().unwrap_or_default(),
+            files: Vec::new(),
+        })
+    }
+
+    fn method_error(&self) -> Option<FieldError> {
+        match self.method.as_str() {
+            "" => Some(FieldError::required()),
+            "GET" | "POST" | "PUT" | "PATCH" | "DELETE" => None,
+            _ => Some(FieldError::new("validation_in_invalid", "Must be a valid value.")),
+        }
+    }
+
+    fn url_error(&self) -> Option<FieldError> {
+        const MAX: usize = 2_000;
+        if self.url.is_empty() {
+            return Some(FieldError::required());
+        }
+        (self.url.chars().count() > MAX).then(|| {
+            let message = format!("The length must be no more than {MAX}.");
+            let error = FieldError::new("validation_length_too_long", message);
+            error.with("max", MAX as f64).with("min", 0.0)
+        })
+    }
+
+    /// The request as if it had come alone: with the outer one's headers, but for those that it gives itself,
+    /// and with the outer one's caller.
+    fn call(&self, outer: &Call) -> Result<Call, ApiError> {
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() =
+            Method::from_bytes(self.method.as_bytes()).map_err(|_| ApiError::bad_request())?;
+        *request.uri_mut() = self.url.parse::<Uri>().map_err(|_| ApiError::bad_request())?;
+        *request.headers_mut() = outer.headers().clone();
+        for (name, value) in &self.headers {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value))
+                && name != header::AUTHORIZATION
+            {
+                request.headers_mut().insert(name, value);
+            }
+        }
+        Ok(Call::new(request, outer.info().clone()))
+    }
+}
+
+// === impl Action ===
+
+impl Action {
+    /// The names are taken as they stand: the contract's server does not decode them here.
+    fn of(request: &SubRequest) -> Option<Action> {
+        let path = request.url.split('?').next().unwrap_or_default();
+        let mut segments = path.strip_prefix("/api/collections/")?.split('/').map(str::to_owned);
+        let collection = segments.next().filter(|name| !name.is_empty())?;
+        if segments.next()? != "records" {
+            return None;
+        }
+        let id = segments.next();
+        match (request.method.as_str(), id, segments.next()) {
+            ("POST", None, None) => Some(Action::Create { collection }),
+            ("PUT", None, None) => Some(Action::Upsert { collection }),
+            ("PATCH", Some(id), None) if !id.is_empty() => Some(Action::Update { collection, id }),
+            ("DELETE", Some(id), None) if !id.is_empty() => Some(Action::Delete { collection, id }),
+            _ => None,
+        }
+    }
+
+    fn collection(&self) -> &str {
+        match self {
+            Action::Create { collection }
+            | Action::Update { collection, .. }
+            | Action::Upsert { collection }
+            | Action::Delete { collection, .. } => collection,
+        }
+    }
+}
+
+// === impl Prepped ===
+
+impl Prepped {
+    fn refusal(&self, why: Why) -> ApiError {
+        let is_locked = self.kind.text(&self.collection).is_none() && !self.call.caller().is_superuser();
+        match self.kind {
+            _ if is_locked && why == Why::RuleDenied => ApiError::superusers_only(),
+            RuleKind::Create => refusal::of_create(why),
+            RuleKind::Update => refusal::of_update(why),
+            _ => refusal::of_delete(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_part_of_a_file_names_its_request_and_field() {
+        assert_eq!(place_of("requests.0.cover"), Some((0, "cover")));
+        assert_eq!(place_of("requests[12].pages+"), Some((12, "pages+")));
+        for part in
+            ["cover", "requests", "requests.x.cover", "requests[0]cover", "requests.-1.a", "requests[0.a"]
+        {
+            assert_eq!(place_of(part), None, "{part}");
+        }
+    }
+
+    #[test]
+    fn only_the_four_actions_are_taken() {
+        let action = |method: &str, url: &str| {
+            let request = SubRequest {
+                method: method.to_owned(),
+                url: url.to_owned(),
+                headers: BTreeMap::new(),
+                body: JsonObject::new(),
+                files: Vec::new(),
+            };
+            Action::of(&request).is_some()
+        };
+        assert!(action("POST", "/api/collections/a/records?expand=b"));
+        assert!(action("PUT", "/api/collections/a/records"));
+        assert!(action("PATCH", "/api/collections/a/records/1"));
+        assert!(action("DELETE", "/api/collections/a/records/1"));
+        for (method, url) in [
+            ("GET", "/api/collections/a/records"),
+            ("POST", "/api/collections/a/records/1"),
+            ("PATCH", "/api/collections/a/records"),
+            ("DELETE", "/api/collections/a/records/"),
+            ("POST", "/api/collections/a/records/"),
+            ("POST", "/api/collections//records"),
+            ("POST", "/api/collections/a/records#b"),
+            ("POST", "http://elsewhere/api/collections/a/records"),
+            ("PATCH", "/api/collections/a/records/1/2"),
+        ] {
+            assert!(!action(method, url), "{method} {url}");
+        }
+    }
+}
