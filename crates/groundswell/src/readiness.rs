@@ -127,6 +127,9 @@ mod tests {
         fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()> {
             self.0.acknowledge(consumer, sequence)
         }
+        fn optimize(&self) -> Answer<'_, ()> {
+            self.0.optimize()
+        }
         fn stale_uploads(&self, before: Timestamp, limit: usize) -> Answer<'_, Vec<String>> {
             self.0.stale_uploads(before, limit)
         }

@@ -9,6 +9,7 @@
 
 pub mod batches;
 pub mod deletes;
+pub mod jobs;
 pub mod lists;
 pub mod outbox;
 pub mod reads;
@@ -22,6 +23,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::jobs::JobStore;
 use contract::store::{CommitObserver, Store};
 
 pub use stage::Stage;
@@ -38,6 +40,8 @@ pub struct StoreOptions {
 pub struct Opened {
     /// The store.
     pub store: Arc<dyn Store>,
+    /// The jobs that it keeps.
+    pub jobs: Arc<dyn JobStore>,
     /// What must live as long as it does.
     pub keep: Box<dyn Any>,
 }
@@ -134,6 +138,17 @@ macro_rules! store_suite {
             a_delivery_holds_whole_batches
             a_batch_that_is_too_large_is_split
             observers_know_the_newest_event
+        }
+        $crate::store_suite! { $open, jobs:
+            a_job_is_left_with_its_batch_or_not_at_all
+            a_claimed_job_is_nobody_elses_until_the_lease_ends
+            jobs_come_when_they_are_due_and_in_that_order
+            a_job_that_is_done_is_gone
+            a_job_that_failed_comes_again_when_it_is_due
+            a_dead_job_is_kept_and_can_be_replayed_or_forgotten
+            an_attempt_whose_lease_ended_ends_nothing
+            queues_are_apart_and_counted
+            observers_know_of_jobs
         }
     };
     ($open:ident, $module:ident: $($case:ident)*) => {

@@ -76,6 +76,9 @@ pub trait Store: Send + Sync + 'static {
     /// forgotten when the process dies; its events come again then.
     fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()>;
 
+    /// What the engine does now and then to stay quick. Others may wait for it, for some milliseconds.
+    fn optimize(&self) -> Answer<'_, ()>;
+
     /// The keys of files whose note (`Step::NoteUploads`) was made before an instant, or that were given up, at
     /// most `limit`.
     fn stale_uploads(&self, before: Timestamp, limit: usize) -> Answer<'_, Vec<String>>;
@@ -190,6 +193,8 @@ pub struct Commit {
     pub schema_changed: bool,
     /// The sequence of the newest change event, if any was left.
     pub newest_event: Option<u64>,
+    /// Whether a job was left, or put back to those that wait.
+    pub has_jobs: bool,
 }
 
 impl Commit {

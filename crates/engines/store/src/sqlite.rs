@@ -10,6 +10,7 @@ mod consumers;
 mod counts;
 pub mod filter_sql;
 mod folder;
+mod jobs;
 mod layout;
 mod migrate;
 mod open;
@@ -34,9 +35,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use contract::event::{EventPage, Interest};
+use contract::jobs::{AttemptEnd, AttemptId, Claimed, DeadJobs, JobStore, QueueStatus};
 use contract::store::{
-    Answer, CommitObserver, FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords,
-    Store, StoreError, StoreStatus,
+    Answer, Commit, CommitObserver, FindByField, GetRecord, GetRecords, ListRecords, RecordPage,
+    ReferringRecords, Store, StoreError, StoreStatus,
 };
 use model::collection::Collection;
 use model::record::Record;
@@ -53,7 +55,7 @@ pub use open::{Inspection, OpenError, inspect};
 
 use read_pool::{ReadPool, Weight};
 use shared::Shared;
-use writer::Writer;
+use writer::{Change, Writer, clock};
 
 /// How the store is opened.
 #[derive(Clone)]
@@ -197,6 +199,10 @@ impl Store for SqliteStore {
         Box::pin(std::future::ready(moved.map(drop).ok_or_else(|| unknown_consumer(&consumer))))
     }
 
+    fn optimize(&self) -> Answer<'_, ()> {
+        Box::pin(self.writer.alone(|conn, _| Ok((conn.execute_batch("PRAGMA optimize")?, Change::default()))))
+    }
+
     fn stale_uploads(&self, before: Timestamp, limit: usize) -> Answer<'_, Vec<String>> {
         Box::pin(self.reads.run(Weight::Heavy, move |conn| uploads::stale(conn, before, limit)))
     }
@@ -207,6 +213,44 @@ impl Store for SqliteStore {
 
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(self.writer.close())
+    }
+}
+
+impl JobStore for SqliteStore {
+    fn claim(&self, queue: String, limit: usize, lease: Duration) -> Answer<'_, Claimed> {
+        Box::pin(
+            self.writer.alone(move |conn, now| {
+                Ok((jobs::claim(conn, &queue, limit, lease, now)?, Change::default()))
+            }),
+        )
+    }
+
+    fn end(&self, attempt: AttemptId, end: AttemptEnd) -> Answer<'_, bool> {
+        Box::pin(self.writer.alone(move |conn, now| {
+            let is_ended = jobs::end(conn, attempt, &end, now)?;
+            let is_gone = is_ended && !matches!(end, AttemptEnd::Again { .. });
+            Ok((is_ended, Change { jobs: -i64::from(is_gone), ..Change::default() }))
+        }))
+    }
+
+    fn queues(&self) -> Answer<'_, Vec<QueueStatus>> {
+        Box::pin(self.reads.run(Weight::Heavy, |conn| jobs::queues(conn, clock())))
+    }
+
+    fn dead_jobs(&self, offset: u64, limit: u64) -> Answer<'_, DeadJobs> {
+        Box::pin(self.reads.run(Weight::Heavy, move |conn| jobs::dead_jobs(conn, offset, limit)))
+    }
+
+    fn replay(&self, id: u64) -> Answer<'_, bool> {
+        Box::pin(self.writer.alone(move |conn, now| {
+            let is_replayed = jobs::replay(conn, id, now)?;
+            let commit = Commit { has_jobs: is_replayed, ..Commit::default() };
+            Ok((is_replayed, Change { commit, jobs: i64::from(is_replayed) }))
+        }))
+    }
+
+    fn discard(&self, id: u64) -> Answer<'_, bool> {
+        Box::pin(self.writer.alone(move |conn, _| Ok((jobs::discard(conn, id)?, Change::default()))))
     }
 }
 
@@ -292,7 +336,32 @@ mod tests {
     use std::pin::pin;
     use std::task::Poll;
 
+    use contract::jobs::MAX_JOBS;
+    use model::json::Json;
+    use model::step::{NewJob, Step};
+    use model::time::Timestamp;
+
     use super::*;
+
+    #[test]
+    fn no_more_jobs_are_left_than_may_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(Options::new(folder.path())).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        store.shared.jobs.store(MAX_JOBS - 2, Ordering::Relaxed);
+        let job = || Step::Enqueue(NewJob::new("q", &Json::Null, Timestamp(0)).unwrap());
+        let leave = |count: usize| {
+            let steps = (0..count).map(|_| job()).collect();
+            runtime.block_on(store.write(WriteBatch { steps, ..WriteBatch::default() }))
+        };
+        assert_eq!(leave(3).unwrap_err(), StoreError::Busy);
+        assert!(leave(2).unwrap().is_ok());
+        assert_eq!(leave(1).unwrap_err(), StoreError::Busy);
+        let claimed = runtime.block_on(store.claim("q".to_owned(), 9, Duration::from_secs(9))).unwrap();
+        assert_eq!(claimed.jobs.len(), 2, "of the batch that was refused nothing is left");
+        assert!(runtime.block_on(store.end(claimed.jobs[0].attempt, AttemptEnd::Done)).unwrap());
+        assert!(leave(1).unwrap().is_ok());
+    }
 
     #[test]
     fn a_read_waits_for_a_schema_commit_that_is_under_way() {

@@ -73,7 +73,7 @@ pub(crate) async fn remove(
         let collection = find(schema, &name)?;
         check_delete(schema, &collection)
             .map_err(|error: DeleteError| ApiError::bad_request_with(error.to_string()))?;
-        Ok(Change { steps: vec![Step::DeleteCollection(collection)], outcome: () })
+        Ok(Change { steps: save::removal(collection), outcome: () })
     });
     removed.await?.map_err(|_| ApiError::bad_request_with("Failed to delete collection."))?;
     Ok(respond::no_content())

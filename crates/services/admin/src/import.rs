@@ -26,7 +26,7 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, mut call: Call) -> Resul
 }
 
 fn steps(mut settings: Arc<Settings>, plan: ImportPlan) -> Vec<Step> {
-    let mut steps: Vec<Step> = plan.deletes.into_iter().map(Step::DeleteCollection).collect();
+    let mut steps: Vec<Step> = plan.deletes.into_iter().flat_map(save::removal).collect();
     for saved in plan.saves {
         steps.extend(save::steps(&mut settings, saved.old.as_ref(), Arc::new(saved.collection)));
     }

@@ -40,8 +40,6 @@ pub(crate) fn router() -> Router<Arc<App>> {
         )
         .route("/api/logs/stats", get(refuse_superuser!("The log API is")))
         .route("/api/logs/{id}", get(refuse_superuser!("The log API is")))
-        .route("/api/crons", get(refuse_superuser!("Scheduled jobs are")))
-        .route("/api/crons/{id}", post(refuse_superuser!("Scheduled jobs are")))
         .route("/api/backups", get(refuse_superuser!("Backups are")).post(refuse_superuser!("Backups are")))
         .route("/api/backups/upload", post(refuse_superuser!("Backups are")))
         .route("/api/backups/{key}", get(refuse!("Backups are")).delete(refuse_superuser!("Backups are")))

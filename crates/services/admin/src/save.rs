@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kit::app::App;
 use kit::body::{BodyError, BodyLimits};
 use kit::error::ApiError;
+use kit::file_removal::FileRemoval;
 use kit::request::Call;
 use model::collection::Collection;
 use model::json::Json;
@@ -52,6 +53,13 @@ pub(crate) async fn carry_out<T>(
 
 fn is_outdated(why: &Why) -> bool {
     matches!(why, Why::Guard(Guard::SchemaVersion | Guard::Settings))
+}
+
+/// The steps that remove a collection, and later the files of its records.
+pub(crate) fn removal(collection: Arc<Collection>) -> Vec<Step> {
+    let files = FileRemoval::of_collection(&collection.id).filter(|_| collection.has_files());
+    let jobs = files.into_iter().flat_map(FileRemoval::into_jobs).map(Step::Enqueue);
+    std::iter::once(Step::DeleteCollection(collection)).chain(jobs).collect()
 }
 
 /// The steps that save a collection, and the settings when its new name stands in them. `settings` are

@@ -101,6 +101,7 @@ pub(super) fn apply_own(conn: &Connection, change: &SchemaChange) -> rusqlite::R
             tracing::error!(?why, "a system collection was refused");
             Err(rusqlite::Error::InvalidQuery)
         }
+        Err(StepFailure::TooManyJobs) => Err(rusqlite::Error::InvalidQuery),
     }
 }
 

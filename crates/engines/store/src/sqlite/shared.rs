@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     pub(super) texts: TextLookup,
     pub(super) consumers: Consumers,
+    /// Jobs that are not dead.
+    pub(super) jobs: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) synchronous: Synchronous,
@@ -36,6 +38,7 @@ impl Shared {
         schema: Arc<Schema>,
         settings: Arc<Settings>,
         consumers: Consumers,
+        jobs: u64,
         synchronous: Synchronous,
     ) -> Shared {
         Shared {
@@ -46,6 +49,7 @@ impl Shared {
             counts: Counts::default(),
             texts: TextLookup::default(),
             consumers,
+            jobs: AtomicU64::new(jobs),
             commits: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             synchronous,

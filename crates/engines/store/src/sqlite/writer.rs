@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use contract::event::Interest;
+use contract::jobs::MAX_JOBS;
 use contract::store::{Commit, CommitObserver, StoreError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use model::collection::Collection;
@@ -55,6 +56,7 @@ enum Request {
     },
     /// A consumer is ahead of what the table says of it.
     Acknowledged,
+    Alone(Alone),
     Count {
         collection: Arc<Collection>,
         reply: oneshot::Sender<Result<u64, StoreError>>,
@@ -68,9 +70,20 @@ enum Request {
     },
 }
 
+/// Something small that is a transaction of its own.
+type Alone = Box<dyn FnOnce(&mut WriterThread) + Send>;
+
 struct Job {
     batch: WriteBatch,
     reply: oneshot::Sender<BatchResult>,
+}
+
+/// What something small did that others are to know.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    pub(super) commit: Commit,
+    /// Jobs more or fewer.
+    pub(super) jobs: i64,
 }
 
 /// The caller's end. Dropping it ends the thread after what was accepted.
@@ -127,6 +140,19 @@ impl Writer {
         if let Some(queue) = &self.queue {
             let _ = queue.try_send(Request::Acknowledged);
         }
+    }
+
+    /// Runs something small in a transaction of its own, and tells observers what it returns.
+    pub(super) async fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, Timestamp) -> rusqlite::Result<(T, Change)> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.ask(|reply| {
+            Request::Alone(Box::new(move |thread| {
+                let _ = reply.send(thread.run_small(work).map_err(|error| store_error(&error)));
+            }))
+        })
+        .await
     }
 
     pub(super) async fn count(&self, collection: Arc<Collection>) -> Result<u64, StoreError> {
@@ -243,6 +269,14 @@ impl WriterThread {
             }
             // What is next is done when nobody writes, or by the next who does.
             Request::Acknowledged => {}
+            // A panic in it must not take the thread from the others.
+            Request::Alone(work) => {
+                let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(self)));
+                if done.is_err() {
+                    tracing::error!("a small write panicked");
+                    self.roll_back();
+                }
+            }
             Request::Count { collection, reply } => {
                 let _ = reply.send(self.count(&collection).map_err(|e| store_error(&e)));
             }
@@ -296,7 +330,8 @@ impl WriterThread {
     fn run_transaction(&mut self, batches: &[&WriteBatch]) -> rusqlite::Result<Vec<BatchResult>> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let (schema, settings) = (self.shared.schema.load_full(), self.shared.settings.load_full());
-        let mut effects = Effects::new(schema, settings, clock(), self.wanted.clone());
+        let jobs_room = MAX_JOBS.saturating_sub(self.shared.jobs.load(Ordering::Relaxed));
+        let mut effects = Effects::new(schema, settings, clock(), self.wanted.clone(), jobs_room);
         let mut results = Vec::with_capacity(batches.len());
         for batch in batches {
             match self.run_batch(batch, &mut effects) {
@@ -334,6 +369,10 @@ impl WriterThread {
         let result = match applied {
             Ok(Ok(results)) => Ok(Ok(results)),
             Ok(Err(apply::Failure::Refused(refused))) => Ok(Err(refused)),
+            Ok(Err(apply::Failure::TooManyJobs)) => {
+                self.undo_batch()?;
+                return Ok(Err(StoreError::Busy));
+            }
             Ok(Err(apply::Failure::Sql(error))) => Err(error),
             Err(_) => {
                 tracing::error!("a write panicked");
@@ -429,9 +468,42 @@ impl WriterThread {
             self.shared.texts.clear();
             self.shared.schema.store(effects.schema);
         }
-        if effects.commit != Commit::default() {
+        self.shared.jobs.fetch_add(effects.jobs_left, Ordering::Relaxed);
+        self.tell(&effects.commit);
+    }
+
+    fn tell(&self, commit: &Commit) {
+        if *commit != Commit::default() {
             for observer in &self.observers {
-                observer.committed(&effects.commit);
+                observer.committed(commit);
+            }
+        }
+    }
+
+    fn run_small<T>(
+        &mut self,
+        work: impl FnOnce(&Connection, Timestamp) -> rusqlite::Result<(T, Change)>,
+    ) -> rusqlite::Result<T> {
+        let changes = self.conn.total_changes();
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let done = work(&self.conn, clock()).and_then(|done| {
+            self.conn.prepare_cached("COMMIT")?.execute([])?;
+            Ok(done)
+        });
+        match done {
+            Ok((answer, change)) => {
+                if self.conn.total_changes() > changes {
+                    self.shared.commits.fetch_add(1, Ordering::Release);
+                }
+                // A negative number wraps around, and takes away.
+                self.shared.jobs.fetch_add(change.jobs.cast_unsigned(), Ordering::Relaxed);
+                self.tell(&change.commit);
+                self.checkpoints.after_commit(&self.conn);
+                Ok(answer)
+            }
+            Err(error) => {
+                self.roll_back();
+                Err(error)
             }
         }
     }
