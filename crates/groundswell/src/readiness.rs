@@ -71,7 +71,8 @@ pub(crate) async fn has_superuser(store: &dyn Store) -> Result<bool, StoreError>
 mod tests {
     use contract::event::Events;
     use contract::store::{
-        Answer, FindByField, GetRecord, GetRecords, RecordPage, ReferringRecords, StoreStatus,
+        Answer, FindByField, GetRecord, GetRecords, RecordPage, ReferringRecords, StoreStatus, TriedView,
+        TryView,
     };
     use model::record::Record;
     use model::schema::Schema;
@@ -112,7 +113,9 @@ mod tests {
         fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>> {
             self.0.find_by_field(query)
         }
-
+        fn try_view(&self, query: TryView) -> Answer<'_, TriedView> {
+            self.0.try_view(query)
+        }
         fn register_consumer(&self, name: String) -> Answer<'_, ()> {
             self.0.register_consumer(name)
         }

@@ -13,6 +13,7 @@ use rand::Rng;
 pub use select_list::SelectList;
 
 use super::Collection;
+use super::defaults::random_text;
 use super::draft::Draft;
 use super::import::bare_text;
 use super::validate::{self, Validation};
@@ -79,6 +80,11 @@ impl Trial {
         Trial { fields, fault }
     }
 
+    /// Appends the fields as a JSON array.
+    pub fn write_fields(&self, out: &mut String) {
+        field::json::write_list(&self.fields, out);
+    }
+
     /// Looks at the ids of the first records, [`SAMPLE`] at most.
     pub fn check_ids<'a>(&mut self, ids: impl IntoIterator<Item = &'a str>) {
         let mut seen = std::collections::HashSet::new();
@@ -111,6 +117,14 @@ fn text_member(body: &JsonObject, name: &str) -> Option<String> {
     let mut text = String::new();
     load_member(body, name, Names::Exact, &mut text).ok()?;
     Some(text).filter(|text| !text.is_empty())
+}
+
+/// A view that is only tried, under a name of its own.
+pub fn unsaved(query: String, rng: &mut impl Rng) -> Collection {
+    let letters = random_text(5, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", rng);
+    let mut draft = super::create::blank("view", format!("temp_view_{letters}"), rng);
+    draft.view.query = query;
+    draft.into_collection()
 }
 
 /// The view as it is saved, with the fields of a trial. Fields that only have other ids stay as they are.

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::Synchronous;
 use super::counts::Counts;
 use super::text_lookup::TextLookup;
+use super::view_guard::Secrets;
 
 /// State shared by the writer thread, the reader threads and the callers.
 pub(super) struct Shared {
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     /// Told when the epoch is even again.
     schema_settled: Notify,
     pub(super) settings: ArcSwap<Settings>,
+    /// What views do not show.
+    pub(super) secrets: Arc<Secrets>,
     pub(super) counts: Counts,
     pub(super) texts: TextLookup,
     pub(super) commits: AtomicU64,
@@ -32,6 +35,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(schema: Arc<Schema>, settings: Arc<Settings>, synchronous: Synchronous) -> Shared {
         Shared {
+            secrets: Arc::new(Secrets::of(&schema)),
             schema: ArcSwap::new(schema),
             schema_epoch: AtomicU64::new(0),
             schema_settled: Notify::new(),

@@ -14,7 +14,9 @@ pub(super) fn check_fields(validation: &Validation<'_>, rng: &mut impl Rng, erro
     let is_view = validation.draft.is_view();
     let found = duplicates(validation)
         .and_then(|()| primary_key(validation))
-        .and_then(|()| if is_view { Ok(()) } else { system_fields(validation).and_then(|()| types(validation)) })
+        .and_then(
+            |()| if is_view { Ok(()) } else { system_fields(validation).and_then(|()| types(validation)) },
+        )
         .and_then(|()| reserved_names(validation))
         .and_then(|()| options(validation, rng));
     if let Err(Found(found)) = found {

@@ -12,7 +12,9 @@ use rand::Rng;
 use crate::collection::Collection;
 use crate::collection::defaults::{ID_PATTERN, random_text};
 use crate::field::draft::FieldDraft;
-use crate::field::{Field, FieldKind, JsonOptions, NumberOptions, Pattern, RelationOptions, TextOptions, list};
+use crate::field::{
+    Field, FieldKind, JsonOptions, NumberOptions, Pattern, RelationOptions, TextOptions, list,
+};
 use crate::schema::Schema;
 
 /// Longest query. Every save of a collection tries every view's query again.
@@ -333,9 +335,7 @@ fn add<'a>(items: &mut Vec<Item<'a>>, token: Token<'a>) {
 
 /// The words of the join that the tokens begin with: `left outer join`.
 fn join_length(tokens: &[Token<'_>]) -> usize {
-    let has = |position: usize, words: &[&str]| {
-        words.iter().any(|word| is_word(tokens.get(position), word))
-    };
+    let has = |position: usize, words: &[&str]| words.iter().any(|word| is_word(tokens.get(position), word));
     if has(0, &["join"]) {
         1
     } else if has(0, &["cross", "inner", "outer", "left", "right", "full"]) && has(1, &["join"]) {

@@ -130,7 +130,9 @@ fn ids_are_there_and_differ() {
 #[test]
 fn nothing_in_a_query_panics_or_takes_long() {
     let longest = "(".repeat(99_000);
-    for query in ["", ";", "'", "\\", "select", "select '", "from from", "/*", "--", "cast(", "é'`\"", &longest] {
+    for query in
+        ["", ";", "'", "\\", "select", "select '", "from from", "/*", "--", "cast(", "é'`\"", &longest]
+    {
         let _ = SelectList::parse(query);
     }
     assert!(SelectList::parse(&"x".repeat(100_001)).is_err());
