@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// The groups, in the order of a full run.
-pub const GROUPS: [&str; 6] = ["general", "collections", "records", "filters", "rules", "auth"];
+pub const GROUPS: [&str; 7] = ["general", "collections", "records", "filters", "rules", "auth", "views"];
 
 /// One scenario file.
 #[derive(Debug, Clone)]

@@ -61,6 +61,9 @@ impl SelectList {
             return Err(format!("the query is longer than {MAX_BYTES} bytes"));
         }
         let query = query.trim().trim_matches(';');
+        if has_several_statements(query) {
+            return Err("multiple statements are not supported".to_owned());
+        }
         let text = without_comments(query);
         let [columns, froms, joins] = parts(&tokens(&text)?);
         let columns = named(columns)?;
@@ -70,9 +73,6 @@ impl SelectList {
             return Err("wildcard columns (*) are not supported - manually type the collection field names \
                         you want the view query to have"
                 .to_owned());
-        }
-        if has_several_statements(query) {
-            return Err("multiple statements are not supported".to_owned());
         }
         Ok(SelectList { query: query.to_owned(), columns, tables })
     }
