@@ -9,6 +9,7 @@ use axum::Router;
 use blobs::{EncryptedBlobs, FolderBlobs};
 use contract::blobs::Blobs;
 use contract::store::{CommitObserver, Store};
+use files::Thumbs;
 use identity::Identity;
 use kit::files::Files;
 use kit::spool::{Spool, SpoolBounds};
@@ -25,6 +26,7 @@ pub(crate) struct App {
     store: Arc<dyn Store>,
     identity: Arc<Identity>,
     files: Arc<Files>,
+    thumbs: Arc<Thumbs>,
     static_folder: Arc<StaticFolder>,
     has_superuser: bool,
     tasks: Tasks,
@@ -51,7 +53,15 @@ impl App {
         let tasks = Tasks { stop: CancellationToken::new(), running: TaskTracker::new() };
         let sweeper = files::sweeper::run(store.clone(), files.blobs.clone(), tasks.stop.clone());
         tasks.running.spawn(sweeper);
-        Ok(Self { store, identity, files, static_folder: Arc::new(static_folder), has_superuser, tasks })
+        Ok(Self {
+            store,
+            identity,
+            files,
+            thumbs: Arc::default(),
+            static_folder: Arc::new(static_folder),
+            has_superuser,
+            tasks,
+        })
     }
 
     /// The data.
@@ -84,7 +94,7 @@ pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
     let routes = Router::new()
         .merge(records::router())
         .merge(auth::router())
-        .merge(files::router())
+        .merge(files::router(app.thumbs.clone()))
         .merge(admin::router());
     unmatched(routes.with_state(services), Arc::clone(&app.static_folder))
 }
