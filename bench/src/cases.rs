@@ -6,6 +6,8 @@ use serde_json::json;
 
 use crate::client::{Caller, Request};
 use crate::data::{self, PASSWORD, RARE_WORD, SIGNED_IN, Sizes, id};
+use crate::fan_out::{FanOut, PUBLIC, RULED};
+use crate::files::FileSize;
 
 pub(crate) const DELETES_PER_ROUND: usize = 2;
 
@@ -13,17 +15,41 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) load: Load,
+    /// The least ratio of throughput to the peer's that the issue of the case asks for.
+    pub(crate) asked: Option<f64>,
     /// Requests whose answers must be equal before anything is timed. They leave the rows as they were.
     pub(crate) samples: fn(&Sizes) -> Vec<Request>,
 }
 
 pub(crate) enum Load {
     /// As many requests as the server answers, over so many connections. The script defines `request`.
-    Wrk { connections: usize, script: &'static str },
+    Wrk {
+        connections: usize,
+        script: &'static str,
+    },
     /// One caller, one request after the other; these are the requests of a round.
     OneByOne(fn(round: usize) -> Vec<Request>),
     /// Views at a steady rate, without and with sign-ins beside them.
-    SignIns { views: &'static str },
+    SignIns {
+        views: &'static str,
+    },
+    /// The same through the batch API, which is off by default and is switched on for it.
+    Batches {
+        connections: usize,
+        script: &'static str,
+    },
+    Downloads {
+        connections: usize,
+        size: FileSize,
+    },
+    Uploads {
+        connections: usize,
+        size: FileSize,
+    },
+    /// Events to so many subscribers, from one writer and from four.
+    FanOut(FanOut),
+    /// So many streams without an event, and the memory they take; measured once.
+    IdleStreams(usize),
 }
 
 impl Case {
@@ -42,10 +68,19 @@ impl Case {
         let wrk = |script| Load::Wrk { connections: CONNECTIONS, script };
         let slow_wrk = |script| Load::Wrk { connections: FEW_CONNECTIONS, script };
         vec![
+            // Before the files and the rows, which would be in the server's memory beside the streams.
+            Self {
+                name: "idle-streams",
+                title: "10,000 idle streams, resident memory",
+                load: Load::IdleStreams(10_000),
+                asked: None,
+                samples: |_| Vec::new(),
+            },
             Self {
                 name: "view",
                 title: "view by random id",
                 load: wrk(VIEW),
+                asked: None,
                 samples: |sizes| {
                     [0, 1, sizes.items - 1].map(|n| guest(format!("{ITEMS}/{}", id("itm", n)))).into()
                 },
@@ -54,6 +89,7 @@ impl Case {
                 name: "list",
                 title: "30 by filter and sort, skipTotal",
                 load: wrk(LIST),
+                asked: None,
                 samples: |_| {
                     [0, 123_456, 999_000]
                         .map(|x| {
@@ -68,6 +104,7 @@ impl Case {
                 name: "list-total-filter",
                 title: "30 by filter and sort, with total",
                 load: wrk(LIST_TOTAL_FILTER),
+                asked: None,
                 samples: |_| {
                     vec![guest(format!("{ITEMS}?perPage=30&sort=-score,id&filter=score%3E%3D950000"))]
                 },
@@ -76,6 +113,7 @@ impl Case {
                 name: "list-total",
                 title: "30 without a filter, with total",
                 load: wrk(LIST_TOTAL),
+                asked: None,
                 samples: |_| {
                     vec![guest(format!("{ITEMS}?perPage=30")), guest(format!("{ITEMS}?perPage=30&page=17"))]
                 },
@@ -84,12 +122,14 @@ impl Case {
                 name: "auth-refresh",
                 title: "auth-refresh",
                 load: wrk(AUTH_REFRESH),
+                asked: None,
                 samples: |_| vec![by(3, "POST", "/api/collections/accounts/auth-refresh".to_owned(), None)],
             },
             Self {
                 name: "owner-view",
                 title: "view with the owner rule and a token",
                 load: wrk(OWNER_VIEW),
+                asked: None,
                 samples: |_| {
                     // Item n belongs to account n, so the second is another's: 404.
                     vec![
@@ -102,6 +142,7 @@ impl Case {
                 name: "owner-list",
                 title: "30 by filter and sort, skipTotal, owner rule and token",
                 load: wrk(OWNER_LIST),
+                asked: None,
                 samples: |_| {
                     vec![by(
                         7,
@@ -115,12 +156,14 @@ impl Case {
                 name: "search",
                 title: "title ~ a rare word over all rows",
                 load: slow_wrk(SEARCH),
+                asked: None,
                 samples: |_| vec![guest(format!("{ITEMS}?filter=title~%27{RARE_WORD}%27"))],
             },
             Self {
                 name: "rule-members",
                 title: "list rule through a multiple relation: team.members.id ?= caller, 10,000 documents",
                 load: slow_wrk(RULE_MEMBERS),
+                asked: None,
                 samples: |_| {
                     vec![by(2, "GET", "/api/collections/documents/records?sort=id".to_owned(), None)]
                 },
@@ -129,18 +172,29 @@ impl Case {
                 name: "rule-shared",
                 title: "list rule own or shared with me: back-relation over a multiple field, 500 projects, 500 grants (one at a time)",
                 load: Load::OneByOne(rule_shared),
+                asked: None,
                 samples: |_| vec![by(1, "GET", "/api/collections/projects/records?sort=id".to_owned(), None)],
             },
             Self {
                 name: "sign-ins",
                 title: "views at 500/s, sign-ins at 200/s beside them",
                 load: Load::SignIns { views: VIEW },
+                asked: None,
                 samples: |_| vec![Request::new("POST", SIGN_IN.to_owned(), Some(sign_in(0)))],
             },
+            download("file-download-64k", "download of one of 64 files of 64 KiB", 64, FileSize::Small, None),
+            download(
+                "file-download-1m",
+                "download of one of 16 files of 1 MiB",
+                16,
+                FileSize::Large,
+                Some(3.0),
+            ),
             Self {
                 name: "create",
                 title: "create",
                 load: wrk(CREATE),
+                asked: None,
                 samples: |sizes| {
                     let path = format!("{ITEMS}/{}", id("itm", sizes.items));
                     let body =
@@ -155,6 +209,7 @@ impl Case {
                 name: "owner-create",
                 title: "create with the owner rule and a token",
                 load: wrk(OWNER_CREATE),
+                asked: None,
                 samples: |sizes| {
                     let new = id("itm", sizes.items);
                     let body = json!({ "id": new, "title": "new", "body": "text", "score": 12, "owner": id("acc", 4) });
@@ -169,6 +224,7 @@ impl Case {
                 name: "update",
                 title: "update by random id",
                 load: wrk(UPDATE),
+                asked: None,
                 samples: |_| {
                     let patch = |score: usize| {
                         Request::new(
@@ -184,12 +240,14 @@ impl Case {
                 name: "mix",
                 title: "40 % view, 40 % list, 10 % create, 10 % update",
                 load: wrk(MIX),
+                asked: None,
                 samples: |_| Vec::new(),
             },
             Self {
                 name: "cascade",
                 title: "delete of a user who owns thousands of rows (one at a time)",
                 load: Load::OneByOne(cascade),
+                asked: None,
                 samples: |_| {
                     let notes = || {
                         guest(format!(
@@ -200,8 +258,54 @@ impl Case {
                     vec![notes(), delete_customer(0), notes()]
                 },
             },
+            Self {
+                name: "batch-100",
+                title: "batches of 100 creates; a hundred times as many records",
+                load: Load::Batches { connections: FEW_CONNECTIONS, script: BATCH },
+                asked: Some(5.0),
+                samples: |_| batch_samples(),
+            },
+            upload("file-upload-64k", "upload of a file of 64 KiB", 64, FileSize::Small),
+            upload("file-upload-1m", "upload of a file of 1 MiB", 16, FileSize::Large),
+            fan_out("fan-out-public-100", PUBLIC, 100, None),
+            fan_out("fan-out-public-1000", PUBLIC, 1_000, Some(4.0)),
+            fan_out("fan-out-public-5000", PUBLIC, 5_000, None),
+            fan_out("fan-out-rule-100", RULED, 100, None),
+            fan_out("fan-out-rule-1000", RULED, 1_000, Some(8.0)),
+            fan_out("fan-out-rule-5000", RULED, 5_000, None),
         ]
     }
+
+    /// The subscribers of a case of fan-out.
+    pub(crate) fn subscribers(&self) -> Option<usize> {
+        match self.load {
+            Load::FanOut(FanOut { subscribers, .. }) => Some(subscribers),
+            _ => None,
+        }
+    }
+}
+
+fn download(
+    name: &'static str,
+    title: &'static str,
+    connections: usize,
+    size: FileSize,
+    asked: Option<f64>,
+) -> Case {
+    Case { name, title, load: Load::Downloads { connections, size }, asked, samples: |_| Vec::new() }
+}
+
+fn upload(name: &'static str, title: &'static str, connections: usize, size: FileSize) -> Case {
+    Case { name, title, load: Load::Uploads { connections, size }, asked: None, samples: |_| Vec::new() }
+}
+
+fn fan_out(name: &'static str, collection: &'static str, subscribers: usize, asked: Option<f64>) -> Case {
+    let title = match collection {
+        PUBLIC => "events a second over all subscribers, public; latencies from write to delivery",
+        _ => "events a second over all subscribers, rule on two fields; latencies from write to delivery",
+    };
+    let load = Load::FanOut(FanOut { collection, subscribers });
+    Case { name, title, load, asked, samples: |_| Vec::new() }
 }
 
 pub(crate) const SIGN_IN: &str = "/api/collections/accounts/auth-with-password";
@@ -229,6 +333,22 @@ fn rule_shared(round: usize) -> Vec<Request> {
 fn cascade(round: usize) -> Vec<Request> {
     // Number 0 went when the answers were compared.
     (0..DELETES_PER_ROUND).map(|k| delete_customer(1 + round * DELETES_PER_ROUND + k)).collect()
+}
+
+/// A hundred records made and taken away again.
+fn batch_samples() -> Vec<Request> {
+    const BATCH_SIZE: usize = 100;
+    let records = format!("/api/collections/{}/records", data::BATCHED);
+    let batch = |of: &dyn Fn(usize) -> serde_json::Value| {
+        let requests: Vec<_> = (0..BATCH_SIZE).map(of).collect();
+        Request::new("POST", "/api/batch".to_owned(), Some(json!({ "requests": requests })))
+    };
+    let create = |n| {
+        let body = json!({ "id": id("bat", n), "title": "new", "body": "text", "score": n });
+        json!({ "method": "POST", "url": records, "body": body })
+    };
+    let delete = |n| json!({ "method": "DELETE", "url": format!("{records}/{}", id("bat", n)) });
+    vec![batch(&create), batch(&delete)]
 }
 
 fn delete_customer(n: usize) -> Request {
@@ -313,5 +433,15 @@ function request()
     return ask("POST", "/api/collections/items/records", nil, item())
   end
   return ask("PATCH", "/api/collections/items/records/" .. id("itm", any(items)), nil, '{"score":' .. any(1000000) .. "}")
+end
+"#;
+
+const BATCH: &str = r#"
+function request()
+  local requests = {}
+  for n = 1, 100 do
+    requests[n] = '{"method":"POST","url":"/api/collections/batch_items/records","body":' .. item() .. "}"
+  end
+  return ask("POST", "/api/batch", nil, '{"requests":[' .. table.concat(requests, ",") .. "]}")
 end
 "#;

@@ -17,6 +17,7 @@ use crate::stop;
 pub(crate) const SIGNED_IN: usize = 40;
 pub(crate) const PASSWORD: &str = "correct-horse-battery";
 pub(crate) const RARE_WORD: &str = "zyzzyva";
+pub(crate) const BATCHED: &str = "batch_items";
 
 const ACCOUNTS: usize = 2_000;
 const TEAMS: usize = 500;
@@ -84,6 +85,28 @@ pub(crate) fn seed(server: &mut Server, args: &Args) -> Result<Tokens> {
     let client = Client::new(server.base_url());
     let sign_in = |n| client.sign_in("accounts", &email("account", n), PASSWORD);
     Ok(Tokens { superuser, accounts: (0..SIGNED_IN).map(sign_in).collect::<Result<_>>()? })
+}
+
+/// Makes a collection unless it is there.
+pub(crate) fn create_once(client: &Client, definition: &Value) -> Result<()> {
+    let name = definition["name"].as_str().context("a collection without a name")?;
+    match client.send("GET", &format!("/api/collections/{name}"), None)? {
+        (200, _) => Ok(()),
+        _ => client.call("POST", "/api/collections", Some(definition)).map(|_| ()),
+    }
+}
+
+/// The collection that batches write to, and leave to use batches.
+pub(crate) fn prepare_batches(client: &Client) -> Result<()> {
+    let limits = json!({ "enabled": true, "maxRequests": 100, "timeout": 30, "maxBodySize": 0 });
+    client.call("PATCH", "/api/settings", Some(&json!({ "batch": limits })))?;
+    let fields = [("title", "text"), ("body", "text"), ("score", "number")];
+    let fields = fields.map(|(name, kind)| json!({ "name": name, "type": kind }));
+    create_once(
+        client,
+        &json!({ "name": BATCHED, "type": "base", "fields": fields, "listRule": "", "viewRule": "",
+                 "createRule": "", "updateRule": "", "deleteRule": "" }),
+    )
 }
 
 /// A record id of 15 characters; consecutive numbers lie far apart, like random ids. The Lua scripts compute the same.
@@ -253,7 +276,7 @@ fn words(stream: &str, n: usize, length: usize) -> String {
 }
 
 /// The finaliser of splitmix64 over the row and the stream's name.
-fn random(stream: &str, n: usize) -> usize {
+pub(crate) fn random(stream: &str, n: usize) -> usize {
     let seed = stream.bytes().fold(0_u64, |seed, byte| seed.wrapping_mul(131).wrapping_add(byte.into()));
     let mut z = (n as u64).wrapping_add(seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -43,6 +45,22 @@ pub(crate) fn memory_kb(pid: u32, name: &str) -> Result<u64> {
     Ok(number.parse()?)
 }
 
+/// Lets this process and the servers it starts open as many files as the machine allows; how many that is.
+pub(crate) fn raise_open_files() -> Result<u64> {
+    rlimit::increase_nofile_limit(u64::MAX).context("raise the limit of open files")
+}
+
+/// Bytes of the files below a folder. What goes away meanwhile does not count.
+pub(crate) fn folder_size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().map_while(Result::ok);
+    let size_of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => folder_size(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.map(size_of).sum()
+}
+
 /// Cache flushes that all disks of the machine have completed: what `fsync` and `fdatasync` end in.
 pub(crate) fn disk_flushes() -> Result<u64> {
     Ok(flushes_of(&fs::read_to_string("/proc/diskstats")?))
@@ -51,6 +69,21 @@ pub(crate) fn disk_flushes() -> Result<u64> {
 fn flushes_of(diskstats: &str) -> u64 {
     // Documented in the kernel's iostats: the 19th column, since 5.5.
     diskstats.lines().filter_map(|line| line.split_whitespace().nth(18)?.parse::<u64>().ok()).sum()
+}
+
+/// Time on a core that the threads of this name in this process have had so far.
+pub(crate) fn thread_time(name: &str) -> Result<Duration> {
+    let mut nanos = 0;
+    for entry in fs::read_dir("/proc/self/task")? {
+        let thread = entry?.path();
+        // A thread may be gone by the time it is looked at.
+        let read = |file| fs::read_to_string(thread.join(file)).unwrap_or_default();
+        if read("comm").trim_end() == name {
+            let first = read("schedstat").split(' ').next().and_then(|first| first.parse().ok());
+            nanos += first.unwrap_or(0_u64);
+        }
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 pub(crate) fn socket_inodes(pid: u32) -> Result<HashSet<String>> {

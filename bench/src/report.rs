@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use crate::args::Args;
 use crate::durability::Durability;
-use crate::rounds::{Contestant, Line};
+use crate::fan_out::{Ceiling, Delivery};
+use crate::idle::Idle;
+use crate::rounds::{Contestant, Line, Sample};
 use crate::servers::{self, Kind};
 use crate::{machine, wrk};
 
@@ -19,6 +21,8 @@ pub(crate) struct Report {
     run: Run,
     durability: Vec<Durability>,
     lines: Vec<Line>,
+    ceilings: Vec<Ceiling>,
+    idle: Vec<Idle>,
     peak_memory: Vec<PeakMemory>,
 }
 
@@ -68,7 +72,24 @@ impl Report {
             peer_logs: args.peer_logs,
             load_before,
         };
-        Self { run, durability, lines: Vec::new(), peak_memory: Vec::new() }
+        Self {
+            run,
+            durability,
+            lines: Vec::new(),
+            ceilings: Vec::new(),
+            idle: Vec::new(),
+            peak_memory: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add_ceiling(&mut self, ceiling: Ceiling) {
+        println!("{ceiling}");
+        self.ceilings.push(ceiling);
+    }
+
+    pub(crate) fn add_idle(&mut self, idle: Idle) {
+        println!("  {idle}");
+        self.idle.push(idle);
     }
 
     pub(crate) fn add(&mut self, lines: Vec<Line>) {
@@ -77,9 +98,9 @@ impl Report {
 
     /// Reads the high-water marks; to be called while the servers still run.
     pub(crate) fn memory(&mut self, contestants: &[Contestant]) -> Result<()> {
-        for Contestant { server, .. } in contestants {
-            let high_water_kb = machine::memory_kb(server.pid(), "VmHWM")?;
-            self.peak_memory.push(PeakMemory { server: server.kind.to_string(), high_water_kb });
+        for contestant in contestants {
+            let (server, high_water_kb) = (contestant.server.kind.to_string(), contestant.high_water_kb()?);
+            self.peak_memory.push(PeakMemory { server, high_water_kb });
         }
         Ok(())
     }
@@ -124,42 +145,23 @@ impl Report {
         for PeakMemory { server, high_water_kb } in &self.peak_memory {
             let _ = writeln!(text, "- {server}: peak memory {} MiB", high_water_kb / 1024);
         }
-        text.push_str("\n| case | groundswell /s | p50 ms | p99 ms | MiB | pocketbase /s | p50 ms | p99 ms | MiB | throughput ratio | p99 ratio |\n");
-        text.push_str("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n");
-        for line in &self.lines {
-            let (subject, peer) = (line.median(Kind::Groundswell), line.median(Kind::PocketBase));
-            let _ = write!(text, "| {} |", line.name);
-            for sample in [&subject, &peer] {
-                let _ = match sample {
-                    Some(s) => write!(
-                        text,
-                        " {:.1} | {:.2} | {:.2} | {} |",
-                        s.per_second,
-                        s.p50_ms,
-                        s.p99_ms,
-                        s.rss_kb / 1024
-                    ),
-                    None => write!(text, " – | – | – | – |"),
-                };
-            }
-            let _ = match (subject, peer) {
-                (Some(subject), Some(peer)) => writeln!(
-                    text,
-                    " {:.2} | {:.2} |",
-                    subject.per_second / peer.per_second,
-                    subject.p99_ms / peer.p99_ms
-                ),
-                _ => writeln!(text, " – | – |"),
-            };
+        for ceiling in &self.ceilings {
+            let _ = writeln!(text, "- {ceiling}");
         }
+        for idle in &self.idle {
+            let _ = writeln!(text, "- {idle}");
+        }
+        text.push('\n');
+        text.push_str(&table(&self.lines));
+        text.push_str(&deliveries(&self.lines));
         text.push('\n');
         let mut last = "";
         for line in &self.lines {
-            if line.title != last {
-                let _ =
-                    writeln!(text, "- {}: {}", line.name.split(':').next().unwrap_or_default(), line.title);
+            let name = line.name.split(':').next().unwrap_or_default();
+            if name != last {
+                let _ = writeln!(text, "- {name}: {}", line.title);
             }
-            last = &line.title;
+            last = name;
         }
         text
     }
@@ -187,15 +189,71 @@ impl Report {
                 })
                 .collect::<serde_json::Map<_, _>>()
                 .into();
-            json!({ "name": line.name, "title": line.title, "servers": servers })
+            json!({ "name": line.name, "title": line.title, "asked": line.asked, "servers": servers })
         };
         json!({
             "run": self.run,
             "durability": self.durability,
             "peak_memory": self.peak_memory,
+            "ceilings": self.ceilings,
+            "idle": self.idle,
             "cases": self.lines.iter().map(line).collect::<Vec<_>>(),
         })
     }
+}
+
+fn table(lines: &[Line]) -> String {
+    let mut text = String::from(
+        "| case | groundswell /s | p50 ms | p99 ms | MiB | pocketbase /s | p50 ms | p99 ms | MiB | throughput ratio | asked | p99 ratio |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+    );
+    for line in lines {
+        let (subject, peer) = (line.median(Kind::Groundswell), line.median(Kind::PocketBase));
+        let _ = write!(text, "| {} |", line.name);
+        for sample in [&subject, &peer] {
+            let _ = match sample {
+                Some(s) => write!(
+                    text,
+                    " {:.1} | {:.2} | {:.2} | {} |",
+                    s.per_second,
+                    s.p50_ms,
+                    s.p99_ms,
+                    s.rss_kb / 1024
+                ),
+                None => write!(text, " – | – | – | – |"),
+            };
+        }
+        let ratio = |of: fn(&Sample) -> f64| match (&subject, &peer) {
+            (Some(subject), Some(peer)) => format!("{:.2}", of(subject) / of(peer)),
+            _ => "–".to_owned(),
+        };
+        let asked = line.asked.map_or_else(String::new, |asked| format!("≥ {asked}"));
+        let (throughput, p99) = (ratio(|sample| sample.per_second), ratio(|sample| sample.p99_ms));
+        let _ = writeln!(text, " {throughput} | {asked} | {p99} |");
+    }
+    text
+}
+
+/// What belongs to the figures of fan-out; nothing where none was measured.
+fn deliveries(lines: &[Line]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        for (kind, _) in &line.samples {
+            let Some(delivery) = line.median(*kind).and_then(|sample| sample.delivery) else { continue };
+            let Delivery { window, writes_per_second, disconnected } = delivery;
+            let _ = writeln!(
+                text,
+                "| {} | {kind} | {writes_per_second:.1} | {window} | 0 | {disconnected} |",
+                line.name
+            );
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    let head =
+        "\n| fan-out | server | writes /s | window | lost | disconnected |\n|---|---|---:|---:|---:|---:|\n";
+    format!("{head}{text}")
 }
 
 fn today() -> String {
@@ -219,6 +277,22 @@ fn civil(days_since_1970: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn line(asked: Option<f64>, rates: &[(Kind, f64)]) -> Line {
+        let sample =
+            |per_second| Sample { per_second, p50_ms: 1.0, p99_ms: 2.0, rss_kb: 2048, delivery: None };
+        let samples = rates.iter().map(|(kind, rate)| (*kind, vec![sample(*rate)])).collect();
+        Line { name: "it".to_owned(), title: String::new(), asked, samples }
+    }
+
+    #[test]
+    fn the_ratio_stands_beside_what_is_asked() {
+        let both = [(Kind::Groundswell, 60.0), (Kind::PocketBase, 20.0)];
+        let text = table(&[line(Some(4.0), &both), line(None, &both[1..])]);
+        let rows: Vec<_> = text.lines().skip(2).collect();
+        assert_eq!(rows[0], "| it | 60.0 | 1.00 | 2.00 | 2 | 20.0 | 1.00 | 2.00 | 2 | 3.00 | ≥ 4 | 1.00 |");
+        assert_eq!(rows[1], "| it | – | – | – | – | 20.0 | 1.00 | 2.00 | 2 | – |  | – |");
+    }
 
     #[test]
     fn dates_around_leap_days_are_right() {

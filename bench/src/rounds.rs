@@ -13,14 +13,18 @@ use crate::args::Args;
 use crate::cases::{self, Case, Load};
 use crate::client::{Caller, Client, Request};
 use crate::data::{self, Sizes, Tokens};
+use crate::fan_out::{self, Delivery, Windows};
 use crate::servers::{Kind, Server};
-use crate::{machine, stop, wrk};
+use crate::{files, machine, stop, wrk};
 
 /// A running, filled server.
 pub(crate) struct Contestant {
     pub(crate) server: Server,
     pub(crate) tokens: Tokens,
     sizes: Sizes,
+    pub(crate) windows: Windows,
+    /// Of the processes before the one that runs, as far as it was noted.
+    high_water_kb: u64,
 }
 
 /// One round of one load on one server.
@@ -31,12 +35,16 @@ pub(crate) struct Sample {
     pub(crate) p99_ms: f64,
     /// The most memory seen in use while the load ran.
     pub(crate) rss_kb: u64,
+    /// Of fan-out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) delivery: Option<Delivery>,
 }
 
 /// The rounds of one line of the table, by server.
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) title: String,
+    pub(crate) asked: Option<f64>,
     pub(crate) samples: Vec<(Kind, Vec<Sample>)>,
 }
 
@@ -44,10 +52,27 @@ impl Contestant {
     pub(crate) fn start(kind: Kind, args: &Args) -> Result<Self> {
         let mut server = Server::start(kind, args.synchronous)?;
         let tokens = data::seed(&mut server, args).with_context(|| format!("seed {kind}"))?;
-        Ok(Self { server, tokens, sizes: Sizes::of(args) })
+        Ok(Self { server, tokens, sizes: Sizes::of(args), windows: Windows::new(), high_water_kb: 0 })
     }
 
-    fn client(&self, caller: Caller) -> Client {
+    /// Ends the process and starts it on the same folder.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.server.pause()?;
+        self.server.resume()
+    }
+
+    /// Keeps the mark of the process that is about to end.
+    pub(crate) fn note_high_water(&mut self) -> Result<()> {
+        self.high_water_kb = self.high_water_kb()?;
+        Ok(())
+    }
+
+    /// The most memory that the server had in the cases with rounds.
+    pub(crate) fn high_water_kb(&self) -> Result<u64> {
+        Ok(self.high_water_kb.max(machine::memory_kb(self.server.pid(), "VmHWM")?))
+    }
+
+    pub(crate) fn client(&self, caller: Caller) -> Client {
         let client = Client::new(self.server.base_url());
         match caller {
             Caller::Guest => client,
@@ -59,6 +84,23 @@ impl Contestant {
     fn send(&self, request: &Request) -> Result<(u16, Value)> {
         self.client(request.caller).send(request.method, &request.path, request.body.as_ref())
     }
+}
+
+/// Makes what the chosen cases need beside the common rows.
+pub(crate) fn prepare(contestants: &[Contestant], cases: &[Case]) -> Result<()> {
+    for contestant in contestants {
+        for case in cases {
+            let client = contestant.client(Caller::Superuser);
+            let made = match case.load {
+                Load::Batches { .. } => data::prepare_batches(&client),
+                Load::Downloads { .. } | Load::Uploads { .. } => files::prepare(contestant),
+                Load::FanOut(_) | Load::IdleStreams(_) => fan_out::prepare(&client),
+                Load::Wrk { .. } | Load::OneByOne(_) | Load::SignIns { .. } => Ok(()),
+            };
+            made.with_context(|| format!("prepare {} on {}", case.name, contestant.server.kind))?;
+        }
+    }
+    Ok(())
 }
 
 /// Sends the samples of every case to every server and fails where answers differ, apart from time stamps and tokens.
@@ -93,7 +135,38 @@ pub(crate) fn compare_answers(contestants: &[Contestant], cases: &[Case]) -> Res
             }
             println!("same: {} {}, {}", request.method, request.path, in_short(request.expected, &expected));
         }
+        compare_proofs(contestants, case)?;
     }
+    Ok(())
+}
+
+/// What a single request cannot show: the bytes of files, the first event of a stream.
+fn compare_proofs(contestants: &[Contestant], case: &Case) -> Result<()> {
+    let proof_of = |contestant: &Contestant| -> Result<Option<Value>> {
+        let mut proof = match case.load {
+            Load::Downloads { size, .. } => files::downloaded(contestant, size)?,
+            Load::Uploads { size, .. } => files::uploaded(contestant, size)?,
+            Load::FanOut(load) => fan_out::first_event(contestant, load.collection)?,
+            _ => return Ok(None),
+        };
+        forget_volatile(&mut proof);
+        Ok(Some(proof))
+    };
+    let mut first: Option<(Kind, Value)> = None;
+    for contestant in contestants {
+        let kind = contestant.server.kind;
+        let Some(proof) = proof_of(contestant).with_context(|| format!("{} on {kind}", case.name))? else {
+            return Ok(());
+        };
+        match &first {
+            Some((of, expected)) if *expected != proof => {
+                bail!("{} differs\n{of}: {expected}\n{kind}: {proof}", case.name)
+            }
+            Some(_) => {}
+            None => first = Some((kind, proof)),
+        }
+    }
+    println!("same: {}, {}", case.name, first.map_or(Value::Null, |(_, proof)| proof));
     Ok(())
 }
 
@@ -141,7 +214,8 @@ pub(crate) fn run(case: &Case, contestants: &mut [Contestant], args: &Args) -> R
 fn add(lines: &mut Vec<Line>, case: &Case, suffix: &str, kind: Kind, sample: Sample) {
     let name = if suffix.is_empty() { case.name.to_owned() } else { format!("{}: {suffix}", case.name) };
     let at = lines.iter().position(|line| line.name == name).unwrap_or_else(|| {
-        lines.push(Line { name, title: case.title.to_owned(), samples: Vec::new() });
+        let title = case.title.to_owned();
+        lines.push(Line { name, title, asked: case.asked, samples: Vec::new() });
         lines.len() - 1
     });
     let samples = &mut lines[at].samples;
@@ -153,18 +227,34 @@ fn add(lines: &mut Vec<Line>, case: &Case, suffix: &str, kind: Kind, sample: Sam
 
 fn measure(
     load: &Load,
-    contestant: &Contestant,
+    contestant: &mut Contestant,
     args: &Args,
     round: usize,
 ) -> Result<Vec<(&'static str, Sample)>> {
     match load {
-        Load::Wrk { connections, script } => {
+        Load::Wrk { connections, script } | Load::Batches { connections, script } => {
             let run = |duration, seed| run_wrk(contestant, script, *connections, duration, seed);
             run(args.warm_up(), 1_000 + round)?;
             Ok(vec![("", run(args.round_duration(), round)?)])
         }
         Load::OneByOne(requests) => Ok(vec![("", one_by_one(contestant, &requests(round))?)]),
         Load::SignIns { views } => sign_ins_beside_views(contestant, views, args, round),
+        Load::Downloads { connections, size } => {
+            let run = |duration| files::download(contestant, *size, *connections, duration);
+            run(args.warm_up())?;
+            Ok(vec![("", run(args.round_duration())?)])
+        }
+        Load::Uploads { connections, size } => {
+            let script = files::upload_script(*size);
+            // Short, since the disk must hold what comes.
+            run_wrk(contestant, &script, *connections, Duration::from_secs(1), round)?;
+            let uploads = run_wrk(contestant, &script, *connections, args.round_duration() / 3, round);
+            files::remove_uploads(contestant)?;
+            Ok(vec![("", uploads?)])
+        }
+        Load::FanOut(load) => fan_out::measure(contestant, *load, args),
+        // It has no rounds; `main` measures it.
+        Load::IdleStreams(_) => Ok(Vec::new()),
     }
 }
 
@@ -287,7 +377,7 @@ impl SignIns {
     }
 }
 
-fn sample(latencies: &mut [Duration], total: Duration, rss_kb: u64) -> Sample {
+pub(crate) fn sample(latencies: &mut [Duration], total: Duration, rss_kb: u64) -> Sample {
     latencies.sort_unstable();
     let at = |percent: usize| {
         let rank = (latencies.len() * percent).div_ceil(100).max(1) - 1;
@@ -298,6 +388,7 @@ fn sample(latencies: &mut [Duration], total: Duration, rss_kb: u64) -> Sample {
         p50_ms: at(50),
         p99_ms: at(99),
         rss_kb,
+        delivery: None,
     }
 }
 
@@ -311,6 +402,7 @@ impl Line {
             p50_ms: median_of(|sample| sample.p50_ms),
             p99_ms: median_of(|sample| sample.p99_ms),
             rss_kb: samples.iter().map(|sample| sample.rss_kb).max()?,
+            delivery: Delivery::over(samples.iter().filter_map(|sample| sample.delivery.as_ref())),
         })
     }
 }

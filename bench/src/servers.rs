@@ -109,6 +109,11 @@ impl Server {
         self.data_folder().join("data.db")
     }
 
+    /// Where both keep uploaded files.
+    pub(crate) fn storage(&self) -> PathBuf {
+        self.data_folder().join("storage")
+    }
+
     /// The first line of `--version`.
     pub(crate) fn version(&self) -> String {
         let output = binary(self.kind).and_then(|path| Ok(Command::new(path).arg("--version").output()?));
@@ -198,7 +203,7 @@ fn listening_port(pid: u32, deadline: Instant) -> Result<u16> {
 }
 
 /// Asks again every 20 ms until there is an answer.
-fn until<T>(deadline: Instant, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub(crate) fn until<T>(deadline: Instant, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     loop {
         if let Some(answer) = ask()? {
             return Ok(answer);

@@ -162,6 +162,7 @@ impl Outcome {
             p50_ms: self.p50_us as f64 / 1e3,
             p99_ms: self.p99_us as f64 / 1e3,
             rss_kb,
+            delivery: None,
         })
     }
 }

@@ -11,6 +11,7 @@ use broker::EmbeddedBroker;
 use contract::blobs::Blobs;
 use contract::broker::Broker;
 use contract::store::{CommitObserver, Store};
+use files::Thumbs;
 use files::cleanup::{self, RemoveFiles};
 use identity::Identity;
 use jobs::{Crons, Jobs, Policy, Queue, Worker};
@@ -30,6 +31,7 @@ pub(crate) struct App {
     store: Arc<dyn Store>,
     identity: Arc<Identity>,
     files: Arc<Files>,
+    thumbs: Arc<Thumbs>,
     static_folder: Arc<StaticFolder>,
     has_superuser: bool,
     jobs: Jobs,
@@ -68,6 +70,7 @@ impl App {
             store,
             identity,
             files,
+            thumbs: Arc::default(),
             static_folder: Arc::new(static_folder),
             has_superuser,
             jobs,
@@ -107,7 +110,7 @@ pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
     let routes = Router::new()
         .merge(records::router())
         .merge(auth::router())
-        .merge(files::router())
+        .merge(files::router(app.thumbs.clone()))
         .merge(jobs::router(app.jobs.clone()))
         .merge(admin::router());
     unmatched(routes.with_state(services), Arc::clone(&app.static_folder))

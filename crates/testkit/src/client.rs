@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::stream::Stream;
+
 const DEADLINE: Duration = Duration::from_secs(30);
 /// No server under test sends more headers than this.
 const MAX_HEADERS: usize = 64;
@@ -57,12 +59,34 @@ impl Client {
             .with_context(|| format!("{} {}", request.method, request.target))
     }
 
+    /// Sends a request and reads the head of its answer, which goes on as a stream.
+    pub fn open(&self, request: &Request) -> Result<Stream> {
+        let until = Instant::now() + self.deadline;
+        let mut stream = self.connect()?;
+        stream.write_all(&request.to_bytes(self.address)).context("write the request")?;
+        let mut received = Vec::new();
+        loop {
+            if let Some((head, length)) = parse_head(&received)? {
+                return Ok(Stream::new(head, stream, received.split_off(length)));
+            }
+            if read_more(&mut stream, &mut received, until)? == 0 {
+                bail!("the connection closed within the head: {:?}", String::from_utf8_lossy(&received));
+            }
+        }
+    }
+
+    /// A connection to the server, for those who write and read on their own.
+    pub fn connect(&self) -> Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&self.address, self.deadline).context("connect")?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(self.deadline))?;
+        Ok(stream)
+    }
+
     /// Sends these bytes and reads one answer; `without_body` when it answers a HEAD request.
     pub fn send_raw(&self, bytes: &[u8], without_body: bool) -> Result<Response> {
         let until = Instant::now() + self.deadline;
-        let mut stream = TcpStream::connect_timeout(&self.address, self.deadline).context("connect")?;
-        stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(self.deadline))?;
+        let mut stream = self.connect()?;
         // A server may refuse and close before it has read everything; its answer still counts.
         let written = stream.write_all(bytes);
         read_response(&mut stream, until, without_body).or_else(|error| {
@@ -165,24 +189,11 @@ fn read_more(stream: &mut TcpStream, received: &mut Vec<u8>, until: Instant) -> 
     }
 }
 
-/// The answer, once all of it is there. Interim answers (1xx) are skipped.
+/// The answer, once all of it is there.
 fn parse_response(received: &[u8], closed: bool, without_body: bool) -> Result<Option<Response>> {
-    let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut head = httparse::Response::new(&mut slots);
-    let httparse::Status::Complete(head_length) = head.parse(received).context("parse the answer")? else {
-        return Ok(None);
-    };
+    let Some((mut response, head_length)) = parse_head(received)? else { return Ok(None) };
     let rest = &received[head_length..];
-    let status = head.code.context("an answer without a status")?;
-    if (100..200).contains(&status) && status != 101 {
-        return parse_response(rest, closed, without_body);
-    }
-    let headers = head
-        .headers
-        .iter()
-        .map(|header| (header.name.to_owned(), String::from_utf8_lossy(header.value).into_owned()));
-    let mut response = Response { status, headers: headers.collect(), body: Vec::new() };
-    let body = if without_body || matches!(status, 101 | 204 | 304) {
+    let body = if without_body || matches!(response.status, 101 | 204 | 304) {
         Some(Vec::new())
     } else {
         parse_body(&response, rest, closed)?
@@ -191,6 +202,25 @@ fn parse_response(received: &[u8], closed: bool, without_body: bool) -> Result<O
         response.body = body;
         response
     }))
+}
+
+/// The head, once all of it is there, and where it ends. Interim answers (1xx) are skipped.
+fn parse_head(received: &[u8]) -> Result<Option<(Response, usize)>> {
+    let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut head = httparse::Response::new(&mut slots);
+    let httparse::Status::Complete(length) = head.parse(received).context("parse the answer")? else {
+        return Ok(None);
+    };
+    let status = head.code.context("an answer without a status")?;
+    if (100..200).contains(&status) && status != 101 {
+        let next = parse_head(&received[length..])?;
+        return Ok(next.map(|(head, further)| (head, length + further)));
+    }
+    let headers = head
+        .headers
+        .iter()
+        .map(|header| (header.name.to_owned(), String::from_utf8_lossy(header.value).into_owned()));
+    Ok(Some((Response { status, headers: headers.collect(), body: Vec::new() }, length)))
 }
 
 fn parse_body(response: &Response, rest: &[u8], closed: bool) -> Result<Option<Vec<u8>>> {

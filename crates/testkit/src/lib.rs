@@ -15,6 +15,7 @@ mod groundswell;
 mod pocketbase;
 mod server;
 pub mod store_suite;
+mod stream;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ pub use client::{Client, Request, Response};
 pub use groundswell::Groundswell;
 pub use pocketbase::PocketBase;
 pub use server::Server;
+pub use stream::Stream;
 
 /// The superuser that every started server has.
 pub const ROOT_EMAIL: &str = "root@example.com";

@@ -4,12 +4,13 @@ use std::cmp::Ordering;
 
 use testkit::Response;
 
+use crate::image;
 use crate::json::Json;
-use crate::normalise::{Matches, Seen};
+use crate::normalise::{Matches, Seen, Token};
 use crate::scenario::Pair;
 
 /// Headers that say nothing about the contract, and those that Groundswell may add to it.
-/// `Content-Length` is compared on HEAD; elsewhere it follows from the body.
+/// `Content-Length` is compared on HEAD, but of images; elsewhere it follows from the body.
 const FREE_HEADERS: [&str; 10] = [
     "connection",
     "content-encoding",
@@ -29,6 +30,8 @@ const FREE_HEADER_PREFIX: &str = "ratelimit";
 pub struct Answer<'a> {
     /// The answer.
     pub response: &'a Response,
+    /// What came on the streams meanwhile, where it counts.
+    pub events: &'a [String],
     /// How the terms of the pair's `relate` stand to each other.
     pub relations: Vec<Relation>,
     /// What the server's values are known by.
@@ -41,17 +44,36 @@ pub type Relation = Option<Ordering>;
 /// Everything in which the subject's answer differs from the reference's; empty when they agree.
 pub fn differences(
     pair: &Pair,
-    reference: Answer<'_>,
-    subject: Answer<'_>,
+    mut reference: Answer<'_>,
+    mut subject: Answer<'_>,
     matches: &mut Matches,
 ) -> Vec<String> {
     let mut found = Vec::new();
     if reference.response.status != subject.response.status {
         found.push(format!("status: {} → {}", reference.response.status, subject.response.status));
     }
-    found.extend(header_differences(pair, &reference, &subject));
+    found.extend(header_differences(pair, &mut reference, &mut subject, matches));
     found.extend(relation_differences(pair, &reference, &subject));
+    found.extend(body_differences(pair, &mut reference, &mut subject, matches));
+    found.extend(event_differences(&mut reference, &mut subject, matches));
+    found
+}
 
+fn body_differences(
+    pair: &Pair,
+    reference: &mut Answer<'_>,
+    subject: &mut Answer<'_>,
+    matches: &mut Matches,
+) -> Vec<String> {
+    let raw = [&reference.response.body, &subject.response.body];
+    let is_empty = raw.iter().all(|body| body.is_empty());
+    if pair.image && !is_empty && (200..300).contains(&reference.response.status) {
+        return image::differences(raw[0], raw[1]).unwrap_or_else(|error| vec![format!("{error:#}")]);
+    }
+    if raw.iter().any(|body| str::from_utf8(body).is_err()) {
+        return binary_difference(raw[0], raw[1]).into_iter().collect();
+    }
+    let mut found = Vec::new();
     let bodies = [reference.response, subject.response].map(|response| comparable_body(pair, response));
     match bodies {
         [Err(problem), _] => found.push(format!("reference body: {problem}")),
@@ -59,26 +81,32 @@ pub fn differences(
         [Ok(left), Ok(right)] => {
             let (left_tokens, right_tokens) = (reference.seen.tokens(&left), subject.seen.tokens(&right));
             if !matches.agree(&left_tokens, &right_tokens) {
-                found.extend(body_differences(&left, &right, reference.seen, subject.seen));
+                found.extend(differing_places(&left, &right, reference.seen, subject.seen));
             }
         }
     }
     found
 }
 
-fn header_differences(pair: &Pair, reference: &Answer<'_>, subject: &Answer<'_>) -> Vec<String> {
-    let [left, right] = [reference, subject].map(|answer| comparable_headers(pair, answer.response));
-    let missing = left
-        .iter()
-        .filter(|header| !right.contains(header))
-        .map(|header| format!("header missing: {header}"));
-    let added =
-        right.iter().filter(|header| !left.contains(header)).map(|header| format!("header added: {header}"));
-    let mut found: Vec<String> = missing.chain(added).collect();
-    if found.is_empty() && left != right {
+fn header_differences(
+    pair: &Pair,
+    reference: &mut Answer<'_>,
+    subject: &mut Answer<'_>,
+    matches: &mut Matches,
+) -> Vec<String> {
+    let mut found: Vec<String> =
+        head_length_difference(pair, reference.response, subject.response).into_iter().collect();
+    let [left, right] =
+        [reference.response, subject.response].map(|response| comparable_headers(pair, response));
+    // Names of files have generated parts here too.
+    let tokens = (reference.seen.tokens(&left.join("\n")), subject.seen.tokens(&right.join("\n")));
+    if matches.agree(&tokens.0, &tokens.1) {
+        return found;
+    }
+    found.extend(only_in_one(&left, &right, reference.seen, subject.seen, "header"));
+    if found.is_empty() {
         found.push(format!("headers: {left:?} → {right:?}"));
     }
-    found.extend(head_length_difference(pair, reference.response, subject.response));
     found
 }
 
@@ -100,7 +128,7 @@ fn comparable_headers(pair: &Pair, response: &Response) -> Vec<String> {
 }
 
 fn head_length_difference(pair: &Pair, reference: &Response, subject: &Response) -> Option<String> {
-    if !pair.request.starts_with("HEAD ") {
+    if !pair.request.starts_with("HEAD ") || pair.image {
         return None;
     }
     let (left, right) = (reference.header("Content-Length")?, subject.header("Content-Length")?);
@@ -150,8 +178,55 @@ fn relation_differences(pair: &Pair, reference: &Answer<'_>, subject: &Answer<'_
     pair.relate.iter().zip(&reference.relations).zip(&subject.relations).filter_map(difference).collect()
 }
 
+fn binary_difference(left: &[u8], right: &[u8]) -> Option<String> {
+    let at = left.iter().zip(right).take_while(|(left, right)| left == right).count();
+    let said = || format!("body: {} bytes → {} bytes, different from byte {at} on", left.len(), right.len());
+    (left != right).then(said)
+}
+
+/// The messages that only one of them told, and whether the rest hangs together.
+fn event_differences(
+    reference: &mut Answer<'_>,
+    subject: &mut Answer<'_>,
+    matches: &mut Matches,
+) -> Vec<String> {
+    let tokens =
+        [reference.seen.tokens(&reference.events.concat()), subject.seen.tokens(&subject.events.concat())];
+    if matches.agree(&tokens[0], &tokens[1]) {
+        return Vec::new();
+    }
+    let mut found = only_in_one(reference.events, subject.events, reference.seen, subject.seen, "event");
+    if found.is_empty() {
+        found.push(format!("events: {:?} → {:?}", reference.events, subject.events));
+    }
+    found
+}
+
+/// The lines that have no like on the other side.
+fn only_in_one(
+    left: &[String],
+    right: &[String],
+    left_seen: &mut Seen,
+    right_seen: &mut Seen,
+    what: &str,
+) -> Vec<String> {
+    let left_tokens: Vec<_> = left.iter().map(|line| left_seen.tokens(line)).collect();
+    let right_tokens: Vec<_> = right.iter().map(|line| right_seen.tokens(line)).collect();
+    let alike = |left: &[Token], right: &[Token]| Matches::default().agree(left, right);
+    let missing = left
+        .iter()
+        .zip(&left_tokens)
+        .filter(|(_, line)| !right_tokens.iter().any(|other| alike(line, other)));
+    let added = right
+        .iter()
+        .zip(&right_tokens)
+        .filter(|(_, line)| !left_tokens.iter().any(|other| alike(other, line)));
+    let missing = missing.map(|(line, _)| format!("{what} missing: {line}"));
+    missing.chain(added.map(|(line, _)| format!("{what} added: {line}"))).collect()
+}
+
 /// The places that differ, where both bodies are JSON, else both in one line.
-fn body_differences(left: &str, right: &str, left_seen: &mut Seen, right_seen: &mut Seen) -> Vec<String> {
+fn differing_places(left: &str, right: &str, left_seen: &mut Seen, right_seen: &mut Seen) -> Vec<String> {
     let mut found = Vec::new();
     if let (Some(left), Some(right)) = (Json::parse(left), Json::parse(right)) {
         // Ties made earlier are not at hand here, so ids that only broke a tie are not pointed at.

@@ -9,6 +9,7 @@
 pub mod compare;
 pub mod differences;
 mod encoding;
+mod image;
 pub mod json;
 pub mod mutation;
 pub mod normalise;
@@ -18,3 +19,4 @@ pub mod run;
 pub mod scenario;
 pub mod self_check;
 mod setup;
+mod streams;

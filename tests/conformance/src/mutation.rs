@@ -1,7 +1,11 @@
 //! Ways to break an answer, each of which the comparison has to notice.
 
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageFormat, RgbaImage, imageops};
 use testkit::Response;
 
+use crate::image::decode;
 use crate::json::Json;
 
 /// One way.
@@ -29,11 +33,29 @@ pub enum Mutation {
     DropHeader,
     /// A header with another value.
     ChangeHeader,
+    /// A last byte of what is not JSON is another one.
+    Byte,
+    /// An image has a row less.
+    ImageSize,
+    /// An image has the opposite colours.
+    ImageColours,
+    /// A message was not told.
+    DropEvent,
+    /// A message was told twice.
+    RepeatEvent,
+    /// A message was told that nothing caused.
+    InventEvent,
+    /// A message has another last letter in its data.
+    ChangeEvent,
+    /// A message goes by another topic.
+    EventTopic,
+    /// A blank after a message's first colon.
+    EventFraming,
 }
 
 impl Mutation {
-    /// All of them.
-    pub const ALL: [Self; 11] = [
+    /// Those of answers.
+    pub const ANSWERS: [Self; 14] = [
         Self::Status,
         Self::DropKey,
         Self::ChangeType,
@@ -45,11 +67,59 @@ impl Mutation {
         Self::AddHeader,
         Self::DropHeader,
         Self::ChangeHeader,
+        Self::Byte,
+        Self::ImageSize,
+        Self::ImageColours,
+    ];
+
+    /// Those of what streams tell.
+    pub const EVENTS: [Self; 6] = [
+        Self::DropEvent,
+        Self::RepeatEvent,
+        Self::InventEvent,
+        Self::ChangeEvent,
+        Self::EventTopic,
+        Self::EventFraming,
     ];
 
     /// Whether it only changes what a comparison without key order leaves out.
     pub(crate) fn is_of_layout(self) -> bool {
         matches!(self, Self::ReorderKeys)
+    }
+
+    /// Whether it changes only what a comparison of images overlooks.
+    pub(crate) fn is_of_bytes(self) -> bool {
+        matches!(self, Self::Byte)
+    }
+
+    /// Whether only a comparison of images is meant to see it.
+    pub(crate) fn is_of_images(self) -> bool {
+        matches!(self, Self::ImageSize | Self::ImageColours)
+    }
+
+    /// Breaks what was told; false when there is nothing to break in this way.
+    pub fn apply_to_events(self, events: &mut Vec<String>) -> bool {
+        let edit = |events: &mut Vec<String>, from: &str, to: &str| {
+            let Some(event) = events.iter_mut().find(|event| event.contains(from)) else { return false };
+            *event = event.replacen(from, to, 1);
+            true
+        };
+        match self {
+            Self::DropEvent => events.pop().is_some(),
+            Self::RepeatEvent => {
+                let last = events.last().cloned();
+                events.extend(last.clone());
+                last.is_some()
+            }
+            Self::InventEvent => {
+                events.push("phone: id:x\nevent:y\ndata:{}\n\n".to_owned());
+                true
+            }
+            Self::ChangeEvent => edit(events, "}\n\n", "x}\n\n"),
+            Self::EventTopic => edit(events, "\nevent:", "\nevent:x"),
+            Self::EventFraming => edit(events, "\ndata:", "\ndata: "),
+            _ => false,
+        }
     }
 
     /// Breaks the answer; false when it has nothing to break in this way.
@@ -69,7 +139,8 @@ impl Mutation {
             }
             Self::DropHeader => {
                 let count = response.headers.len();
-                response.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("X-Frame-Options"));
+                let dropped = ["x-frame-options", "content-security-policy"];
+                response.headers.retain(|(name, _)| !dropped.contains(&name.to_ascii_lowercase().as_str()));
                 response.headers.len() < count
             }
             Self::ChangeHeader => change_content_type(response),
@@ -82,6 +153,17 @@ impl Mutation {
             Self::ReorderKeys => edit_json(response, swap_first_keys),
             Self::ErrorCode => edit_json(response, |json| append_to(json, "code", "_x")),
             Self::Text => edit_json(response, |json| append_to(json, "message", "x")),
+            Self::Byte => change_last_byte(response),
+            Self::ImageSize => edit_image(response, |image| {
+                let (width, height) = image.dimensions();
+                imageops::crop_imm(image, 0, 0, width, height - 1).to_image()
+            }),
+            Self::ImageColours => edit_image(response, |image| {
+                let mut opposite = image.clone();
+                imageops::invert(&mut opposite);
+                opposite
+            }),
+            _ => false,
         }
     }
 }
@@ -89,6 +171,26 @@ impl Mutation {
 fn change_content_type(response: &mut Response) -> bool {
     let header = response.headers.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case("Content-Type"));
     header.map(|(_, value)| value.push_str("; charset=utf-8")).is_some()
+}
+
+fn change_last_byte(response: &mut Response) -> bool {
+    let is_json = Json::parse(&response.text()).is_some();
+    let last = response.body.last_mut().filter(|_| !is_json);
+    last.map(|byte| *byte ^= 1).is_some()
+}
+
+/// The image in its own format.
+fn edit_image(response: &mut Response, edit: impl Fn(&RgbaImage) -> RgbaImage) -> bool {
+    let Ok((format, image)) = decode(&response.body) else { return false };
+    let edited = DynamicImage::from(edit(&image));
+    // JPEG has no transparency.
+    let edited = if format == ImageFormat::Jpeg { edited.into_rgb8().into() } else { edited };
+    let mut bytes = Cursor::new(Vec::new());
+    let written = edited.write_to(&mut bytes, format).is_ok();
+    if written {
+        response.body = bytes.into_inner();
+    }
+    written
 }
 
 fn edit_text(response: &mut Response, edit: impl Fn(&str) -> Option<String>) -> bool {

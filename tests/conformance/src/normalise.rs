@@ -5,6 +5,7 @@
 //! other, and from then on each must appear wherever the other does.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::encoding::base64_decode;
@@ -16,6 +17,10 @@ const EXPIRY_SLACK_SECONDS: i64 = 20;
 /// Lengths of OAuth2 state, client ids and token keys, and code verifiers and challenges.
 const SECRET_LENGTHS: [usize; 4] = [30, 40, 43, 50];
 const ID_LENGTH: usize = 15;
+/// The length of each random part of a stored file's name.
+const RANDOM_PART: usize = 10;
+/// How long a name of less than three letters is once it was filled up.
+const FILLED_UP: RangeInclusive<usize> = 10..=12;
 const FIELD_TYPES: [&str; 14] = [
     "text", "editor", "number", "bool", "email", "url", "date", "autodate", "select", "file", "relation",
     "json", "password", "geoPoint",
@@ -54,15 +59,24 @@ pub struct Matches {
 impl Seen {
     /// For a scenario with this text, starting now.
     pub fn new(scenario_text: &str) -> Self {
-        let given = words(scenario_text).map(str::to_owned).collect();
+        // Names of files are stored in lower case.
+        let given = words(scenario_text).flat_map(|word| [word.to_owned(), word.to_lowercase()]).collect();
         Self { given, learned: HashSet::new(), started: now() }
     }
 
     /// Notes a value saved from an answer, which later answers may repeat anywhere.
     pub fn learn(&mut self, value: &str) {
-        if value.len() == ID_LENGTH && value.bytes().all(is_id_byte) && !self.given.contains(value) {
+        let is_id = value.len() == ID_LENGTH && value.bytes().all(is_id_byte);
+        let is_secret = SECRET_LENGTHS.contains(&value.len()) && value.bytes().all(is_word_byte);
+        if (is_id || is_secret) && !self.given.contains(value) {
             self.learned.insert(value.to_owned());
         }
+    }
+
+    /// The text without what may differ on another server.
+    pub fn fixed_part(&mut self, text: &str) -> String {
+        let fixed = |token| if let Token::Text(text) = token { text } else { "?".to_owned() };
+        self.tokens(text).into_iter().map(fixed).collect()
     }
 
     /// Cuts a text into tokens.
@@ -100,7 +114,7 @@ impl Seen {
             }
         }
         let secret = run_of(rest, |byte| is_word_byte(byte) || byte == b'-');
-        if is_secret(secret) && !self.given.contains(secret) {
+        if (is_secret(secret) || self.is_learned_secret(secret)) && !self.given.contains(secret) {
             tokens.push(Token::Generated(secret.to_owned()));
             return secret.len();
         }
@@ -117,11 +131,45 @@ impl Seen {
         if self.is_generated_id(before, word) {
             return tokens.push(Token::Generated(word.to_owned()));
         }
-        let kept = generated_suffix_start(word, after).unwrap_or(word.len());
-        tokens.push_text(&word[..kept]);
-        if kept < word.len() {
-            tokens.push(Token::Generated(word[kept..].to_owned()));
+        if let Some(kept) = copied_name_prefix(word) {
+            tokens.push_text(kept);
+            return tokens.push(Token::Generated(word[kept.len()..].to_owned()));
         }
+        self.push_stored_name(word, after, tokens);
+    }
+
+    /// The name of a stored file: its random ends, of which a batch adds two, and the random letters that
+    /// a very short name was filled up with.
+    fn push_stored_name(&self, word: &str, after: &str, tokens: &mut Tokens) {
+        let is_dotted =
+            after.strip_prefix('.').is_some_and(|end| end.starts_with(|c: char| c.is_ascii_alphanumeric()));
+        let mut name = word;
+        let mut ends = Vec::new();
+        while let Some((before, end)) = name.rsplit_once('_') {
+            let known = if ends.is_empty() {
+                !is_dotted && !self.given.contains(before)
+            } else {
+                self.given.contains(end)
+            };
+            if known || !is_random_part(end) {
+                break;
+            }
+            name = before;
+            ends.push(end);
+        }
+        let filled_up = !ends.is_empty() && FILLED_UP.contains(&name.len()) && !self.given.contains(name);
+        let kept = if filled_up { name.len() - RANDOM_PART } else { name.len() };
+        let filling = name.get(kept..).filter(|filling| is_random_part(filling));
+        tokens.push_text(&name[..filling.map_or(name.len(), |_| kept)]);
+        tokens.list.extend(filling.map(|filling| Token::Generated(filling.to_owned())));
+        for end in ends.into_iter().rev() {
+            tokens.push_text("_");
+            tokens.push(Token::Generated(end.to_owned()));
+        }
+    }
+
+    fn is_learned_secret(&self, run: &str) -> bool {
+        run.len() != ID_LENGTH && self.learned.contains(run)
     }
 
     fn is_generated_id(&mut self, before: &str, word: &str) -> bool {
@@ -200,17 +248,13 @@ impl Tokens {
     }
 }
 
-/// Where the random end of a stored file name, a copied field's id or a trial view's name begins.
-fn generated_suffix_start(word: &str, after: &str) -> Option<usize> {
-    for prefix in ["_clone_", "temp_view_"] {
-        if word.starts_with(prefix) {
-            return Some(prefix.len());
-        }
-    }
-    let starts_extension = after.strip_prefix('.')?.starts_with(|c: char| c.is_ascii_alphanumeric());
-    let (_, last) = word.rsplit_once('_')?;
-    let is_file = starts_extension && last.len() == 10 && last.bytes().all(is_id_byte);
-    is_file.then(|| word.len() - last.len())
+/// What comes before the random end of a copied field's id or a trial view's name.
+fn copied_name_prefix(word: &str) -> Option<&'static str> {
+    ["_clone_", "temp_view_"].into_iter().find(|prefix| word.starts_with(prefix))
+}
+
+fn is_random_part(text: &str) -> bool {
+    text.len() == RANDOM_PART && text.bytes().all(is_id_byte)
 }
 
 fn is_secret(run: &str) -> bool {
@@ -295,6 +339,12 @@ mod tests {
         let two = r#"["abcde0123456789","bbbbb0123456789"]"#;
         assert!(!agree("", twice, two));
         assert!(!agree("", two, twice));
+        let client = "a".repeat(40);
+        let (mut left, mut right) = (Seen::new(""), Seen::new(""));
+        left.learn(&client);
+        right.learn(&"b".repeat(40));
+        let tokens = (left.tokens(&client), right.tokens(&"b".repeat(40)));
+        assert!(Matches::default().agree(&tokens.0, &tokens.1));
         assert!(agree("", r#"{"id":"abcdefghijklmno"}"#, r#"{"id":"zbcdefghijklmno"}"#));
     }
 
@@ -325,5 +375,13 @@ mod tests {
     fn stored_file_names_differ_only_in_their_random_part() {
         assert!(agree("", r#""cat_a1b2c3d4e5.png""#, r#""cat_zzzzzzzzzz.png""#));
         assert!(!agree("", r#""cat_a1b2c3d4e5.png""#, r#""dog_a1b2c3d4e5.png""#));
+        let twice = r#"["cat_a1b2c3d4e5.png","cat_a1b2c3d4e5.png"]"#;
+        assert!(!agree("", twice, r#"["cat_zzzzzzzzzz.png","cat_yyyyyyyyyy.png"]"#));
+        // Of a batch, of a name of one letter, and without an ending.
+        assert!(agree("", r#""cat_a1b2c3d4e5_a1b2c3d4e6.png""#, r#""cat_zzzzzzzzzz_yyyyyyyyyy.png""#));
+        assert!(agree("", r#""aa1b2c3d4e5_a1b2c3d4e5.png""#, r#""azzzzzzzzzz_zzzzzzzzzz.png""#));
+        assert!(!agree("", r#""aa1b2c3d4e5_a1b2c3d4e5.png""#, r#""bzzzzzzzzzz_zzzzzzzzzz.png""#));
+        assert!(agree("Cat", r#""cat_a1b2c3d4e5""#, r#""cat_zzzzzzzzzz""#));
+        assert!(!agree("", r#""text_constraint""#, r#""text_constrainu""#));
     }
 }

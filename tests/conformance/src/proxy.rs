@@ -1,7 +1,7 @@
 //! A proxy that passes requests on as they are and breaks the answers it is told to break.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use testkit::{Client, Response};
 
 use crate::mutation::Mutation;
 
-const LARGEST_BODY: usize = 1024 * 1024;
+const LARGEST_BODY: usize = 16 * 1024 * 1024;
 
 /// A running proxy, stopped when dropped. It serves one request at a time.
 #[derive(Debug)]
@@ -27,6 +27,14 @@ struct State {
     armed: Mutex<Vec<Mutation>>,
     applied: Mutex<Vec<Mutation>>,
     stopping: AtomicBool,
+    relays: Mutex<Vec<Relay>>,
+}
+
+/// An event stream on its way, which no other request waits for.
+#[derive(Debug)]
+struct Relay {
+    upstream: TcpStream,
+    thread: JoinHandle<()>,
 }
 
 impl Proxy {
@@ -66,6 +74,10 @@ impl Drop for Proxy {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        for relay in std::mem::take(&mut *self.state.relays.lock().unwrap_or_else(PoisonError::into_inner)) {
+            let _ = relay.upstream.shutdown(Shutdown::Both);
+            let _ = relay.thread.join();
+        }
     }
 }
 
@@ -81,11 +93,25 @@ fn serve(listener: &TcpListener, upstream: &Client, state: &State) {
 
 fn exchange(mut stream: TcpStream, upstream: &Client, state: &State) -> Result<()> {
     let request = read_request(&mut stream)?;
+    if request.starts_with(b"GET /api/realtime") {
+        let relay = relay(stream, &request, upstream)?;
+        state.relays.lock().unwrap_or_else(PoisonError::into_inner).push(relay);
+        return Ok(());
+    }
     let is_head = request.starts_with(b"HEAD ");
     let mut response = upstream.send_raw(&request, is_head)?;
     break_answer(&mut response, state);
     stream.write_all(&to_bytes(&response, is_head))?;
     Ok(())
+}
+
+fn relay(mut client: TcpStream, request: &[u8], upstream: &Client) -> Result<Relay> {
+    let mut from = upstream.connect()?;
+    from.write_all(request)?;
+    let upstream = from.try_clone()?;
+    // It ends with either end, or with the proxy.
+    let thread = std::thread::spawn(move || drop(std::io::copy(&mut from, &mut client)));
+    Ok(Relay { upstream, thread })
 }
 
 fn break_answer(response: &mut Response, state: &State) {

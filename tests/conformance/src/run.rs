@@ -10,6 +10,7 @@ use crate::differences::{Kind, KnownDifferences};
 use crate::normalise::Matches;
 use crate::scenario::{self, Pair, Scenario};
 use crate::setup::Side;
+use crate::streams::settle;
 
 /// Which server is compared with the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,6 +66,18 @@ pub enum Verdict {
     /// A pair of a file for later, whose setup is accepted by now.
     StaleLater,
 }
+
+/// Somebody who may spoil what the subject says, to see that it is noticed.
+pub trait Meddler {
+    /// Right before the subject is asked.
+    fn before_subject(&mut self, _pair: &Pair) {}
+
+    /// Once the subject's messages are there, of a pair that looks at them.
+    fn heard(&mut self, _pair: &Pair, _events: &mut Vec<String>) {}
+}
+
+/// Nobody meddles.
+impl Meddler for () {}
 
 impl Subject {
     /// Starts one.
@@ -132,7 +145,7 @@ pub fn run(selection: &Selection, subject: Subject) -> Result<Vec<Outcome>> {
             continue;
         }
         let servers = (Subject::PocketBase.start_for(&scenario)?, subject.start_for(&scenario)?);
-        outcomes.extend(run_scenario(&scenario, &servers.0.client(), &servers.1.client(), &mut |_| {})?);
+        outcomes.extend(run_scenario(&scenario, &servers.0.client(), &servers.1.client(), &mut ())?);
     }
     outcomes.retain(|outcome| selection.selects_pair(&outcome.name));
     known.apply(&mut outcomes);
@@ -153,13 +166,13 @@ fn try_later(scenario: &Scenario, subject: &Client) -> Vec<Outcome> {
     scenario.pairs.iter().map(waiting).collect()
 }
 
-/// Runs one scenario against two servers. `before_subject` sees each pair before the subject is asked.
+/// Runs one scenario against two servers.
 /// An error means that the reference could not follow; the subject's troubles are outcomes.
 pub fn run_scenario(
     scenario: &Scenario,
     reference: &Client,
     subject: &Client,
-    before_subject: &mut dyn FnMut(&Pair),
+    meddler: &mut dyn Meddler,
 ) -> Result<Vec<Outcome>> {
     let mut reference = Side::set_up(reference.clone(), scenario)
         .with_context(|| format!("set up the reference for {}", scenario.name))?;
@@ -171,7 +184,7 @@ pub fn run_scenario(
     let mut outcomes = Vec::new();
     for pair in &scenario.pairs {
         let mut outcome = Outcome::new(scenario, pair);
-        run_pair(pair, &mut outcome, &mut reference, &mut subject, &mut matches, before_subject)
+        run_pair(pair, &mut outcome, &mut reference, &mut subject, &mut matches, meddler)
             .with_context(|| outcome.name.clone())?;
         outcomes.push(outcome);
     }
@@ -184,7 +197,7 @@ fn run_pair(
     reference: &mut Side,
     subject: &mut Side,
     matches: &mut Matches,
-    before_subject: &mut dyn FnMut(&Pair),
+    meddler: &mut dyn Meddler,
 ) -> Result<()> {
     if !pair.relate.is_empty() {
         // Time stamps count milliseconds: one has to pass for "later" to show.
@@ -194,7 +207,7 @@ fn run_pair(
     let expected = reference.send(pair).context("ask the reference")?;
     outcome.reference = describe(&expected);
     let repeated = subject.repeat(pair);
-    before_subject(pair);
+    meddler.before_subject(pair);
     let answer = match repeated.and_then(|()| subject.send(pair)) {
         Ok(answer) => answer,
         Err(error) => {
@@ -203,12 +216,21 @@ fn run_pair(
         }
     };
     outcome.subject = describe(&answer);
+    let mut events = (Vec::new(), Vec::new());
+    if pair.events {
+        settle(&mut reference.streams, &mut subject.streams).context("listen")?;
+        events.0 = reference.streams.take_messages(&mut reference.seen);
+        events.1 = subject.streams.take_messages(&mut subject.seen);
+        meddler.heard(pair, &mut events.1);
+        outcome.reference.push_str(&told(&events.0));
+        outcome.subject.push_str(&told(&events.1));
+    }
 
     let relations = (reference.relations(pair, &expected)?, subject.relations(pair, &answer)?);
     let differences = compare::differences(
         pair,
-        Answer { response: &expected, relations: relations.0, seen: &mut reference.seen },
-        Answer { response: &answer, relations: relations.1, seen: &mut subject.seen },
+        Answer { response: &expected, events: &events.0, relations: relations.0, seen: &mut reference.seen },
+        Answer { response: &answer, events: &events.1, relations: relations.1, seen: &mut subject.seen },
         matches,
     );
     if !differences.is_empty() {
@@ -242,5 +264,13 @@ fn all_failed(scenario: &Scenario, reason: &str) -> Vec<Outcome> {
 }
 
 fn describe(response: &Response) -> String {
-    format!("{} {}", response.status, response.text())
+    match str::from_utf8(&response.body) {
+        Ok(text) => format!("{} {text}", response.status),
+        Err(_) => format!("{} ({} bytes)", response.status, response.body.len()),
+    }
+}
+
+fn told(events: &[String]) -> String {
+    let lines = events.iter().map(|event| format!("\n    told {event:?}"));
+    if events.is_empty() { "\n    told nothing".to_owned() } else { lines.collect() }
 }

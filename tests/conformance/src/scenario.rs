@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// The groups, in the order of a full run.
-pub const GROUPS: [&str; 6] = ["general", "collections", "records", "filters", "rules", "auth"];
+pub const GROUPS: [&str; 9] =
+    ["general", "collections", "records", "filters", "rules", "auth", "files", "batch", "realtime"];
 
 /// One scenario file.
 #[derive(Debug, Clone)]
@@ -38,6 +39,8 @@ pub enum Step {
     Records(RecordsStep),
     /// Makes an auth record, unless it exists, and signs in.
     Actor(ActorStep),
+    /// Opens an event stream and subscribes.
+    Stream(StreamStep),
     /// Any other request.
     Request(Box<Pair>),
 }
@@ -82,6 +85,50 @@ pub struct ActorStep {
     pub record: Map<String, Value>,
 }
 
+/// `{"stream": NAME, "as": ACTOR, "topics": [...]}`: opens an event stream, saves its client id as `{{NAME}}`
+/// and subscribes to the topics as the actor.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamStep {
+    /// The stream's name.
+    pub stream: String,
+    /// Who subscribes; absent means a guest.
+    #[serde(default, rename = "as")]
+    pub actor: Option<String>,
+    /// What to.
+    pub topics: Vec<Value>,
+}
+
+/// What a part of a multipart body holds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Part {
+    /// A form field.
+    Text(String),
+    /// A file.
+    File(FilePart),
+}
+
+/// `{"file": NAME, "type": TYPE, ...}` and one of the ways to say what is in it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilePart {
+    /// The file's name, sent as it is.
+    pub file: String,
+    /// The declared type; absent sends none.
+    #[serde(default, rename = "type")]
+    pub content_type: Option<String>,
+    /// The content as text.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// The content as base64.
+    #[serde(default)]
+    pub base64: Option<String>,
+    /// The content of a file in the folder of uploads.
+    #[serde(default)]
+    pub upload: Option<String>,
+}
+
 /// A request sent to both servers, and how to compare its answers.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,10 +159,20 @@ pub struct Pair {
     /// A body as base64.
     #[serde(default)]
     pub base64: Option<String>,
-    /// A body of form fields, sent as multipart.
+    /// A body of form fields and files, sent as multipart.
     #[serde(default)]
-    pub multipart: Option<Vec<(String, String)>>,
-    /// Variables to take from the answer, by JSON pointer.
+    pub multipart: Option<Vec<(String, Part)>>,
+    /// Keeps the answer open as an event stream of this name; its first message is the body, its client id
+    /// is saved under the name.
+    #[serde(default)]
+    pub stream: Option<String>,
+    /// Compares what came on all streams too, once they are quiet.
+    #[serde(default)]
+    pub events: bool,
+    /// Compares the body as an image: format, size and colours. For thumbs, whose encoders differ.
+    #[serde(default)]
+    pub image: bool,
+    /// Variables to take from the answer, by JSON pointer or by name of a header.
     #[serde(default)]
     pub save: BTreeMap<String, String>,
     /// Compare objects without the order of keys; default: whether `fields=` is in the query.
@@ -187,6 +244,11 @@ struct Case {
 pub fn folder() -> PathBuf {
     let source_tree = || Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     env::var_os("CONFORMANCE_SCENARIOS").map_or_else(source_tree, PathBuf::from)
+}
+
+/// The folder of what scenarios upload, beside the one of the groups.
+pub(crate) fn uploads() -> PathBuf {
+    folder().with_file_name("uploads")
 }
 
 /// All scenarios of a group, by file name.
@@ -269,7 +331,11 @@ impl Pair {
         lines.extend(self.raw.iter().map(|raw| format!("raw: {raw}")));
         lines.extend(self.base64.iter().map(|base64| format!("base64: {base64}")));
         let parts = self.multipart.iter().flatten();
-        lines.extend(parts.map(|(name, value)| format!("part: {name}={value}")));
+        lines.extend(parts.map(|(name, part)| match part {
+            Part::Text(value) => format!("part: {name}={value}"),
+            Part::File(file) => format!("part: {name}, the file {:?}", file.file),
+        }));
+        lines.extend(self.stream.iter().map(|stream| format!("stream: {stream}")));
         lines
     }
 
@@ -292,6 +358,8 @@ impl TryFrom<Value> for Step {
             Self::Records(serde_json::from_value(value)?)
         } else if value.get("actor").is_some() {
             Self::Actor(serde_json::from_value(value)?)
+        } else if value.get("topics").is_some() {
+            Self::Stream(serde_json::from_value(value)?)
         } else {
             Self::Request(serde_json::from_value(value)?)
         })
@@ -363,6 +431,17 @@ mod tests {
         assert!(parse("g/x".to_owned(), misspelt.to_owned()).is_err());
         let repeated = r#"{"about": "", "pairs": [{"name": "a", "request": "GET /"}, {"name": "a", "request": "GET /x"}]}"#;
         assert!(parse("g/x".to_owned(), repeated.to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_part_is_a_text_or_a_file() {
+        let pair =
+            r#"{"request": "POST /", "multipart": [["a", "x"], ["b", {"file": "b.txt", "text": "y"}]]}"#;
+        let parts = serde_json::from_str::<Pair>(pair).unwrap().multipart.unwrap();
+        assert!(matches!(&parts[0].1, Part::Text(value) if value == "x"));
+        assert!(matches!(&parts[1].1, Part::File(file) if file.text.as_deref() == Some("y")));
+        let misspelt = r#"{"request": "POST /", "multipart": [["b", {"file": "b.txt", "txt": "y"}]]}"#;
+        assert!(serde_json::from_str::<Pair>(misspelt).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::mutation::Mutation;
 use crate::proxy::Proxy;
-use crate::run::{Outcome, Selection, Subject, Verdict, run, run_scenario};
+use crate::run::{Meddler, Outcome, Selection, Subject, Verdict, run, run_scenario};
 use crate::scenario::{Pair, Scenario};
 
 /// What a self-check has seen.
@@ -34,7 +34,8 @@ pub fn self_check(selection: &Selection) -> Result<SelfCheck> {
     for scenario in selection.scenarios()? {
         check_scenario(&scenario, &mut turn, &mut check)?;
     }
-    for mutation in Mutation::ALL.iter().filter(|mutation| !check.found.contains_key(mutation)) {
+    let all = Mutation::ANSWERS.iter().chain(&Mutation::EVENTS);
+    for mutation in all.filter(|mutation| !check.found.contains_key(mutation)) {
         check.wrong.push(format!("no answer was broken by {mutation:?}"));
     }
     Ok(check)
@@ -44,19 +45,58 @@ fn check_scenario(scenario: &Scenario, turn: &mut usize, check: &mut SelfCheck) 
     let start = || Subject::PocketBase.start_for(scenario);
     let (reference, behind) = (start()?, start()?);
     let proxy = Proxy::start(behind.client())?;
-    let mut armed = Vec::new();
-    let outcomes = run_scenario(scenario, &reference.client(), &proxy.client(), &mut |pair| {
-        if may_be_broken(pair) {
-            *turn += 1;
-            proxy.arm(mutations_for(pair, *turn));
-            armed.push(format!("{}/{}", scenario.name, pair.name));
-        }
-    })?;
+    let mut breaker = Breaker {
+        scenario,
+        proxy: &proxy,
+        turn,
+        armed: Vec::new(),
+        events: BTreeMap::new(),
+        breaks_events: false,
+    };
+    let outcomes = run_scenario(scenario, &reference.client(), &proxy.client(), &mut breaker)?;
+    let Breaker { armed, events, .. } = breaker;
     let applied = proxy.applied();
     ensure!(applied.len() == armed.len(), "every armed answer is broken once");
-    let broken = armed.into_iter().zip(applied).collect::<BTreeMap<_, _>>();
+    let broken = armed.into_iter().zip(applied).chain(events).collect::<BTreeMap<_, _>>();
     judge(&outcomes, &broken, check);
     Ok(())
+}
+
+/// Breaks each pair in one way: its answer on the way, or every other time what streams told.
+struct Breaker<'a> {
+    scenario: &'a Scenario,
+    proxy: &'a Proxy,
+    turn: &'a mut usize,
+    /// Pairs whose answers the proxy was told to break.
+    armed: Vec<String>,
+    /// Pairs whose messages were broken.
+    events: BTreeMap<String, Mutation>,
+    breaks_events: bool,
+}
+
+impl Meddler for Breaker<'_> {
+    fn before_subject(&mut self, pair: &Pair) {
+        self.breaks_events = false;
+        if !may_be_broken(pair) {
+            return;
+        }
+        *self.turn += 1;
+        if pair.events && self.turn.is_multiple_of(2) {
+            self.breaks_events = true;
+            return;
+        }
+        self.proxy.arm(mutations_for(pair, *self.turn));
+        self.armed.push(format!("{}/{}", self.scenario.name, pair.name));
+    }
+
+    fn heard(&mut self, pair: &Pair, events: &mut Vec<String>) {
+        if self.breaks_events {
+            let mut fitting = in_turn(&Mutation::EVENTS, *self.turn / 2);
+            let applied = fitting.find(|mutation| mutation.apply_to_events(events));
+            let name = format!("{}/{}", self.scenario.name, pair.name);
+            self.events.extend(applied.map(|mutation| (name, mutation)));
+        }
+    }
 }
 
 fn judge(outcomes: &[Outcome], broken: &BTreeMap<String, Mutation>, check: &mut SelfCheck) {
@@ -78,6 +118,7 @@ fn judge(outcomes: &[Outcome], broken: &BTreeMap<String, Mutation>, check: &mut 
 /// A broken answer must not spoil later requests, nor be broken where a hint says not to look.
 fn may_be_broken(pair: &Pair) -> bool {
     pair.save.is_empty()
+        && pair.stream.is_none()
         && pair.message_prefix.is_empty()
         && pair.any.is_empty()
         && pair.ignore_headers.is_empty()
@@ -85,7 +126,14 @@ fn may_be_broken(pair: &Pair) -> bool {
 
 /// All mutations that the pair can show, starting with another one each turn.
 fn mutations_for(pair: &Pair, turn: usize) -> Vec<Mutation> {
-    let all = Mutation::ALL;
-    let in_turn = (0..all.len()).map(|step| all[(turn + step) % all.len()]);
-    in_turn.filter(|mutation| !(pair.ignores_key_order() && mutation.is_of_layout())).collect()
+    let hidden = |mutation: &Mutation| {
+        (pair.ignores_key_order() && mutation.is_of_layout())
+            || (pair.image && mutation.is_of_bytes())
+            || (!pair.image && mutation.is_of_images())
+    };
+    in_turn(&Mutation::ANSWERS, turn).filter(|mutation| !hidden(mutation)).collect()
+}
+
+fn in_turn(all: &[Mutation], turn: usize) -> impl Iterator<Item = Mutation> {
+    (0..all.len()).map(move |step| all[(turn + step) % all.len()])
 }

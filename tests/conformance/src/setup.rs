@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 use testkit::{Client, ROOT_EMAIL, ROOT_PASSWORD, Request, Response};
 
@@ -10,7 +10,10 @@ use crate::compare::Relation;
 use crate::encoding::{base64_decode, percent_encode};
 use crate::json::Json;
 use crate::normalise::Seen;
-use crate::scenario::{ActorStep, CollectionStep, Pair, RecordsStep, Scenario, Step};
+use crate::scenario::{
+    ActorStep, CollectionStep, FilePart, Pair, Part, RecordsStep, Scenario, Step, StreamStep, uploads,
+};
+use crate::streams::{Streams, client_id};
 
 const BOUNDARY: &str = "conformance-boundary";
 
@@ -20,31 +23,38 @@ pub(crate) struct Side {
     client: Client,
     vars: BTreeMap<String, String>,
     pub(crate) seen: Seen,
+    pub(crate) streams: Streams,
 }
 
 impl Side {
     /// Signs in as the superuser and runs the setup; any answer but 2xx is an error.
     pub(crate) fn set_up(client: Client, scenario: &Scenario) -> Result<Self> {
-        let mut side = Self { client, vars: BTreeMap::new(), seen: Seen::new(&scenario.text) };
+        let seen = Seen::new(&scenario.text);
+        let mut side = Self { client, vars: BTreeMap::new(), seen, streams: Streams::default() };
         side.sign_in("root", "_superusers", ROOT_EMAIL, ROOT_PASSWORD)?;
         for step in &scenario.setup {
             match step {
                 Step::Collection(step) => side.make_collection(step)?,
                 Step::Records(step) => side.make_records(step)?,
                 Step::Actor(step) => side.make_actor(step)?,
+                Step::Stream(step) => side.open_stream(step)?,
                 Step::Request(pair) => side.request(pair)?,
             }
         }
         Ok(side)
     }
 
-    /// Sends a pair's request, without saving anything.
-    pub(crate) fn send(&self, pair: &Pair) -> Result<Response> {
-        self.client.send(&self.build(pair)?)
+    /// Sends a pair's request, without saving anything but the client id of a stream.
+    pub(crate) fn send(&mut self, pair: &Pair) -> Result<Response> {
+        let request = self.build(pair)?;
+        let Some(stream) = &pair.stream else { return self.client.send(&request) };
+        let answer = self.streams.open(stream, &self.client, &request)?;
+        self.set(stream, client_id(&answer).unwrap_or_else(|| format!("no-{stream}")));
+        Ok(answer)
     }
 
     /// Sends a pair's request as often as it is to be sent before.
-    pub(crate) fn repeat(&self, pair: &Pair) -> Result<()> {
+    pub(crate) fn repeat(&mut self, pair: &Pair) -> Result<()> {
         (0..pair.repeats).try_for_each(|_| self.send(pair).map(drop))
     }
 
@@ -53,7 +63,11 @@ impl Side {
         let body = Json::parse(&answer.text());
         let mut missing = Vec::new();
         for (name, pointer) in &pair.save {
-            let value = body.as_ref().and_then(|body| body.at(pointer)).map(Json::plain_text);
+            let value = if pointer.starts_with('/') {
+                body.as_ref().and_then(|body| body.at(pointer)).map(Json::plain_text)
+            } else {
+                answer.header(pointer).map(str::to_owned)
+            };
             if value.is_none() {
                 missing.push(pointer.as_str());
             }
@@ -127,6 +141,19 @@ impl Side {
         self.sign_in(&step.actor, &step.collection, &text("email"), &text("password"))
     }
 
+    fn open_stream(&mut self, step: &StreamStep) -> Result<()> {
+        let request = "GET /api/realtime".to_owned();
+        let stream = Some(step.stream.clone());
+        self.request(&Pair { request, actor: Some("guest".to_owned()), stream, ..Pair::default() })?;
+        let client = format!("{{{{{}}}}}", step.stream);
+        self.request(&Pair {
+            request: "POST /api/realtime".to_owned(),
+            actor: step.actor.clone().or_else(|| Some("guest".to_owned())),
+            body: Some(json!({"clientId": client, "subscriptions": step.topics})),
+            ..Pair::default()
+        })
+    }
+
     fn sign_in(&mut self, actor: &str, collection: &str, identity: &str, password: &str) -> Result<()> {
         let save =
             [(actor.to_owned(), "/record/id".to_owned()), (format!("{actor}_token"), "/token".to_owned())];
@@ -192,19 +219,43 @@ impl Side {
         } else if let Some(base64) = &pair.base64 {
             Some((json_type, base64_decode(base64).context("decode base64")?))
         } else if let Some(parts) = &pair.multipart {
-            Some((format!("multipart/form-data; boundary={BOUNDARY}"), self.multipart(parts)?.into_bytes()))
+            Some((format!("multipart/form-data; boundary={BOUNDARY}"), self.multipart(parts)?))
         } else {
             None
         })
     }
 
-    fn multipart(&self, parts: &[(String, String)]) -> Result<String> {
-        let mut body = String::new();
-        for (name, value) in parts {
+    fn multipart(&self, parts: &[(String, Part)]) -> Result<Vec<u8>> {
+        let mut body = Vec::new();
+        for (name, part) in parts {
             let disposition = format!("Content-Disposition: form-data; name=\"{name}\"");
-            body.push_str(&format!("--{BOUNDARY}\r\n{disposition}\r\n\r\n{}\r\n", self.substitute(value)?));
+            let (head, content) = match part {
+                Part::Text(value) => (disposition, self.substitute(value)?.into_bytes()),
+                Part::File(file) => {
+                    let file_name = self.substitute(&file.file)?;
+                    let content_type =
+                        file.content_type.as_ref().map(|value| format!("\r\nContent-Type: {value}"));
+                    let content_type = content_type.unwrap_or_default();
+                    (format!("{disposition}; filename=\"{file_name}\"{content_type}"), self.content(file)?)
+                }
+            };
+            body.extend(format!("--{BOUNDARY}\r\n{head}\r\n\r\n").into_bytes());
+            body.extend(content);
+            body.extend(b"\r\n");
         }
-        Ok(body + &format!("--{BOUNDARY}--\r\n"))
+        body.extend(format!("--{BOUNDARY}--\r\n").into_bytes());
+        Ok(body)
+    }
+
+    fn content(&self, file: &FilePart) -> Result<Vec<u8>> {
+        match (&file.text, &file.base64, &file.upload) {
+            (Some(text), None, None) => Ok(self.substitute(text)?.into_bytes()),
+            (None, Some(base64), None) => base64_decode(base64).context("decode base64"),
+            (None, None, Some(name)) => {
+                std::fs::read(uploads().join(name)).with_context(|| format!("read {name:?} of the uploads"))
+            }
+            _ => bail!("the file {:?} has not one content", file.file),
+        }
     }
 
     fn substitute_value(&self, value: &Value) -> Result<Value> {

@@ -203,11 +203,15 @@ async fn file_response(found: FoundFile, wants_content: bool, asked: &HeaderMap)
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
+    if matches!(part, Part::PreconditionFailed) {
+        *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+        return response;
+    }
     let (start, length) = match part {
         Part::Range { start, length } => (start, length),
         Part::Unsatisfiable => return unsatisfiable(found.length),
         Part::Malformed => return malformed(),
-        Part::All | Part::Several(_) | Part::NotModified => (0, found.length),
+        Part::All | Part::Several(_) | Part::NotModified | Part::PreconditionFailed => (0, found.length),
     };
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(CONTENT_TYPE, text_value(&found.content_type));

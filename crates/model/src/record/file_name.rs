@@ -48,10 +48,10 @@ fn clean_extension(extension: &str) -> String {
     let is_kept = |letter: char| letter.is_ascii_alphanumeric() || "_.*-+=#".contains(letter);
     let kept: String = extension.chars().filter(|letter| is_kept(*letter)).collect();
     // A dot alone is no extension.
-    if kept.len() < 2 {
-        String::new()
-    } else {
-        kept[kept.len().saturating_sub(MAX_EXTENSION_BYTES)..].to_owned()
+    match kept.len() {
+        0 | 1 => String::new(),
+        length if length > MAX_EXTENSION_BYTES => format!(".{}", &kept[length - MAX_EXTENSION_BYTES..]),
+        _ => kept,
     }
 }
 
@@ -59,7 +59,7 @@ fn clean_extension(extension: &str) -> String {
 fn snake_case(name: &str) -> String {
     let mut words = String::with_capacity(name.len() + 4);
     let mut may_split = false;
-    for letter in name.chars().filter(char::is_ascii) {
+    for letter in name.chars() {
         let is_word = letter.is_ascii_alphanumeric();
         let begins_word = !is_word || letter.is_ascii_uppercase() && may_split;
         if begins_word && !words.is_empty() && !words.ends_with('_') {
@@ -122,6 +122,6 @@ mod tests {
         check("../../etc/passwd", "passwd_*.txt");
         check("C:\\x\\y.txt", "c_x_y_*.txt");
         check(&format!("{}.txt", "A".repeat(150)), &format!("{}_*.txt", "a".repeat(100)));
-        check(&format!("x.{}", "e".repeat(40)), &format!("x*_*{}", "e".repeat(20)));
+        check(&format!("x.{}", "e".repeat(40)), &format!("x*_*.{}", "e".repeat(20)));
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use contract::blobs::{Blob, BlobError, BlobKey, Content};
@@ -25,7 +25,7 @@ use model::json::JsonObject;
 use model::record::Record;
 use model::schema::RuleKind;
 
-use crate::content_type;
+use crate::{Thumbs, content_type};
 
 /// What is read of a file at once: a slow client costs no more memory than this.
 const PIECE_BYTES: u64 = 256 << 10;
@@ -55,6 +55,7 @@ enum Segment {
 
 pub(crate) async fn handle(
     State(app): State<Arc<App>>,
+    Extension(thumbs): Extension<Arc<Thumbs>>,
     Path((collection, record, name)): Path<(String, String, String)>,
     call: Call,
 ) -> Result<Response, ApiError> {
@@ -65,7 +66,9 @@ pub(crate) async fn handle(
             found => break found?,
         }
     };
-    let served = original(&app, &found, name).await?.ok_or_else(ApiError::not_found)?;
+    let served =
+        served(&app, &thumbs, &found, name, call.query().first("thumb")).await.map_err(blob_error)?;
+    let served = served.ok_or_else(ApiError::not_found)?;
     respond(&call, served).await.map_err(blob_error)
 }
 
@@ -110,10 +113,22 @@ async fn file_caller(app: &App, call: &Call) -> Result<Caller, ApiError> {
     }
 }
 
-async fn original(app: &App, found: &Found, name: String) -> Result<Option<Served>, ApiError> {
-    let _ = &found.options;
+/// The thumb if one is asked for and can be had, otherwise the file itself.
+async fn served(
+    app: &App,
+    thumbs: &Thumbs,
+    found: &Found,
+    name: String,
+    thumb: Option<&str>,
+) -> Result<Option<Served>, BlobError> {
+    let blobs = &*app.files.blobs;
+    if let Some(size) = thumb.filter(|size| !size.is_empty())
+        && let Some(thumb) = thumbs.find(blobs, &found.record, &found.options, &name, size).await?
+    {
+        return Ok(Some(Served { name: thumb.name, key: thumb.key, blob: thumb.blob }));
+    }
     let Some(key) = BlobKey::parse(&found.record.file_key(&name)) else { return Ok(None) };
-    let blob = app.files.blobs.open(key.clone()).await.map_err(blob_error)?;
+    let blob = blobs.open(key.clone()).await?;
     Ok(blob.map(|blob| Served { name, key, blob }))
 }
 
@@ -138,6 +153,10 @@ async fn respond(call: &Call, served: Served) -> Result<Response, BlobError> {
         Part::NotModified => {
             headers.remove(header::CONTENT_TYPE);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
+            Vec::new()
+        }
+        Part::PreconditionFailed => {
+            *response.status_mut() = StatusCode::PRECONDITION_FAILED;
             Vec::new()
         }
         Part::Unsatisfiable => {

@@ -3,19 +3,24 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use kit::app::App;
 
 pub mod cleanup;
 mod content_type;
 mod download;
 pub mod sweeper;
+pub mod thumb;
+mod thumbs;
 mod token;
 
-/// The service's routes.
-pub fn router() -> Router<Arc<App>> {
+pub use thumbs::Thumbs;
+
+/// The service's routes. `thumbs` is one for the process.
+pub fn router(thumbs: Arc<Thumbs>) -> Router<Arc<App>> {
     Router::new()
         .route("/api/files/token", post(token::handle))
         .route("/api/files/{collection}/{record}/{name}", get(download::handle))
+        .layer(Extension(thumbs))
 }

@@ -30,6 +30,7 @@ use model::settings::Batch;
 use model::step::{
     Access, CreateRecord, DeleteRecord, PatchRecord, Step, StepResult, UpsertRecord, Why, WriteBatch,
 };
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::uploads::Prepared;
 use crate::{collection, passwords, refusal, uploads};
@@ -69,6 +70,8 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, mut call: Call) -> Resul
     if !bounds.enabled || bounds.max_requests <= 0 {
         return Err(ApiError::forbidden_with("Batch requests are not allowed."));
     }
+    // Before anything is written.
+    call.query().fields().map(Fields::parse).transpose()?;
     let requests = read(&app, &mut call, bounds).await?;
     let timeout = Duration::from_secs(bounds.timeout.try_into().unwrap_or(0));
     let timeout = if timeout.is_zero() { Duration::from_secs(3) } else { timeout };
@@ -101,7 +104,7 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, mut call: Call) -> Resul
         deadline: Some(deadline),
     };
     match app.store.write(batch).await? {
-        Ok(results) => answer(&app, &steps, results).await,
+        Ok(results) => answer(&app, &call, &steps, results).await,
         Err(refused) => {
             clean_up(&app, &steps).await;
             Err(match (steps.get(refused.step), refused.why) {
@@ -136,8 +139,14 @@ async fn read(app: &App, call: &mut Call, bounds: &Batch) -> Result<Vec<SubReque
         if let Some((position, field)) = place_of(&file.field)
             && let Some(request) = requests.get_mut(position)
         {
-            let field = field.to_owned();
-            request.files.push(body::Upload { field, ..file });
+            // A file goes before a value of the same name, and its name is made twice, as in the
+            // contract's server, which sends it on as a request of its own.
+            request.body.remove(field);
+            request.files.push(body::Upload {
+                field: field.to_owned(),
+                file_name: uploads::stored_name(&file),
+                ..file
+            });
         }
     }
     Ok(requests)
@@ -181,10 +190,13 @@ async fn prepare(app: &App, outer: &Call, request: SubRequest, position: usize) 
     let Some(action) = Action::of(&request) else {
         return Err(unsupported(position));
     };
-    let call = request.call(outer)?;
-    if call.query().fields().is_some_and(|fields| Fields::parse(fields).is_err()) {
+    let call = request.call(outer, action.method()).ok_or_else(|| unsupported(position))?;
+    let has_bad_fields = call.query().fields().is_some_and(|fields| Fields::parse(fields).is_err());
+    if call.query().has_bad_pair() || has_bad_fields {
         return Err(unsupported(position));
     }
+    // To its rule, a change is a PATCH, also where it was asked for by PUT.
+    let as_update = request.call(outer, Method::PATCH).ok_or_else(|| unsupported(position))?;
     let SubRequest { body, files, .. } = request;
     let collection = collection::find(&app.store.schema(), action.collection())?;
     collection::refuse_view(&collection)?;
@@ -211,7 +223,7 @@ async fn prepare(app: &App, outer: &Call, request: SubRequest, position: usize) 
             files.store(app).await?;
             Ok(Prepped { step: Step::Patch(patch), files, kind: RuleKind::Update, collection, call })
         }
-        Action::Upsert { .. } => upsert(app, call, collection, body, files).await,
+        Action::Upsert { .. } => upsert(app, call, as_update, collection, body, files).await,
         Action::Delete { id, .. } => {
             refusal::check_unlocked(call.caller(), &collection, RuleKind::Delete)?;
             let access = access(app, &call);
@@ -231,6 +243,7 @@ fn unsupported(position: usize) -> ApiError {
 async fn upsert(
     app: &App,
     call: Call,
+    as_update: Call,
     collection: Arc<Collection>,
     body: JsonObject,
     files: Vec<body::Upload>,
@@ -240,14 +253,14 @@ async fn upsert(
     let exists = !id.is_empty() && exists(app, &collection, &id).await?;
     let kind = if exists { RuleKind::Update } else { RuleKind::Create };
     refusal::check_unlocked(call.caller(), &collection, kind)?;
-    let patch = patch(app, &call, &collection, id.clone(), body, &files).await?;
+    let patch = patch(app, &as_update, &collection, id.clone(), body, &files).await?;
     files.store(app).await?;
     let create = CreateRecord {
         collection: patch.collection.clone(),
         body: patch.body.clone(),
         password_hashes: patch.password_hashes.clone(),
         uploads: patch.uploads.clone(),
-        access: patch.access.clone(),
+        access: access(app, &call),
     };
     let step = match id.is_empty() {
         true => Step::Create(create),
@@ -292,7 +305,12 @@ fn access(app: &App, call: &Call) -> Access {
 }
 
 /// `[{"body":…,"status":…}, …]` in the order of the requests.
-async fn answer(app: &App, steps: &[Prepped], results: Vec<StepResult>) -> Result<Response, ApiError> {
+async fn answer(
+    app: &App,
+    outer: &Call,
+    steps: &[Prepped],
+    results: Vec<StepResult>,
+) -> Result<Response, ApiError> {
     let mut text = String::with_capacity(64 + steps.len() * 256);
     text.push('[');
     for (position, (prepped, result)) in steps.iter().zip(results).enumerate() {
@@ -311,6 +329,9 @@ async fn answer(app: &App, steps: &[Prepped], results: Vec<StepResult>) -> Resul
         }
     }
     text.push(']');
+    if let Some(fields) = outer.query().fields() {
+        text = Fields::parse(fields)?.apply_to_text(text)?;
+    }
     Ok(respond::json(StatusCode::OK, text))
 }
 
@@ -379,12 +400,11 @@ impl SubRequest {
     }
 
     /// The request as if it had come alone: with the outer one's headers, but for those that it gives itself,
-    /// and with the outer one's caller.
-    fn call(&self, outer: &Call) -> Result<Call, ApiError> {
+    /// and with the outer one's caller. None if its URL is none.
+    fn call(&self, outer: &Call, method: Method) -> Option<Call> {
         let mut request = Request::new(Body::empty());
-        *request.method_mut() =
-            Method::from_bytes(self.method.as_bytes()).map_err(|_| ApiError::bad_request())?;
-        *request.uri_mut() = self.url.parse::<Uri>().map_err(|_| ApiError::bad_request())?;
+        *request.method_mut() = method;
+        *request.uri_mut() = target(&self.url)?;
         *request.headers_mut() = outer.headers().clone();
         for (name, value) in &self.headers {
             let name = HeaderName::from_bytes(name.as_bytes());
@@ -394,8 +414,28 @@ impl SubRequest {
                 request.headers_mut().insert(name, value);
             }
         }
-        Ok(Call::new(request, outer.info().clone()))
+        Some(Call::new(request, outer.info().clone()))
     }
+}
+
+/// A URL as it would stand in a request line: without its fragment, and with what cannot stand there encoded.
+fn target(url: &str) -> Option<Uri> {
+    const ENCODED: &AsciiSet = &CONTROLS
+        .add(b' ')
+        .add(b'"')
+        .add(b'<')
+        .add(b'>')
+        .add(b'\\')
+        .add(b'^')
+        .add(b'`')
+        .add(b'{')
+        .add(b'|')
+        .add(b'}');
+    let url = url.split('#').next().unwrap_or_default();
+    if url.chars().any(char::is_control) {
+        return None;
+    }
+    utf8_percent_encode(url, ENCODED).to_string().parse().ok()
 }
 
 // === impl Action ===
@@ -416,6 +456,14 @@ impl Action {
             ("PATCH", Some(id), None) if !id.is_empty() => Some(Action::Update { collection, id }),
             ("DELETE", Some(id), None) if !id.is_empty() => Some(Action::Delete { collection, id }),
             _ => None,
+        }
+    }
+
+    fn method(&self) -> Method {
+        match self {
+            Action::Create { .. } | Action::Upsert { .. } => Method::POST,
+            Action::Update { .. } => Method::PATCH,
+            Action::Delete { .. } => Method::DELETE,
         }
     }
 

@@ -60,6 +60,12 @@ pub(crate) fn prepare(
     prepared
 }
 
+/// The name that a file would be stored under.
+pub(crate) fn stored_name(file: &body::Upload) -> String {
+    let head = file.file.as_ref().map(SpooledFile::head).unwrap_or_default();
+    file_name::stored(file_name::original(&file.file_name), sniff(head).extension, &mut rand::rng())
+}
+
 fn id_of_new(collection: &Collection, body: &JsonObject) -> String {
     let mut id = body.get("id").map(coerce::text).unwrap_or_default();
     if let (true, Some(FieldKind::Text(options))) =

@@ -13,7 +13,7 @@ use super::cipher::{self, BlobCipher, Header};
 /// begins in it: so each chunk of a put is read and sealed once, and one nonce never seals two contents.
 pub(super) struct SealedContent {
     plain: Arc<dyn Content>,
-    size: u64,
+    plain_size: u64,
     header: Bytes,
     cipher: Arc<BlobCipher>,
     stored_size: u64,
@@ -33,7 +33,7 @@ impl SealedContent {
             stored_size.ok_or_else(|| BlobError::Internal("a blob of more than 2^32 chunks".to_owned()))?;
         Ok(SealedContent {
             plain,
-            size: header.size,
+            plain_size: header.size,
             header: header.to_bytes().into(),
             cipher: Arc::new(cipher),
             stored_size,
@@ -60,7 +60,7 @@ impl SealedContent {
                 Some(sealed) => (sealed, next + 1),
                 None => (self.seal(next, last).await?, last + 1),
             };
-            let place = chunks::stored(&(next..=after - 1), self.size);
+            let place = chunks::stored(&(next..=after - 1), self.plain_size);
             let from = range.start.saturating_sub(place.start) as usize;
             let to = (range.end.min(place.end) - place.start) as usize;
             bytes.extend_from_slice(&sealed[from..to]);
@@ -71,7 +71,7 @@ impl SealedContent {
 
     /// Reads and seals chunks, and keeps the last of them.
     async fn seal(&self, first: u64, last: u64) -> Result<Bytes, BlobError> {
-        let wanted = chunks::plain(&(first..=last), self.size);
+        let wanted = chunks::plain(&(first..=last), self.plain_size);
         let length = wanted.end - wanted.start;
         let plain = self.plain.read(wanted).await?;
         if plain.len() as u64 != length {
@@ -80,8 +80,8 @@ impl SealedContent {
         let cipher = Arc::clone(&self.cipher);
         let sealed = cipher::run(plain.len(), move || cipher.seal(first, &plain)).await?;
         let sealed = Bytes::from(sealed);
-        let last_start = chunks::stored(&(last..=last), self.size).start;
-        let first_start = chunks::stored(&(first..=first), self.size).start;
+        let last_start = chunks::stored(&(last..=last), self.plain_size).start;
+        let first_start = chunks::stored(&(first..=first), self.plain_size).start;
         let last_chunk = sealed.slice((last_start - first_start) as usize..);
         *self.last_sealed.lock().unwrap_or_else(PoisonError::into_inner) = Some((last, last_chunk));
         Ok(sealed)

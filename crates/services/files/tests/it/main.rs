@@ -1,164 +1,151 @@
-//! From a change of a record to the files that are gone.
+//! Thumbs beside those of the real PocketBase, if there is one, and the clean-up of files.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod cleanup;
 
-use blobs::FolderBlobs;
-use broker::EmbeddedBroker;
-use bytes::Bytes;
-use contract::blobs::{BlobKey, Blobs};
-use contract::jobs::JobStore;
-use contract::store::Store;
-use files::cleanup::{self, RemoveFiles};
-use jobs::{Policy, Queue, Worker};
-use kit::file_removal::FileRemoval;
-use model::context::RequestContext;
-use model::json::{Json, JsonObject};
-use model::step::{Access, CreateRecord, DeleteRecord, Step, Uploads, WriteBatch};
-use model::time::Timestamp;
-use store::sqlite::{Options, SqliteStore};
-use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
+use std::io::Cursor;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use files::thumb::{Size, Source, make};
+use image::codecs::jpeg::JpegEncoder;
+use image::{DynamicImage, ImageEncoder as _, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
+use serde_json::{Value, json};
+use testkit::{Client, PocketBase, ROOT_EMAIL, ROOT_PASSWORD, Request};
 
-/// A store with blobs, and all that cleans them up.
-struct Stage {
-    store: Arc<SqliteStore>,
-    blobs: Arc<dyn Blobs>,
-    stop: CancellationToken,
-    worker: Worker,
-    folder: TempDir,
+const SIZES: [&str; 16] = [
+    "40x50", "40x50t", "40x50b", "40x50f", "0x30", "37x0", "400x500", "400x500f", "400x0", "7x333f", "500x3",
+    "3x500b", "0x1", "1x0", "33x0t", "120x110",
+];
+
+/// How far a colour may be off, on average: two encoders of JPEG, two searches for 256 colours.
+fn tolerance(source: Source) -> f64 {
+    match source {
+        Source::Png | Source::Webp => 1.0,
+        // A thumb of 7 x 5 is mostly edges, and colours are stored at half the size.
+        Source::Jpeg => 8.0,
+        Source::Gif => 16.0,
+    }
 }
 
-impl Stage {
-    async fn set() -> Stage {
-        let folder = tempfile::tempdir().unwrap();
-        let (events, new_jobs) = (Arc::<broker::Wakeup>::default(), Arc::<jobs::Wakeup>::default());
-        let mut options = Options::new(folder.path().join("data"));
-        options.observers = vec![events.clone(), new_jobs.clone()];
-        let store = Arc::new(SqliteStore::open(options).unwrap());
-        let blobs = blobs::Options::new(folder.path().join("storage"));
-        let blobs: Arc<dyn Blobs> = Arc::new(FolderBlobs::open(blobs).unwrap());
-        let handler = Arc::new(RemoveFiles::new(store.clone(), blobs.clone()));
-        let queue = Queue { name: FileRemoval::QUEUE, handler, policy: Policy::default() };
-        let jobs: Arc<dyn JobStore> = store.clone();
-        let worker = Worker::start(&jobs, &new_jobs, vec![queue]);
-        let stop = CancellationToken::new();
-        let broker = Arc::new(EmbeddedBroker::new(store.clone(), events));
-        tokio::spawn(cleanup::run(store.clone(), broker, stop.clone()));
-        // What comes before it follows is none of its business.
-        until("it follows", async || store.events("files".to_owned(), 0, 1).await.is_ok()).await;
-        Stage { store, blobs, stop, worker, folder }
-    }
-
-    fn users(&self) -> String {
-        self.store.schema().by_name("users").unwrap().id.clone()
-    }
-
-    /// A user whose avatar is stored, with a thumb.
-    async fn user(&self, id: &str, avatar: &str) {
-        let body = format!(
-            r#"{{"id": "{id}", "email": "{id}@example.com", "password": "secret1234", "passwordConfirm": "secret1234"}}"#
-        );
-        let Ok(Json::Object(body)) = Json::parse_whole(&body) else { panic!() };
-        let create = Step::Create(CreateRecord {
-            collection: self.users(),
-            body,
-            uploads: Uploads::default(),
-            password_hashes: BTreeMap::from([("password".to_owned(), "hash".to_owned())]),
-            access: server(),
-        });
-        self.store.write(WriteBatch::one(create)).await.unwrap().unwrap();
-        let data = rusqlite::Connection::open(self.folder.path().join("data/data.db")).unwrap();
-        data.execute("UPDATE users SET avatar = ?1 WHERE id = ?2", [avatar, id]).unwrap();
-        for key in self.keys(id, avatar) {
-            self.blobs.put(key, Arc::new(Bytes::from_static(b"bytes"))).await.unwrap();
+#[test]
+fn thumbs_are_those_of_pocketbase() {
+    let Ok(server) = PocketBase::start() else {
+        assert!(!testkit::is_ci(), "no PocketBase");
+        return;
+    };
+    let pocketbase = Album::new(server.client());
+    for (name, source, bytes) in images() {
+        let url = pocketbase.upload(name, &bytes);
+        for text in SIZES {
+            let theirs = pocketbase.client.send(&Request::new("GET", format!("{url}?thumb={text}"))).unwrap();
+            let ours = make(&bytes, Size::parse(text).unwrap(), source).unwrap();
+            assert_eq!(theirs.header("Content-Type"), Some(ours.mime), "{name} {text}");
+            let (theirs, ours) = (pixels(&theirs.body), pixels(&ours.bytes));
+            assert_eq!(ours.dimensions(), theirs.dimensions(), "{name} {text}");
+            let off = difference(&ours, &theirs);
+            assert!(off <= tolerance(source), "{name} {text}: {off:.2} off");
         }
     }
-
-    fn keys(&self, id: &str, avatar: &str) -> [BlobKey; 2] {
-        let file = format!("{}/{id}/{avatar}", self.users());
-        let thumb = format!("{}/{id}/thumbs_{avatar}/10x10_{avatar}", self.users());
-        [file, thumb].map(|key| BlobKey::parse(&key).unwrap())
-    }
-
-    async fn stored(&self) -> Vec<String> {
-        let folder = BlobKey::parse(&self.users()).unwrap();
-        let mut keys: Vec<_> =
-            self.blobs.list(folder, 100).await.unwrap().iter().map(|key| key.as_str().to_owned()).collect();
-        keys.sort();
-        keys
-    }
-
-    /// Waits until exactly these files are left.
-    async fn await_stored(&self, expected: &[BlobKey]) {
-        let mut expected: Vec<_> = expected.iter().map(|key| key.as_str().to_owned()).collect();
-        expected.sort();
-        until("the others are gone", async || self.stored().await == expected).await;
-    }
-
-    async fn end(self) {
-        self.stop.cancel();
-        self.worker.stop().await;
-    }
 }
 
-/// Waits until something holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let started = Instant::now();
-    while !holds().await {
-        assert!(started.elapsed() < PATIENCE, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
+fn images() -> Vec<(&'static str, Source, Vec<u8>)> {
+    let mut turned = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut turned, 95);
+    let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    encoder.set_exif_metadata(exif.to_vec()).unwrap();
+    picture(300, 170).write_with_encoder(encoder).unwrap();
 
-fn server() -> Access {
-    Access { context: Arc::new(RequestContext::guest(Timestamp(0))), check_rule: false }
-}
-
-#[tokio::test]
-async fn files_go_with_their_record_and_thumbs_with_their_file() {
-    let stage = Stage::set().await;
-    stage.user("aaaaaaaaaaaaaaa", "a.png").await;
-    stage.user("bbbbbbbbbbbbbbb", "b.png").await;
-    assert_eq!(stage.stored().await.len(), 4);
-    let delete = Step::Delete(DeleteRecord {
-        collection: stage.users(),
-        id: "aaaaaaaaaaaaaaa".to_owned(),
-        body: JsonObject::new(),
-        access: server(),
+    let clear = RgbaImage::from_fn(211, 150, |x, y| {
+        let [red, green, blue] = colour(x, y, 211, 150);
+        Rgba([red, green, blue, (x * 255 / 211) as u8])
     });
-    stage.store.write(WriteBatch::one(delete)).await.unwrap().unwrap();
-    stage.await_stored(&stage.keys("bbbbbbbbbbbbbbb", "b.png")).await;
-    stage.end().await;
+    vec![
+        ("wide.png", Source::Png, written(picture(300, 200), ImageFormat::Png)),
+        ("high.png", Source::Png, written(picture(133, 777), ImageFormat::Png)),
+        ("small.png", Source::Png, written(picture(61, 43), ImageFormat::Png)),
+        ("low.png", Source::Png, written(picture(500, 20), ImageFormat::Png)),
+        ("dot.png", Source::Png, written(picture(1, 1), ImageFormat::Png)),
+        ("same.png", Source::Png, written(picture(120, 110), ImageFormat::Png)),
+        (
+            "grey.png",
+            Source::Png,
+            written(DynamicImage::from(picture(150, 160)).into_luma16(), ImageFormat::Png),
+        ),
+        ("clear.png", Source::Png, written(clear, ImageFormat::Png)),
+        ("photo.jpg", Source::Jpeg, written(picture(640, 480), ImageFormat::Jpeg)),
+        ("turned.jpg", Source::Jpeg, turned),
+        ("old.gif", Source::Gif, written(picture(200, 140), ImageFormat::Gif)),
+        ("new.webp", Source::Webp, written(picture(200, 140), ImageFormat::WebP)),
+    ]
 }
 
-#[tokio::test]
-async fn the_folder_of_a_removed_collection_goes() {
-    let stage = Stage::set().await;
-    let gone = BlobKey::parse("pbc_1/r/a.png").unwrap();
-    stage.blobs.put(gone, Arc::new(Bytes::from_static(b"bytes"))).await.unwrap();
-    let steps = FileRemoval::of_collection("pbc_1").unwrap().into_jobs();
-    let steps = steps.into_iter().map(Step::Enqueue).collect();
-    stage.store.write(WriteBatch { steps, ..WriteBatch::default() }).await.unwrap().unwrap();
-    let folder = BlobKey::parse("pbc_1").unwrap();
-    until("it is gone", async || stage.blobs.list(folder.clone(), 10).await.unwrap().is_empty()).await;
-    stage.end().await;
+/// Smooth, and no two corners alike.
+fn picture(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| Rgb(colour(x, y, width, height)))
 }
 
-/// It has the same id, which is made of its name.
-#[tokio::test]
-async fn files_of_a_collection_that_was_made_again_stay() {
-    let stage = Stage::set().await;
-    stage.user("aaaaaaaaaaaaaaa", "a.png").await;
-    let removal = FileRemoval::of_collection(&stage.users()).unwrap();
-    let steps = removal.into_jobs().into_iter().map(Step::Enqueue).collect();
-    stage.store.write(WriteBatch { steps, ..WriteBatch::default() }).await.unwrap().unwrap();
-    until("the job is done", async || stage.store.queues().await.unwrap().is_empty()).await;
-    assert_eq!(stage.stored().await.len(), 2);
-    stage.end().await;
+fn colour(x: u32, y: u32, width: u32, height: u32) -> [u8; 3] {
+    [(x * 255 / width) as u8, (y * 255 / height) as u8, ((x + y) * 127 / (width + height)) as u8]
+}
+
+fn written(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.into().write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn pixels(bytes: &[u8]) -> RgbaImage {
+    image::load_from_memory(bytes).unwrap().into_rgba8()
+}
+
+/// By how much a colour that is seen is off, on average.
+fn difference(one: &RgbaImage, other: &RgbaImage) -> f64 {
+    let seen = |pixel: &Rgba<u8>| {
+        let [red, green, blue, alpha] = pixel.0.map(f64::from);
+        [red * alpha / 255.0, green * alpha / 255.0, blue * alpha / 255.0, alpha]
+    };
+    let pairs =
+        one.pixels().zip(other.pixels()).flat_map(|(one, other)| seen(one).into_iter().zip(seen(other)));
+    let sum: f64 = pairs.map(|(one, other)| (one - other).abs()).sum();
+    sum / f64::from(4 * one.width() * one.height())
+}
+
+/// A collection with one field of files, all sizes listed.
+struct Album {
+    client: Client,
+    token: String,
+}
+
+impl Album {
+    fn new(client: Client) -> Album {
+        let mut album = Album { client, token: String::new() };
+        let sign_in = json!({"identity": ROOT_EMAIL, "password": ROOT_PASSWORD});
+        let target = "/api/collections/_superusers/auth-with-password";
+        let answer = album.ask(Request::new("POST", target).json(sign_in.to_string()));
+        album.token = answer["token"].as_str().unwrap().to_owned();
+        let field =
+            json!({"name": "f", "type": "file", "maxSelect": 1, "maxSize": 9_000_000, "thumbs": SIZES});
+        let collection = json!({"name": "album", "type": "base", "fields": [field]});
+        album.ask(Request::new("POST", "/api/collections").json(collection.to_string()));
+        album
+    }
+
+    /// Where the file is served.
+    fn upload(&self, name: &str, bytes: &[u8]) -> String {
+        let head = format!(
+            "--cut\r\nContent-Disposition: form-data; name=\"f\"; filename=\"{name}\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        let body = [head.as_bytes(), bytes, b"\r\n--cut--\r\n"].concat();
+        let request = Request::new("POST", "/api/collections/album/records");
+        let request = Request { body, ..request.header("Content-Type", "multipart/form-data; boundary=cut") };
+        let record = self.ask(request);
+        format!("/api/files/album/{}/{}", record["id"].as_str().unwrap(), record["f"].as_str().unwrap())
+    }
+
+    fn ask(&self, request: Request) -> Value {
+        let answer = self.client.send(&request.header("Authorization", &self.token)).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        serde_json::from_slice(&answer.body).unwrap()
+    }
 }

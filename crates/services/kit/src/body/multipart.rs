@@ -29,7 +29,7 @@ pub(super) async fn read(
 
 async fn add_part(data: &mut FormData, mut part: Field<'_>, files: TakeFiles<'_>) -> Result<(), BodyError> {
     let name = part.name().map(str::to_owned).filter(|name| !name.is_empty());
-    let file_name = part.file_name().map(str::to_owned).filter(|name| !name.is_empty());
+    let file_name = file_name(&part).filter(|name| !name.is_empty());
     match (name, file_name) {
         (Some(field), Some(file_name)) => {
             let file = match files {
@@ -55,6 +55,22 @@ async fn add_part(data: &mut FormData, mut part: Field<'_>, files: TakeFiles<'_>
         }
         (None, _) => skip(&mut part).await,
     }
+}
+
+/// The name of a part's file, plain or in the extended form (RFC 8187), which some clients send alone.
+fn file_name(part: &Field<'_>) -> Option<String> {
+    if let Some(name) = part.file_name() {
+        return Some(name.to_owned());
+    }
+    let disposition = part.headers().get(http::header::CONTENT_DISPOSITION)?.to_str().ok()?;
+    let mut parameters = disposition.split(';').map(str::trim);
+    let value = parameters.find_map(|parameter| parameter.strip_prefix("filename*="))?;
+    let (charset, rest) = value.split_once('\'')?;
+    let (_, encoded) = rest.split_once('\'')?;
+    if !charset.eq_ignore_ascii_case("utf-8") {
+        return None;
+    }
+    percent_encoding::percent_decode_str(encoded).decode_utf8().ok().map(String::from)
 }
 
 async fn skip(part: &mut Field<'_>) -> Result<(), BodyError> {
