@@ -51,20 +51,34 @@ async function main() {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   running.push(server);
-  const port = await announced(server);
+  const baseUrl = `http://127.0.0.1:${await announced(server)}`;
+  await allowBatches(baseUrl);
 
   const files = positionals.length
     ? positionals
     : readdirSync(here).filter((name) => name.endsWith('.test.mjs')).map((name) => join(here, name));
   const tests = spawn(process.execPath, ['--test', ...files], {
     stdio: 'inherit',
-    env: { ...process.env, BASE_URL: `http://127.0.0.1:${port}`, SUPERUSER_EMAIL, SUPERUSER_PASSWORD },
+    env: { ...process.env, BASE_URL: baseUrl, SUPERUSER_EMAIL, SUPERUSER_PASSWORD },
   });
   running.push(tests);
   const code = await ended(tests);
   server.kill('SIGTERM');
   await ended(server);
   return code;
+}
+
+/** Once for all: settings belong to the whole server. */
+async function allowBatches(baseUrl) {
+  const send = async (method, path, body, headers = {}) => {
+    headers = { 'Content-Type': 'application/json', ...headers };
+    const answer = await fetch(baseUrl + path, { method, headers, body: JSON.stringify(body) });
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+    return answer.json();
+  };
+  const who = { identity: SUPERUSER_EMAIL, password: SUPERUSER_PASSWORD };
+  const { token } = await send('POST', '/api/collections/_superusers/auth-with-password', who);
+  await send('PATCH', '/api/settings', { batch: { enabled: true, maxRequests: 50 } }, { Authorization: token });
 }
 
 function ended(child) {

@@ -51,7 +51,8 @@ pub enum Step {
         to: String,
     },
     /// Makes (`before` is none) or changes a collection. Validated by who built it, under the
-    /// batch's `schema_version`.
+    /// batch's `schema_version`; a view is validated by the store, which gives it its fields
+    /// ([`crate::collection::view`]). Other views follow as far as they can.
     SaveCollection {
         /// The collection as the schema has it.
         before: Option<Arc<Collection>>,
@@ -59,7 +60,12 @@ pub enum Step {
         after: Arc<Collection>,
     },
     /// Removes a collection and its records.
-    DeleteCollection(Arc<Collection>),
+    DeleteCollection {
+        /// The collection as the schema has it.
+        collection: Arc<Collection>,
+        /// Whether every view must still be one without it.
+        check_views: bool,
+    },
     /// Removes all records of a collection with their cascades.
     Truncate(Arc<Collection>),
     /// Replaces the settings. Refused with [`Guard::Settings`] when the current ones are not `before`.
@@ -210,6 +216,8 @@ pub enum Why {
     },
     /// What the step relied on no longer holds.
     Guard(Guard),
+    /// A change of the schema that the store's engine refuses, in its own words.
+    Engine(String),
     /// The last superuser cannot go.
     LastSuperuser,
     /// The step is [`Step::Impossible`].
@@ -242,7 +250,7 @@ impl WriteBatch {
     /// Whether a step changes collections: such a batch is a barrier between others.
     pub fn changes_schema(&self) -> bool {
         self.steps.iter().any(|step| {
-            matches!(step, Step::SaveCollection { .. } | Step::DeleteCollection(_) | Step::Truncate(_))
+            matches!(step, Step::SaveCollection { .. } | Step::DeleteCollection { .. } | Step::Truncate(_))
         })
     }
 }

@@ -18,6 +18,7 @@ pub mod schema;
 pub(crate) mod stage;
 pub mod uploads;
 pub mod values;
+pub mod views;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -123,6 +124,20 @@ macro_rules! store_suite {
             a_dropped_collection_is_gone
             a_change_of_an_older_schema_is_refused
             a_query_of_an_older_schema_is_refused
+        }
+        $crate::store_suite! { $open, views:
+            a_view_has_the_records_of_its_query
+            ids_of_a_view_are_texts
+            an_id_that_a_view_has_twice_counts_once
+            fields_of_a_view_follow_its_sources
+            what_a_view_is_made_of_stays
+            a_query_that_does_more_than_read_is_refused
+            a_view_with_empty_or_equal_ids_is_refused
+            trying_a_view_keeps_nothing
+            passwords_and_token_keys_are_in_no_view
+            a_query_without_an_end_is_refused_while_others_write
+            a_view_without_an_end_is_stopped_when_it_is_read
+            a_view_that_no_longer_fits_has_no_answer
         }
         $crate::store_suite! { $open, outbox:
             a_consumer_gets_every_change_in_order

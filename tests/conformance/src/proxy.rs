@@ -13,6 +13,9 @@ use crate::mutation::Mutation;
 
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
 
+/// How requests begin whose answers never end.
+const STREAMS: [&[u8]; 2] = [b"GET /api/realtime ", b"GET /api/realtime?"];
+
 /// A running proxy, stopped when dropped. It serves one request at a time.
 #[derive(Debug)]
 pub struct Proxy {
@@ -93,7 +96,7 @@ fn serve(listener: &TcpListener, upstream: &Client, state: &State) {
 
 fn exchange(mut stream: TcpStream, upstream: &Client, state: &State) -> Result<()> {
     let request = read_request(&mut stream)?;
-    if request.starts_with(b"GET /api/realtime") {
+    if STREAMS.iter().any(|start| request.starts_with(start)) {
         let relay = relay(stream, &request, upstream)?;
         state.relays.lock().unwrap_or_else(PoisonError::into_inner).push(relay);
         return Ok(());

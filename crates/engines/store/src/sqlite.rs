@@ -26,6 +26,8 @@ mod shared;
 mod text_columns;
 mod text_lookup;
 mod uploads;
+mod view_guard;
+mod views;
 mod writer;
 
 use std::hash::Hash;
@@ -38,9 +40,10 @@ use contract::event::{EventPage, Interest};
 use contract::jobs::{AttemptEnd, AttemptId, Claimed, DeadJobs, JobStore, QueueStatus};
 use contract::store::{
     Answer, Commit, CommitObserver, FindByField, GetRecord, GetRecords, ListRecords, RecordPage,
-    ReferringRecords, Store, StoreError, StoreStatus,
+    ReferringRecords, Store, StoreError, StoreStatus, TriedView, TryView,
 };
-use model::collection::Collection;
+use model::collection::view::Fault;
+use model::collection::{Collection, CollectionKind};
 use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
@@ -55,6 +58,7 @@ pub use open::{Inspection, OpenError, inspect};
 
 use read_pool::{ReadPool, Weight};
 use shared::Shared;
+use views::Tried;
 use writer::{Change, Writer, clock};
 
 /// How the store is opened.
@@ -153,11 +157,15 @@ impl Store for SqliteStore {
     }
 
     fn get(&self, query: GetRecord) -> Answer<'_, Option<Record>> {
-        Box::pin(self.read(query.schema_version, Weight::Light, move |conn| reads::get(conn, &query)))
+        let is_view = query.collection.is_view();
+        let read = self.read(query.schema_version, Weight::Light, move |conn| reads::get(conn, &query));
+        Box::pin(async move { read.await.map_err(|error| of_collection(error, is_view)) })
     }
 
     fn list(&self, query: ListRecords) -> Answer<'_, RecordPage> {
-        Box::pin(self.list_page(query))
+        let is_view = query.collection.is_view();
+        let read = self.list_page(query);
+        Box::pin(async move { read.await.map_err(|error| of_collection(error, is_view)) })
     }
 
     fn get_many(&self, query: GetRecords) -> Answer<'_, Vec<Record>> {
@@ -177,6 +185,10 @@ impl Store for SqliteStore {
     fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>> {
         let weight = Weight::of(&query.collection, &[], &query.field);
         Box::pin(self.read(query.schema_version, weight, move |conn| reads::find_by_field(conn, &query)))
+    }
+
+    fn try_view(&self, query: TryView) -> Answer<'_, TriedView> {
+        Box::pin(self.try_view(query))
     }
 
     fn register_consumer(&self, name: String, interest: Interest) -> Answer<'_, ()> {
@@ -318,6 +330,29 @@ impl SqliteStore {
         self.reads.run(Weight::Heavy, read).await
     }
 
+    /// The view is made and unmade by the writer, which is quick; its records are read as any others.
+    async fn try_view(&self, query: TryView) -> Result<TriedView, StoreError> {
+        let TryView { schema_version, collection } = query;
+        let CollectionKind::View(options) = &collection.kind else {
+            return Err(StoreError::Internal(format!("{} is no view", collection.name)));
+        };
+        let Tried { mut trial, select } = self.writer.try_view(schema_version, options.query.clone()).await?;
+        if trial.fault.is_some() {
+            return Ok(TriedView { trial, records: Vec::new() });
+        }
+        let collection = views::with_fields(&collection, &trial.fields);
+        let read = move |conn: &Connection| views::sample(conn, &collection, &select);
+        let records = match self.read(schema_version, Weight::Heavy, read).await {
+            Err(StoreError::Deadline(_)) => Err(views::unreadable("context deadline exceeded")),
+            read => read?,
+        };
+        match &records {
+            Ok(records) => trial.check_ids(records.iter().map(Record::id)),
+            Err(text) => trial.fault = Some(Fault::Records(text.clone())),
+        }
+        Ok(TriedView { trial, records: records.unwrap_or_default() })
+    }
+
     async fn count(&self, collection: &Arc<Collection>) -> Result<u64, StoreError> {
         match self.shared.counts.get(&collection.id) {
             Some(count) => Ok(count),
@@ -328,6 +363,14 @@ impl SqliteStore {
 
 fn unknown_consumer(name: &str) -> StoreError {
     StoreError::Internal(format!("no consumer is called {name:?}"))
+}
+
+/// What fails in a view is the query's own.
+fn of_collection(error: StoreError, is_view: bool) -> StoreError {
+    match error {
+        StoreError::Internal(detail) if is_view => StoreError::BrokenView(detail),
+        error => error,
+    }
 }
 
 #[cfg(test)]

@@ -33,7 +33,6 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/api/settings/test/email", post(refuse_superuser!("Sending mail is")))
         .route("/api/settings/apple/generate-client-secret", post(refuse_superuser!("OAuth2 sign-in is")))
         .route("/api/collections/meta/oauth2-providers", get(refuse_superuser!("OAuth2 sign-in is")))
-        .route("/api/collections/meta/dry-run-view", post(refuse_superuser!("View collections are")))
         .route(
             "/api/logs",
             get(refuse_superuser!("The log API is")).delete(refuse_superuser!("The log API is")),

@@ -221,7 +221,7 @@ mod tests {
             {"name": "title", "type": "text"}
         ]}"#;
         let body = Json::parse_whole(body).unwrap();
-        create::create(&Schema::new(0, Vec::new()), &body, Timestamp(0), &mut rand::rng()).unwrap()
+        create::create(&Schema::new(0, Vec::new()), &body, None, Timestamp(0), &mut rand::rng()).unwrap()
     }
 
     /// What went between two rows, given as JSON; an empty text is no row.

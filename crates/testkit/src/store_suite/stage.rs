@@ -83,7 +83,7 @@ impl Stage {
         let mut body = self.collection_body(body);
         body.insert("name".to_owned(), name.into());
         let schema = self.store().schema();
-        let made = create::create(&schema, &Json::Object(body), now(), &mut rand::rng());
+        let made = create::create(&schema, &Json::Object(body), None, now(), &mut rand::rng());
         let step = Step::SaveCollection { before: None, after: Arc::new(made.unwrap()) };
         self.write(of_schema(&schema, step)).await.unwrap();
         self.find(name)
@@ -93,7 +93,7 @@ impl Stage {
     pub(crate) fn change_collection(&self, name: &str, body: &str) -> WriteBatch {
         let body = Json::Object(self.collection_body(body));
         let (schema, before) = (self.store().schema(), self.find(name));
-        let changed = update::update(&schema, &before, &body, now(), &mut rand::rng());
+        let changed = update::update(&schema, &before, &body, None, now(), &mut rand::rng());
         let after = Arc::new(changed.unwrap());
         of_schema(&schema, Step::SaveCollection { before: Some(before), after })
     }

@@ -127,7 +127,8 @@ async fn make_collections(store: &dyn Store) {
         }
         let body =
             object(&format!(r#"{{"name": "{name}", "fields": [{{"name": "title", "type": "text"}}]}}"#));
-        let made = create::create(&schema, &Json::Object(body), Timestamp(0), &mut rand::rng()).unwrap();
+        let made =
+            create::create(&schema, &Json::Object(body), None, Timestamp(0), &mut rand::rng()).unwrap();
         let steps = vec![Step::SaveCollection { before: None, after: Arc::new(made) }];
         let batch = WriteBatch { steps, schema_version: Some(schema.version()), ..WriteBatch::default() };
         store.write(batch).await.unwrap().unwrap();
@@ -324,7 +325,7 @@ fn name_of(id: &str) -> &'static str {
         let id = |name: &'static str| {
             let body = Json::Object(object(&format!(r#"{{"name": "{name}"}}"#)));
             let schema = model::schema::Schema::new(0, Vec::new());
-            (create::create(&schema, &body, Timestamp(0), &mut rand::rng()).unwrap().id, name)
+            (create::create(&schema, &body, None, Timestamp(0), &mut rand::rng()).unwrap().id, name)
         };
         COLLECTIONS.map(id).to_vec()
     });

@@ -217,8 +217,8 @@ fn step(conn: &Connection, step: &Step, effects: &mut Effects) -> Result<StepRes
         Step::SaveCollection { before, after } => {
             schema_steps::save(conn, before.as_deref(), after, effects).map(|()| StepResult::Done)
         }
-        Step::DeleteCollection(collection) => {
-            schema_steps::delete(conn, collection, effects).map(|()| StepResult::Done)
+        Step::DeleteCollection { collection, check_views } => {
+            schema_steps::delete(conn, collection, *check_views, effects).map(|()| StepResult::Done)
         }
         Step::Truncate(collection) => cascade::truncate(conn, collection, effects).map(|()| StepResult::Done),
         Step::SaveSettings { before, after } => {
@@ -341,7 +341,14 @@ pub(super) fn load(
         layout::columns(collection, "r"),
         quoted(&collection.name)
     );
-    conn.prepare_cached(&sql)?.query_row([id], |row| layout::record_from_row(collection, row, 0)).optional()
+    let mut statement = conn.prepare_cached(&sql)?;
+    if collection.is_view() {
+        let places = layout::places(collection, &statement);
+        return statement
+            .query_row([id], |row| layout::record_from_view(collection, row, &places))
+            .optional();
+    }
+    statement.query_row([id], |row| layout::record_from_row(collection, row, 0)).optional()
 }
 
 /// Runs a cached statement with values bound in order.

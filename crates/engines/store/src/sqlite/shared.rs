@@ -13,6 +13,7 @@ use super::Synchronous;
 use super::consumers::Consumers;
 use super::counts::Counts;
 use super::text_lookup::TextLookup;
+use super::view_guard::Secrets;
 
 /// State shared by the writer thread, the reader threads and the callers.
 pub(super) struct Shared {
@@ -23,6 +24,8 @@ pub(super) struct Shared {
     /// Told when the epoch is even again.
     schema_settled: Notify,
     pub(super) settings: ArcSwap<Settings>,
+    /// What views do not show.
+    pub(super) secrets: Arc<Secrets>,
     pub(super) counts: Counts,
     pub(super) texts: TextLookup,
     pub(super) consumers: Consumers,
@@ -42,6 +45,7 @@ impl Shared {
         synchronous: Synchronous,
     ) -> Shared {
         Shared {
+            secrets: Arc::new(Secrets::of(&schema)),
             schema: ArcSwap::new(schema),
             schema_epoch: AtomicU64::new(0),
             schema_settled: Notify::new(),

@@ -26,6 +26,7 @@ use super::checkpoint::{Checkpoints, LogEnd};
 use super::consumers::{Positions, Wanted};
 use super::outbox;
 use super::shared::Shared;
+use super::views::{self, Tried};
 use super::{Options, OutboxBounds};
 
 /// Requests that may wait; one more is refused as busy.
@@ -60,6 +61,11 @@ enum Request {
     Count {
         collection: Arc<Collection>,
         reply: oneshot::Sender<Result<u64, StoreError>>,
+    },
+    TryView {
+        schema_version: u64,
+        query: String,
+        reply: oneshot::Sender<Result<Tried, StoreError>>,
     },
     Follow {
         collection: String,
@@ -157,6 +163,11 @@ impl Writer {
 
     pub(super) async fn count(&self, collection: Arc<Collection>) -> Result<u64, StoreError> {
         self.ask(|reply| Request::Count { collection, reply }).await
+    }
+
+    /// Tries a view's query, of which nothing is kept.
+    pub(super) async fn try_view(&self, schema_version: u64, query: String) -> Result<Tried, StoreError> {
+        self.ask(|reply| Request::TryView { schema_version, query, reply }).await
     }
 
     /// From now on the versions of the collection's rows are told.
@@ -280,6 +291,9 @@ impl WriterThread {
             Request::Count { collection, reply } => {
                 let _ = reply.send(self.count(&collection).map_err(|e| store_error(&e)));
             }
+            Request::TryView { schema_version, query, reply } => {
+                let _ = reply.send(self.try_view(schema_version, &query));
+            }
             Request::Follow { collection, reply } => {
                 self.shared.texts.versions.follow(&collection);
                 let _ = reply.send(Ok(()));
@@ -345,6 +359,7 @@ impl WriterThread {
         let changes_schema = effects.commit.schema_changed;
         if changes_schema {
             self.shared.begin_schema_commit();
+            self.shared.secrets.add(&effects.schema);
         }
         let touched = std::mem::take(&mut effects.touched);
         self.shared.texts.versions.step(&touched);
@@ -355,6 +370,7 @@ impl WriterThread {
         }
         self.shared.texts.versions.step(&touched);
         if changes_schema {
+            self.shared.secrets.set(&self.shared.schema.load());
             self.shared.end_schema_commit();
         }
         finished.map(|()| results)
@@ -506,6 +522,17 @@ impl WriterThread {
                 Err(error)
             }
         }
+    }
+
+    fn try_view(&self, schema_version: u64, query: &str) -> Result<Tried, StoreError> {
+        let schema = self.shared.schema.load();
+        if schema.version() != schema_version {
+            return Err(StoreError::SchemaChanged);
+        }
+        let begun = self.conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
+        let tried = begun.and_then(|_| views::try_query(&self.conn, &schema, query));
+        self.roll_back();
+        tried.map_err(|error| store_error(&error))
     }
 
     fn count(&self, collection: &Collection) -> rusqlite::Result<u64> {
