@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
 
 mod cleanup;
+mod cleanup;
 mod thumbs;
