@@ -109,6 +109,9 @@ mod tests {
         fn referring(&self, query: ReferringRecords) -> Answer<'_, Vec<Record>> {
             self.0.referring(query)
         }
+        fn judge(&self, query: JudgeRow) -> Answer<'_, Vec<bool>> {
+            self.0.judge(query)
+        }
         fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>> {
             self.0.find_by_field(query)
         }

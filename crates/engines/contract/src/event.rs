@@ -1,8 +1,13 @@
 //! Change events: what a committed step leaves behind for whoever follows the data (DESIGN §5).
 
+use std::sync::Arc;
+
+use model::collection::Collection;
+use model::field::{Field, FieldKind};
 use model::json::{Json, JsonObject};
 use model::plan;
 use model::record::Record;
+use model::value::Value;
 
 /// One change of one record, kept in the outbox until every consumer is past it.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +52,29 @@ pub fn row(record: &Record) -> JsonObject {
     }
     row.insert("collectionId".to_owned(), Json::from(collection.id.as_str()));
     row
+}
+
+/// The record of a row that an event carries, under this collection's fields: secret ones, and those that the
+/// collection did not have then, are null.
+pub fn record(collection: &Arc<Collection>, row: &JsonObject) -> Record {
+    let values = collection.fields.iter().map(|field| match row.get(&field.name) {
+        Some(json) if !plan::is_secret(collection, field) => value(field, json),
+        _ => Value::Null,
+    });
+    Record { collection: collection.clone(), values: values.collect() }
+}
+
+fn value(field: &Field, json: &Json) -> Value {
+    let is_json = matches!(field.kind, FieldKind::Json(_) | FieldKind::GeoPoint) || field.is_multiple();
+    match json {
+        Json::Null => Value::Null,
+        json if is_json => Value::Json(json.to_string()),
+        Json::Bool(value) => Value::bool(*value),
+        Json::Number(number) => Value::Number(*number),
+        Json::Text(text) => Value::Text(text.clone()),
+        // A field that held several values and now holds one.
+        Json::Array(_) | Json::Object(_) => Value::Null,
+    }
 }
 
 impl Action {

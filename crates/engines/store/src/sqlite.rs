@@ -32,8 +32,8 @@ use std::time::Duration;
 
 use contract::event::Events;
 use contract::store::{
-    Answer, CommitObserver, FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords,
-    Store, StoreError, StoreStatus,
+    Answer, CommitObserver, FindByField, GetRecord, GetRecords, JudgeRow, ListRecords, RecordPage,
+    ReferringRecords, Store, StoreError, StoreStatus,
 };
 use model::collection::Collection;
 use model::record::Record;
@@ -164,6 +164,14 @@ impl Store for SqliteStore {
     fn referring(&self, query: ReferringRecords) -> Answer<'_, Vec<Record>> {
         let weight = Weight::of(&query.collection, &query.conditions, &query.field);
         Box::pin(self.read(query.schema_version, weight, move |conn| reads::referring(conn, &query)))
+    }
+
+    fn judge(&self, query: JudgeRow) -> Answer<'_, Vec<bool>> {
+        if query.questions.len() > JudgeRow::MAX_QUESTIONS {
+            let error = StoreError::Internal(format!("{} questions in one call", query.questions.len()));
+            return Box::pin(async { Err(error) });
+        }
+        Box::pin(self.read(query.schema_version, Weight::Heavy, move |conn| reads::judge(conn, &query)))
     }
 
     fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>> {
