@@ -69,7 +69,7 @@ pub(crate) async fn has_superuser(store: &dyn Store) -> Result<bool, StoreError>
 
 #[cfg(test)]
 mod tests {
-    use contract::event::Events;
+    use contract::event::{EventPage, Interest};
     use contract::store::{
         Answer, FindByField, GetRecord, GetRecords, RecordPage, ReferringRecords, StoreStatus,
     };
@@ -116,11 +116,14 @@ mod tests {
             self.0.find_by_field(query)
         }
 
-        fn register_consumer(&self, name: String) -> Answer<'_, ()> {
-            self.0.register_consumer(name)
+        fn register_consumer(&self, name: String, interest: Interest) -> Answer<'_, ()> {
+            self.0.register_consumer(name, interest)
         }
-        fn events(&self, consumer: String, limit: usize) -> Answer<'_, Events> {
-            self.0.events(consumer, limit)
+        fn unregister_consumer(&self, name: String) -> Answer<'_, ()> {
+            self.0.unregister_consumer(name)
+        }
+        fn events(&self, consumer: String, after: u64, limit: usize) -> Answer<'_, EventPage> {
+            self.0.events(consumer, after, limit)
         }
         fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()> {
             self.0.acknowledge(consumer, sequence)

@@ -1,6 +1,6 @@
 //! Collections: named sets of records with fields, rules and indexes (CONTRACT §3.1).
 
-use crate::field::Field;
+use crate::field::{Field, FieldKind};
 
 mod auth_json;
 pub mod create;
@@ -252,6 +252,11 @@ impl Collection {
     /// Whether this is a stored SELECT.
     pub fn is_view(&self) -> bool {
         matches!(self.kind, CollectionKind::View(_))
+    }
+
+    /// Whether records hold files.
+    pub fn has_files(&self) -> bool {
+        self.fields.iter().any(|field| matches!(field.kind, FieldKind::File(_)))
     }
 
     /// Whether this holds the superusers.

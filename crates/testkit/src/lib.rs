@@ -5,8 +5,9 @@
 //! to it, also such as a decent client would never send. What the answers ought to be is left to the
 //! suites that use this crate.
 //!
-//! [`store_suite!`] is the store's contract as tests, for any adapter.
+//! [`store_suite!`] is the store's contract as tests, [`broker_suite!`] the broker's, for any adapter.
 
+pub mod broker_suite;
 mod client;
 mod groundswell;
 mod pocketbase;

@@ -14,7 +14,7 @@ pub mod outbox;
 pub mod reads;
 pub mod rules;
 pub mod schema;
-mod stage;
+pub(crate) mod stage;
 pub mod values;
 
 use std::any::Any;
@@ -117,6 +117,14 @@ macro_rules! store_suite {
             a_delete_has_an_event_for_all_that_went
             secrets_are_in_no_event
             acknowledged_events_are_gone
+            a_consumer_gets_what_it_wants_and_goes_past_the_rest
+            a_change_that_nobody_wants_leaves_no_event
+            a_known_consumer_keeps_its_place_and_gets_the_new_interest
+            a_forgotten_consumer_begins_anew
+            a_consumer_may_read_ahead_of_what_it_acknowledged
+            a_delivery_holds_whole_batches
+            a_batch_that_is_too_large_is_split
+            observers_know_the_newest_event
         }
     };
     ($open:ident, $module:ident: $($case:ident)*) => {

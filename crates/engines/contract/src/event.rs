@@ -107,11 +107,35 @@ pub enum Interest {
 /// What a consumer gets when it asks for events.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Events {
-    /// In order; empty when there are no more for now.
+    /// In order, whole batches unless one alone is larger than a delivery may be; empty when there are no
+    /// more for now.
     Some(Vec<ChangeEvent>),
     /// Events that this consumer has not seen are gone: it must read the data again and go on from here.
     Resync {
-        /// The position to go on from.
+        /// The position to go on from, and to acknowledge once the data was read again.
         from: u64,
     },
+}
+
+/// A stretch of the events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventPage {
+    /// Those of the stretch that the consumer wants.
+    pub events: Events,
+    /// The end of the stretch: the next one begins after it. It lies past events that others wanted, which
+    /// the consumer may acknowledge unseen.
+    pub through: u64,
+}
+
+// === impl Interest ===
+
+impl Interest {
+    /// Whether changes of the collection's records are wanted.
+    pub fn covers(&self, collection: &Collection) -> bool {
+        match self {
+            Interest::All => true,
+            Interest::Files => collection.has_files(),
+            Interest::Collections(ids) => ids.contains(&collection.id),
+        }
+    }
 }

@@ -13,7 +13,7 @@ use model::schema::Schema;
 use model::settings::Settings;
 use model::step::{Refused, StepResult, WriteBatch};
 
-use crate::event::Events;
+use crate::event::{EventPage, Interest};
 
 /// What a store call returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -60,14 +60,23 @@ pub trait Store: Send + Sync + 'static {
     /// The record of an auth collection in which one field equals a value; of several the oldest.
     fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>>;
 
-    /// Makes a consumer of change events known; it starts after the newest event. Known already: nothing changes.
-    fn register_consumer(&self, name: String) -> Answer<'_, ()>;
+    /// Makes a consumer of change events known; it starts after the newest event. One that is known stays
+    /// where it is, and has this interest from now on. A change that no consumer's interest covers leaves
+    /// no event.
+    fn register_consumer(&self, name: String, interest: Interest) -> Answer<'_, ()>;
 
-    /// The consumer's next events, at most `limit`. Those of an acknowledged write may come a little later than
-    /// the acknowledgement, never in another order.
-    fn events(&self, consumer: String, limit: usize) -> Answer<'_, Events>;
+    /// Forgets a consumer. Events that only it was to see are gone. Not known: nothing changes.
+    fn unregister_consumer(&self, name: String) -> Answer<'_, ()>;
 
-    /// The consumer is done with all events up to and including `sequence`.
+    /// The consumer's events after the sequence `after`, or after what it acknowledged where that is later:
+    /// so it may read ahead, and 0 asks for all that it has not acknowledged. At most `limit`, whole
+    /// batches; a batch that is larger comes whole all the same up to [`MAX_EVENTS`] and [`MAX_EVENT_BYTES`],
+    /// past which it is split. Those of an acknowledged write may come a little later than the
+    /// acknowledgement, never in another order. An error for a consumer that is not known.
+    fn events(&self, consumer: String, after: u64, limit: usize) -> Answer<'_, EventPage>;
+
+    /// The consumer is done with all events up to and including `sequence`. What was acknowledged last may be
+    /// forgotten when the process dies; its events come again then.
     fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()>;
 
     /// What an operator wants to know of the store.
@@ -76,6 +85,11 @@ pub trait Store: Send + Sync + 'static {
     /// Ends: what was accepted is finished, nothing more is accepted.
     fn close(&self) -> Answer<'_, ()>;
 }
+
+/// Most events of one delivery, whatever was asked for.
+pub const MAX_EVENTS: usize = 10_000;
+/// Most bytes of the rows of one delivery, unless a single event has more.
+pub const MAX_EVENT_BYTES: usize = 8 * 1024 * 1024;
 
 /// A record by id.
 #[derive(Debug, Clone)]
@@ -189,6 +203,8 @@ pub struct Commit {
     pub auth_records: Vec<(String, String)>,
     /// Whether any collection was changed.
     pub schema_changed: bool,
+    /// The sequence of the newest change event, if any was left.
+    pub newest_event: Option<u64>,
 }
 
 impl Commit {

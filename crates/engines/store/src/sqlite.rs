@@ -6,10 +6,12 @@ mod at_hand;
 mod cascade;
 mod checkpoint;
 mod connection;
+mod consumers;
 mod counts;
 pub mod filter_sql;
 mod folder;
 mod layout;
+mod migrate;
 mod open;
 mod outbox;
 mod questions;
@@ -30,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use contract::event::Events;
+use contract::event::{EventPage, Interest};
 use contract::store::{
     Answer, CommitObserver, FindByField, GetRecord, GetRecords, JudgeRow, ListRecords, RecordPage,
     ReferringRecords, Store, StoreError, StoreStatus,
@@ -43,6 +45,8 @@ use model::step::{Refused, StepResult, WriteBatch};
 
 use rusqlite::Connection;
 
+pub use layout::FORMAT;
+pub use migrate::MigrateError;
 pub use open::{Inspection, OpenError, inspect};
 
 use read_pool::{ReadPool, Weight};
@@ -179,16 +183,24 @@ impl Store for SqliteStore {
         Box::pin(self.read(query.schema_version, weight, move |conn| reads::find_by_field(conn, &query)))
     }
 
-    fn register_consumer(&self, name: String) -> Answer<'_, ()> {
-        Box::pin(self.writer.register_consumer(name))
+    fn register_consumer(&self, name: String, interest: Interest) -> Answer<'_, ()> {
+        Box::pin(self.writer.register_consumer(name, interest))
     }
 
-    fn events(&self, consumer: String, limit: usize) -> Answer<'_, Events> {
-        Box::pin(self.reads.run(Weight::Heavy, move |conn| outbox::next(conn, &consumer, limit)))
+    fn unregister_consumer(&self, name: String) -> Answer<'_, ()> {
+        Box::pin(self.writer.unregister_consumer(name))
+    }
+
+    fn events(&self, consumer: String, after: u64, limit: usize) -> Answer<'_, EventPage> {
+        Box::pin(self.next_events(consumer, after, limit))
     }
 
     fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()> {
-        Box::pin(self.writer.acknowledge(consumer, sequence))
+        let moved = self.shared.consumers.acknowledge(&consumer, sequence);
+        if moved == Some(true) {
+            self.writer.acknowledged();
+        }
+        Box::pin(std::future::ready(moved.map(drop).ok_or_else(|| unknown_consumer(&consumer))))
     }
 
     fn status(&self) -> Answer<'_, StoreStatus> {
@@ -257,12 +269,23 @@ impl SqliteStore {
         result
     }
 
+    async fn next_events(&self, consumer: String, after: u64, limit: usize) -> Result<EventPage, StoreError> {
+        let known = self.shared.consumers.get(&consumer).ok_or_else(|| unknown_consumer(&consumer))?;
+        let after = known.position.max(i64::try_from(after).unwrap_or(i64::MAX));
+        let read = move |conn: &Connection| outbox::next(conn, &known.interest, after, limit);
+        self.reads.run(Weight::Heavy, read).await
+    }
+
     async fn count(&self, collection: &Arc<Collection>) -> Result<u64, StoreError> {
         match self.shared.counts.get(&collection.id) {
             Some(count) => Ok(count),
             None => self.writer.count(collection.clone()).await,
         }
     }
+}
+
+fn unknown_consumer(name: &str) -> StoreError {
+    StoreError::Internal(format!("no consumer is called {name:?}"))
 }
 
 #[cfg(test)]

@@ -55,6 +55,10 @@ fn folder(dir: &Path) -> Result<String, String> {
     writable(dir).map_err(|error| problem("write a file", &error))?;
     let Inspection { format, is_held } = sqlite::inspect(dir).map_err(|error| error.to_string())?;
     let content = match format {
+        Some(format) if format < sqlite::FORMAT => format!(
+            "with data of format {format}, which serve brings to format {}, keeping a copy",
+            sqlite::FORMAT
+        ),
         Some(format) => format!("with data of format {format}"),
         None => "without data yet".to_owned(),
     };

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use contract::event::{ChangeEvent, Events};
+use contract::event::{ChangeEvent, Events, Interest};
 use contract::store::{Commit, CommitObserver, ListRecords, Store};
 use model::collection::{Collection, create, update};
 use model::condition::Condition;
@@ -38,7 +38,7 @@ pub struct Stage {
 
 /// Keeps what the store told.
 #[derive(Default)]
-pub(super) struct Commits(Mutex<Vec<Commit>>);
+pub(crate) struct Commits(Mutex<Vec<Commit>>);
 
 impl CommitObserver for Commits {
     fn committed(&self, commit: &Commit) {
@@ -49,23 +49,28 @@ impl CommitObserver for Commits {
 // === impl Stage: the store and its collections ===
 
 impl Stage {
-    pub(super) async fn set(open: impl AsyncFnOnce(StoreOptions) -> Opened) -> Stage {
+    pub(crate) async fn set(open: impl AsyncFnOnce(StoreOptions) -> Opened) -> Stage {
         let commits = Arc::new(Commits::default());
         let options = StoreOptions { read_deadline: READ_DEADLINE, observers: vec![commits.clone()] };
         Stage { opened: open(options).await, commits }
     }
 
-    pub(super) fn store(&self) -> &dyn Store {
+    /// A store that somebody opened for something else. What it commits is not kept here.
+    pub(crate) fn over(store: Arc<dyn Store>) -> Stage {
+        Stage { opened: Opened { store, keep: Box::new(()) }, commits: Arc::default() }
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
         &*self.opened.store
     }
 
     /// Takes what observers were told so far.
-    pub(super) fn take_commits(&self) -> Vec<Commit> {
+    pub(crate) fn take_commits(&self) -> Vec<Commit> {
         std::mem::take(&mut self.commits.0.lock().unwrap())
     }
 
     /// Makes a collection. Its relations name the collections that they point to.
-    pub(super) async fn collection(&self, name: &str, body: &str) -> Arc<Collection> {
+    pub(crate) async fn collection(&self, name: &str, body: &str) -> Arc<Collection> {
         let mut body = self.collection_body(body);
         body.insert("name".to_owned(), name.into());
         let schema = self.store().schema();
@@ -76,7 +81,7 @@ impl Stage {
     }
 
     /// A change of a collection, worked out on the current schema.
-    pub(super) fn change_collection(&self, name: &str, body: &str) -> WriteBatch {
+    pub(crate) fn change_collection(&self, name: &str, body: &str) -> WriteBatch {
         let body = Json::Object(self.collection_body(body));
         let (schema, before) = (self.store().schema(), self.find(name));
         let changed = update::update(&schema, &before, &body, now(), &mut rand::rng());
@@ -99,7 +104,7 @@ impl Stage {
         body
     }
 
-    pub(super) fn find(&self, name: &str) -> Arc<Collection> {
+    pub(crate) fn find(&self, name: &str) -> Arc<Collection> {
         self.store().schema().by_name(name).unwrap().clone()
     }
 }
@@ -107,16 +112,16 @@ impl Stage {
 // === impl Stage: writes ===
 
 impl Stage {
-    pub(super) async fn write(&self, batch: WriteBatch) -> Result<Vec<StepResult>, Refused> {
+    pub(crate) async fn write(&self, batch: WriteBatch) -> Result<Vec<StepResult>, Refused> {
         self.store().write(batch).await.unwrap()
     }
 
-    pub(super) async fn steps(&self, steps: Vec<Step>) -> Result<Vec<StepResult>, Refused> {
+    pub(crate) async fn steps(&self, steps: Vec<Step>) -> Result<Vec<StepResult>, Refused> {
         self.write(WriteBatch { steps, schema_version: None }).await
     }
 
     /// One step: the record that it left, if any.
-    pub(super) async fn step(&self, step: Step) -> Result<Option<Record>, Why> {
+    pub(crate) async fn step(&self, step: Step) -> Result<Option<Record>, Why> {
         match self.steps(vec![step]).await {
             Ok(mut results) => Ok(match results.pop() {
                 Some(StepResult::Record(record)) => Some(record),
@@ -126,7 +131,7 @@ impl Stage {
         }
     }
 
-    pub(super) fn create_step(&self, collection: &str, body: &str, access: Access) -> Step {
+    pub(crate) fn create_step(&self, collection: &str, body: &str, access: Access) -> Step {
         Step::Create(CreateRecord {
             collection: self.find(collection).id.clone(),
             body: object(body),
@@ -135,7 +140,7 @@ impl Stage {
         })
     }
 
-    pub(super) fn patch_step(&self, collection: &str, id: &str, body: &str, access: Access) -> Step {
+    pub(crate) fn patch_step(&self, collection: &str, id: &str, body: &str, access: Access) -> Step {
         Step::Patch(PatchRecord {
             collection: self.find(collection).id.clone(),
             id: id.to_owned(),
@@ -146,7 +151,7 @@ impl Stage {
         })
     }
 
-    pub(super) fn delete_step(&self, collection: &str, id: &str, access: Access) -> Step {
+    pub(crate) fn delete_step(&self, collection: &str, id: &str, access: Access) -> Step {
         Step::Delete(DeleteRecord {
             collection: self.find(collection).id.clone(),
             id: id.to_owned(),
@@ -156,20 +161,20 @@ impl Stage {
     }
 
     /// Makes a record as the server itself: no rule applies.
-    pub(super) async fn create(&self, collection: &str, body: &str) -> Record {
+    pub(crate) async fn create(&self, collection: &str, body: &str) -> Record {
         self.step(self.create_step(collection, body, server())).await.unwrap().unwrap()
     }
 
-    pub(super) async fn patch(&self, collection: &str, id: &str, body: &str) -> Record {
+    pub(crate) async fn patch(&self, collection: &str, id: &str, body: &str) -> Record {
         self.step(self.patch_step(collection, id, body, server())).await.unwrap().unwrap()
     }
 
-    pub(super) async fn delete(&self, collection: &str, id: &str) -> Result<(), Why> {
+    pub(crate) async fn delete(&self, collection: &str, id: &str) -> Result<(), Why> {
         self.step(self.delete_step(collection, id, server())).await.map(drop)
     }
 
     /// Makes a record that can sign in. Its password's hash is `hash`.
-    pub(super) async fn create_user(&self, collection: &str, id: &str) -> Record {
+    pub(crate) async fn create_user(&self, collection: &str, id: &str) -> Record {
         let body = format!(
             r#"{{"id": "{id}", "email": "{id}@example.com", "password": "secret1234", "passwordConfirm": "secret1234"}}"#
         );
@@ -187,7 +192,7 @@ impl Stage {
 
 impl Stage {
     /// A list of everything, to be narrowed.
-    pub(super) fn all(&self, collection: &str) -> ListRecords {
+    pub(crate) fn all(&self, collection: &str) -> ListRecords {
         ListRecords {
             schema_version: self.store().schema().version(),
             collection: self.find(collection),
@@ -199,7 +204,7 @@ impl Stage {
         }
     }
 
-    pub(super) fn condition(&self, collection: &str, filter: &str) -> Condition {
+    pub(crate) fn condition(&self, collection: &str, filter: &str) -> Condition {
         let checked =
             filter::check(&self.store().schema(), &self.find(collection), filter, Scope::Rule).unwrap();
         Condition {
@@ -210,24 +215,24 @@ impl Stage {
     }
 
     /// The ids of the records that fit a filter, in insertion order, with a space between.
-    pub(super) async fn filtered(&self, collection: &str, filter: &str) -> String {
+    pub(crate) async fn filtered(&self, collection: &str, filter: &str) -> String {
         let conditions = vec![self.condition(collection, filter)];
         self.ids(ListRecords { conditions, ..self.all(collection) }).await
     }
 
     /// The ids of all records, sorted.
-    pub(super) async fn sorted(&self, collection: &str, sort: &str) -> String {
+    pub(crate) async fn sorted(&self, collection: &str, sort: &str) -> String {
         let sort =
             filter::check_sort(&self.store().schema(), &self.find(collection), sort, Scope::Rule).unwrap();
         self.ids(ListRecords { sort: Some(Arc::new(sort)), ..self.all(collection) }).await
     }
 
-    pub(super) async fn ids(&self, query: ListRecords) -> String {
+    pub(crate) async fn ids(&self, query: ListRecords) -> String {
         ids(&self.store().list(query).await.unwrap().records)
     }
 
     /// The stored record.
-    pub(super) async fn get(&self, collection: &str, id: &str) -> Option<Record> {
+    pub(crate) async fn get(&self, collection: &str, id: &str) -> Option<Record> {
         let query = ListRecords {
             conditions: vec![self.condition(collection, &format!("id = '{id}'"))],
             ..self.all(collection)
@@ -237,13 +242,10 @@ impl Stage {
 
     /// What a consumer has not acknowledged, once that is so many events: they may come later than the
     /// answers to their writes.
-    pub(super) async fn events(&self, consumer: &str, count: usize) -> Vec<ChangeEvent> {
+    pub(crate) async fn events(&self, consumer: &str, count: usize) -> Vec<ChangeEvent> {
         let started = Instant::now();
         loop {
-            let events = match self.store().events(consumer.to_owned(), 1_000).await.unwrap() {
-                Events::Some(events) => events,
-                Events::Resync { from } => panic!("told to resync from {from}"),
-            };
+            let events = self.events_after(consumer, 0, 1_000).await;
             if events.len() >= count || started.elapsed() > PATIENCE {
                 return events;
             }
@@ -252,28 +254,46 @@ impl Stage {
     }
 }
 
+impl Stage {
+    pub(crate) async fn register(&self, consumer: &str, interest: Interest) {
+        self.store().register_consumer(consumer.to_owned(), interest).await.unwrap();
+    }
+
+    pub(crate) async fn acknowledge(&self, consumer: &str, sequence: u64) {
+        self.store().acknowledge(consumer.to_owned(), sequence).await.unwrap();
+    }
+
+    /// The events that are there now.
+    pub(crate) async fn events_after(&self, consumer: &str, after: u64, limit: usize) -> Vec<ChangeEvent> {
+        match self.store().events(consumer.to_owned(), after, limit).await.unwrap().events {
+            Events::Some(events) => events,
+            Events::Resync { from } => panic!("told to resync from {from}"),
+        }
+    }
+}
+
 // === values ===
 
 /// The server itself: past every rule.
-pub(super) fn server() -> Access {
+pub(crate) fn server() -> Access {
     Access { context: Arc::new(RequestContext::guest(now())), check_rule: false }
 }
 
-pub(super) fn guest() -> Access {
+pub(crate) fn guest() -> Access {
     Access::of(Arc::new(RequestContext::guest(now())))
 }
 
-pub(super) fn signed_in(record: &Record) -> Access {
+pub(crate) fn signed_in(record: &Record) -> Access {
     let caller = Caller::Record(Arc::new(record.clone()));
     Access::of(Arc::new(RequestContext { caller, ..RequestContext::guest(now()) }))
 }
 
-pub(super) fn ids(records: &[Record]) -> String {
+pub(crate) fn ids(records: &[Record]) -> String {
     let ids: Vec<&str> = records.iter().map(Record::id).collect();
     ids.join(" ")
 }
 
-pub(super) fn object(text: &str) -> JsonObject {
+pub(crate) fn object(text: &str) -> JsonObject {
     match Json::parse_whole(text) {
         Ok(Json::Object(object)) => object,
         other => panic!("{text}: {other:?}"),
@@ -281,7 +301,7 @@ pub(super) fn object(text: &str) -> JsonObject {
 }
 
 /// The codes of field errors, as `field: code`.
-pub(super) fn field_errors<T: std::fmt::Debug>(result: Result<T, Why>) -> String {
+pub(crate) fn field_errors<T: std::fmt::Debug>(result: Result<T, Why>) -> String {
     match result {
         Err(Why::Fields(errors)) => error_text(&errors),
         other => panic!("not refused for its fields: {other:?}"),

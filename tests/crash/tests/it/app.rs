@@ -71,7 +71,7 @@ pub(crate) fn json_of(answer: &Response) -> Value {
 /// Makes a consumer of events known while no server holds the folder, so that events are kept.
 pub(crate) fn register_consumer(dir: &Path) {
     let data = Connection::open(dir.join("data.db")).unwrap();
-    data.execute("INSERT INTO `_gs_consumers` VALUES ('test', 0) ON CONFLICT DO NOTHING", []).unwrap();
+    data.execute("INSERT INTO `_gs_consumers` VALUES ('test', 0, '*') ON CONFLICT DO NOTHING", []).unwrap();
 }
 
 /// The titles in the table and those in the create events, while no server holds the folder.

@@ -16,6 +16,7 @@ use model::step::{
 use model::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
+use super::consumers::Wanted;
 use super::layout::{self, quoted};
 use super::outbox::{self, NewEvent};
 use super::{cascade, questions, rows, schema_rows, schema_steps};
@@ -33,11 +34,10 @@ pub(super) struct Effects {
     pub(super) row_changes: HashMap<String, i64>,
     /// The ids of the collections whose rows were changed.
     pub(super) touched: Vec<String>,
-    pub(super) wrote_events: bool,
     /// One instant for the whole transaction.
     pub(super) now: Timestamp,
-    /// Whether anyone follows the events.
-    pub(super) has_consumers: bool,
+    /// Whose changes leave events.
+    pub(super) wanted: Arc<Wanted>,
     /// The batch number that this batch's events share.
     event_batch: Option<i64>,
 }
@@ -61,7 +61,7 @@ impl Effects {
         schema: Arc<Schema>,
         settings: Arc<Settings>,
         now: Timestamp,
-        has_consumers: bool,
+        wanted: Arc<Wanted>,
     ) -> Effects {
         Effects {
             schema,
@@ -70,16 +70,15 @@ impl Effects {
             settings_changed: false,
             row_changes: HashMap::new(),
             touched: Vec::new(),
-            wrote_events: false,
             now,
-            has_consumers,
+            wanted,
             event_batch: None,
         }
     }
 
     /// For one batch, on top of what the batches before it did.
     pub(super) fn for_batch(&self) -> Effects {
-        Effects::new(self.schema.clone(), self.settings.clone(), self.now, self.has_consumers)
+        Effects::new(self.schema.clone(), self.settings.clone(), self.now, self.wanted.clone())
     }
 
     /// Takes over what a batch did.
@@ -89,7 +88,7 @@ impl Effects {
         self.commit.auth_records.extend(batch.commit.auth_records);
         self.settings = batch.settings;
         self.settings_changed |= batch.settings_changed;
-        self.wrote_events |= batch.wrote_events;
+        self.commit.newest_event = batch.commit.newest_event.or(self.commit.newest_event);
         batch.touched.iter().for_each(|collection| self.touch(collection));
         for (collection, change) in batch.row_changes {
             *self.row_changes.entry(collection).or_default() += change;
@@ -125,7 +124,7 @@ impl Effects {
         let Some(record) = after.or(before) else { return Ok(()) };
         self.touch(&record.collection.id);
         self.commit.note(before);
-        if !self.has_consumers {
+        if !self.wanted.covers(&record.collection) {
             return Ok(());
         }
         let action = match (before, after) {
@@ -133,19 +132,19 @@ impl Effects {
             (Some(_), Some(_)) => Action::Update,
             (Some(_), None) => Action::Delete,
         };
-        let before = before.map(event::row);
-        let after = after.map(event::row);
         let event = NewEvent {
             collection: &record.collection.id,
+            has_files: record.collection.has_files(),
             record: record.id(),
             action,
             schema_version: self.schema.version(),
             caller: access.context.caller.record().map_or("", |caller| caller.id()),
-            before: before.as_ref(),
-            after: after.as_ref(),
+            before: before.map(event::row),
+            after: after.map(event::row),
         };
-        self.event_batch = Some(outbox::append(conn, self.event_batch, self.now, &event)?);
-        self.wrote_events = true;
+        let written = outbox::append(conn, self.event_batch, self.now, event)?;
+        self.event_batch = Some(written.batch);
+        self.commit.newest_event = Some(written.sequence.unsigned_abs());
         Ok(())
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn truncate(
     }
     let schema = effects.schema.clone();
     let is_alone = schema.references_to(&collection.id).is_empty() && !collection.is_auth();
-    if is_alone && !effects.has_consumers {
+    if is_alone && !effects.wanted.covers(collection) {
         let count = conn.execute(&format!("DELETE FROM {}", quoted(&collection.name)), [])?;
         effects.count(&collection.id, -i64::try_from(count).unwrap_or(i64::MAX));
         return Ok(());
@@ -126,11 +126,11 @@ impl Cascade<'_> {
         Ok(())
     }
 
-    /// Whether the rows that go need not be looked at one by one: nobody follows events, and nothing
-    /// refers to them.
+    /// Whether the rows that go need not be looked at one by one: nobody follows them, and nothing refers
+    /// to them.
     fn can_delete_at_once(&self, reference: &Reference) -> bool {
         let collection = &reference.collection;
-        !self.effects.has_consumers
+        !self.effects.wanted.covers(collection)
             && !collection.is_auth()
             && !collection.fields[reference.field].is_multiple()
             && self.schema.references_to(&collection.id).is_empty()

@@ -51,6 +51,14 @@ pub(super) fn is_held(dir: &Path) -> io::Result<bool> {
     }
 }
 
+/// Makes what was made, renamed or removed in the folder of a file outlive a power cut.
+pub(super) fn sync_folder_of(file: &Path) -> io::Result<()> {
+    match file.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => File::open(".")?.sync_all(),
+    }
+}
+
 /// Opens a file for writing; one that is made is for this user only.
 pub(super) fn open_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(path)

@@ -36,8 +36,12 @@ CREATE TABLE `_collections` (
 );
 CREATE INDEX `idx__collections_type` ON `_collections` (`type`);
 CREATE TABLE `_gs_meta` (`key` TEXT PRIMARY KEY NOT NULL, `value` INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO `_gs_meta` VALUES ('format', 1), ('schema_version', 0), ('outbox_floor', 0);
-CREATE TABLE `_gs_consumers` (`name` TEXT PRIMARY KEY NOT NULL, `position` INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO `_gs_meta` VALUES ('format', 2), ('schema_version', 0), ('outbox_floor', 0), ('dead_jobs_dropped', 0);
+CREATE TABLE `_gs_consumers` (
+    `name`     TEXT PRIMARY KEY NOT NULL,
+    `position` INTEGER NOT NULL,
+    `interest` TEXT NOT NULL DEFAULT '*'
+) WITHOUT ROWID;
 CREATE TABLE `_gs_outbox` (
     `sequence`       INTEGER PRIMARY KEY AUTOINCREMENT,
     `batch`          INTEGER NOT NULL,
@@ -47,13 +51,40 @@ CREATE TABLE `_gs_outbox` (
     `schema_version` INTEGER NOT NULL,
     `caller`         TEXT NOT NULL,
     `written`        INTEGER NOT NULL,
+    `has_files`      INTEGER NOT NULL,
+    `total`          INTEGER NOT NULL,
     `before`         TEXT,
     `after`          TEXT
 );
+CREATE TABLE `_gs_uploads` (
+    `key`     TEXT PRIMARY KEY NOT NULL,
+    `written` INTEGER NOT NULL,
+    `doomed`  INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE `_gs_jobs` (
+    `id`         INTEGER PRIMARY KEY AUTOINCREMENT,
+    `queue`      TEXT NOT NULL,
+    `payload`    TEXT NOT NULL,
+    `created`    INTEGER NOT NULL,
+    `due`        INTEGER NOT NULL,
+    `attempts`   INTEGER NOT NULL DEFAULT 0,
+    `is_running` INTEGER NOT NULL DEFAULT 0,
+    `error`      TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX `_gs_jobs_due` ON `_gs_jobs` (`queue`, `due`);
+CREATE TABLE `_gs_dead_jobs` (
+    `id`       INTEGER PRIMARY KEY,
+    `queue`    TEXT NOT NULL,
+    `payload`  TEXT NOT NULL,
+    `created`  INTEGER NOT NULL,
+    `attempts` INTEGER NOT NULL,
+    `died`     INTEGER NOT NULL,
+    `error`    TEXT NOT NULL
+);
 ";
 
-/// The version of everything above, kept in `_gs_meta`.
-pub(super) const FORMAT: i64 = 1;
+/// The version of the layout of a data folder that this version reads and writes.
+pub const FORMAT: i64 = 2;
 
 /// A name in the quotes that the contract's own index texts use. Names are made of word characters
 /// by validation; a stray quote is doubled all the same.

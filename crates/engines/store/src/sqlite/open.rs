@@ -11,7 +11,9 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::at_hand::AtHand;
 use super::checkpoint::Checkpoints;
+use super::consumers::Consumers;
 use super::folder::{self, FolderError};
+use super::migrate::{self, MigrateError};
 use super::read_pool::ReadPool;
 use super::schema_rows::{self, LoadError};
 use super::shared::Shared;
@@ -44,6 +46,16 @@ pub enum OpenError {
         found: i64,
         /// The newest format that this version knows.
         known: i64,
+    },
+    /// An older version wrote it, and it could not be brought to the format of this one.
+    #[error("the data folder {} of format {format} could not be migrated: {source}; its data are as they were", dir.display())]
+    Migration {
+        /// The folder.
+        dir: PathBuf,
+        /// Its format.
+        format: i64,
+        /// What went wrong.
+        source: MigrateError,
     },
     /// Its data file is not ours.
     #[error("{} is not a Groundswell data file ({what}); choose another folder with --dir", file.display())]
@@ -80,13 +92,21 @@ pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
     let file = options.dir.join(DATA_FILE);
     let unreadable = |detail: String| OpenError::Unreadable { file: file.clone(), detail };
     // Before anything may write to it: a writer turns the file into WAL mode, whosever it is.
-    format_of(&options.dir)?;
+    let format = format_of(&options.dir)?;
     check_writable(&options.dir, &file)?;
     let mut conn =
         connection::open_writer(&file, options.synchronous).map_err(|e| unreadable(e.to_string()))?;
+    if let Some(format) = format.filter(|format| *format < layout::FORMAT) {
+        migrate::migrate(&mut conn, &file, format).map_err(|source| OpenError::Migration {
+            dir: options.dir.clone(),
+            format,
+            source,
+        })?;
+    }
     let (schema, settings) = load_or_create(&mut conn).map_err(|error| unreadable(error.to_string()))?;
-    let consumers = outbox::consumers(&conn).map_err(|error| unreadable(error.to_string()))?;
-    let shared = Arc::new(Shared::new(Arc::new(schema), Arc::new(settings), options.synchronous));
+    let consumers = Consumers::load(&conn).map_err(|error| unreadable(error.to_string()))?;
+    let shared = Shared::new(Arc::new(schema), Arc::new(settings), consumers, options.synchronous);
+    let shared = Arc::new(shared);
     let mut start = || {
         let at_hand = Arc::new(AtHand::open(&file, shared.clone())?);
         let reads = ReadPool::open(&file, at_hand.clone(), options.readers.max(1), options.read_deadline)?;
@@ -94,7 +114,7 @@ pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
         Ok((reads, checkpoints))
     };
     let (reads, checkpoints) = start().map_err(|error: rusqlite::Error| unreadable(error.to_string()))?;
-    let writer = Writer::start(conn, checkpoints, shared.clone(), &options, consumers > 0);
+    let writer = Writer::start(conn, checkpoints, shared.clone(), &options);
     Ok(SqliteStore { shared, reads, writer, _folder: lock })
 }
 
@@ -124,10 +144,10 @@ fn format_of(dir: &Path) -> Result<Option<i64>, OpenError> {
     let conn = connection::open_to_inspect(&file).map_err(unreadable)?;
     if has_table(&conn, "_gs_meta").map_err(unreadable)? {
         let found = outbox::meta(&conn, "format").map_err(unreadable)?;
-        return if found > layout::FORMAT {
-            Err(OpenError::Newer { dir: dir.to_owned(), found, known: layout::FORMAT })
-        } else {
-            Ok(Some(found))
+        return match found {
+            1..=layout::FORMAT => Ok(Some(found)),
+            ..1 => Err(OpenError::Foreign { file: file.clone(), what: format!("of format {found}") }),
+            _ => Err(OpenError::Newer { dir: dir.to_owned(), found, known: layout::FORMAT }),
         };
     }
     let tables: i64 = conn

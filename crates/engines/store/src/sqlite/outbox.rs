@@ -1,39 +1,65 @@
 //! The outbox: change events in the transaction that made them, until every consumer is past.
+//!
+//! Each event has the bytes of all events so far beside it, its own included: two rows tell what lies between
+//! them, and nothing has to be summed up.
 
 use std::time::Duration;
 
-use contract::event::{Action, ChangeEvent, Events};
+use contract::event::{Action, ChangeEvent, EventPage, Events, Interest};
+use contract::store::{MAX_EVENT_BYTES, MAX_EVENTS};
 use model::json::{Json, JsonObject};
 use model::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::OutboxBounds;
+use super::consumers::Positions;
+
+/// What an event takes beyond its two rows, roughly.
+const EVENT_BYTES: usize = 200;
+/// Most events that one transaction removes, so that those who write do not wait long: some ten milliseconds.
+const MOST_REMOVED: i64 = 10_000;
+/// Most events that one read looks at. Those that others wanted are skipped at little cost.
+const MOST_LOOKED_AT: usize = 50_000;
 
 /// An event about to be written; the rest is the transaction's.
 pub(super) struct NewEvent<'a> {
     pub(super) collection: &'a str,
+    pub(super) has_files: bool,
     pub(super) record: &'a str,
     pub(super) action: Action,
     pub(super) schema_version: u64,
     pub(super) caller: &'a str,
-    pub(super) before: Option<&'a JsonObject>,
-    pub(super) after: Option<&'a JsonObject>,
+    pub(super) before: Option<JsonObject>,
+    pub(super) after: Option<JsonObject>,
 }
 
-/// Writes an event and returns its batch: the number of the batch's first event.
+/// Where an event lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    /// The number of its batch: that of the batch's first event.
+    pub(super) batch: i64,
+    pub(super) sequence: i64,
+}
+
+/// Writes an event; the first one of a batch numbers it.
 pub(super) fn append(
     conn: &Connection,
     batch: Option<i64>,
     now: Timestamp,
-    event: &NewEvent<'_>,
-) -> rusqlite::Result<i64> {
+    event: NewEvent<'_>,
+) -> rusqlite::Result<Written> {
     let mut statement = conn.prepare_cached(
-        "INSERT INTO `_gs_outbox` \
-         (`batch`, `collection`, `record`, `action`, `schema_version`, `caller`, `written`, `before`, `after`) \
+        "INSERT INTO `_gs_outbox` (`batch`, `collection`, `record`, `action`, `schema_version`, `caller`, \
+         `written`, `has_files`, `total`, `before`, `after`) \
          VALUES (coalesce(?1, (SELECT max(`seq`) FROM `sqlite_sequence` WHERE `name` = '_gs_outbox'), 0) \
-                 + (?1 IS NULL), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING `batch`",
+                 + (?1 IS NULL), ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
+                 coalesce((SELECT `total` FROM `_gs_outbox` ORDER BY `sequence` DESC LIMIT 1), 0) + ?9, ?10, ?11) \
+         RETURNING `batch`, `sequence`",
     )?;
-    let text = |row: Option<&JsonObject>| row.map(|row| Json::Object(row.clone()).to_string());
+    let text = |row: Option<JsonObject>| row.map(|row| Json::Object(row).to_string());
+    let (before, after) = (text(event.before), text(event.after));
+    let bytes = EVENT_BYTES + [&before, &after].into_iter().flatten().map(String::len).sum::<usize>();
     statement.query_row(
         params![
             batch,
@@ -43,94 +69,189 @@ pub(super) fn append(
             event.schema_version as i64,
             event.caller,
             now.0,
-            text(event.before),
-            text(event.after)
+            event.has_files,
+            bytes as i64,
+            before,
+            after
         ],
-        |row| row.get(0),
+        |row| Ok(Written { batch: row.get(0)?, sequence: row.get(1)? }),
     )
 }
 
-/// How many consumers there are; with none, events are not written at all.
-pub(super) fn consumers(conn: &Connection) -> rusqlite::Result<u64> {
-    let count: i64 = conn.query_row("SELECT count(*) FROM `_gs_consumers`", [], |row| row.get(0))?;
-    Ok(count.unsigned_abs())
-}
-
-pub(super) fn register(conn: &Connection, consumer: &str) -> rusqlite::Result<()> {
-    conn.execute(
-        "INSERT INTO `_gs_consumers` VALUES (?1, \
-         coalesce((SELECT `seq` FROM `sqlite_sequence` WHERE `name` = '_gs_outbox'), 0)) \
-         ON CONFLICT DO NOTHING",
-        [consumer],
-    )?;
-    Ok(())
-}
-
-/// Moves a consumer on and drops what every consumer is past.
-pub(super) fn acknowledge(conn: &Connection, consumer: &str, sequence: u64) -> rusqlite::Result<()> {
-    conn.execute_batch("BEGIN IMMEDIATE")?;
-    let done = conn
-        .execute(
-            "UPDATE `_gs_consumers` SET `position` = max(`position`, ?2) WHERE `name` = ?1",
-            params![consumer, sequence as i64],
-        )
-        .and_then(|_| {
-            conn.execute(
-                "DELETE FROM `_gs_outbox` WHERE `sequence` <= (SELECT min(`position`) FROM `_gs_consumers`)",
-                [],
-            )
-        })
-        .and_then(|_| conn.execute_batch("COMMIT"));
-    if done.is_err() && !conn.is_autocommit() {
-        let _ = conn.execute_batch("ROLLBACK");
-    }
-    done
-}
-
-/// The consumer's next events, or that some of them are gone.
-pub(super) fn next(conn: &Connection, consumer: &str, limit: usize) -> rusqlite::Result<Events> {
-    let position: i64 = conn
-        .query_row("SELECT `position` FROM `_gs_consumers` WHERE `name` = ?1", [consumer], |row| row.get(0))
-        .optional()?
-        .unwrap_or(0);
+/// The events after a position that are wanted, or that some after it are gone.
+pub(super) fn next(
+    conn: &Connection,
+    interest: &Interest,
+    after: i64,
+    limit: usize,
+) -> rusqlite::Result<EventPage> {
     let floor = meta(conn, "outbox_floor")?;
-    if position < floor {
-        return Ok(Events::Resync { from: floor.unsigned_abs() });
+    if after < floor {
+        let from = floor.unsigned_abs();
+        return Ok(EventPage { events: Events::Resync { from }, through: from });
     }
     let mut statement = conn.prepare_cached(
-        "SELECT `sequence`, `batch`, `collection`, `record`, `action`, `schema_version`, `caller`, `before`, `after` \
-         FROM `_gs_outbox` WHERE `sequence` > ?1 ORDER BY `sequence` LIMIT ?2",
+        "SELECT `sequence`, `batch`, `collection`, `record`, `action`, `schema_version`, `caller`, `before`, `after`, \
+         `has_files` FROM `_gs_outbox` WHERE `sequence` > ?1 ORDER BY `sequence` LIMIT ?2",
     )?;
-    let rows = statement.query_map(params![position, limit as i64], event_from_row)?;
-    Ok(Events::Some(rows.collect::<rusqlite::Result<_>>()?))
-}
-
-/// Cuts the outbox to its bounds; who had not seen what goes is told to resync.
-pub(super) fn trim(conn: &Connection, bounds: OutboxBounds, now: Timestamp) -> rusqlite::Result<()> {
-    let oldest = now.0.saturating_sub(i64::try_from(bounds.max_age.as_millis()).unwrap_or(i64::MAX));
-    let by_age: i64 = conn.query_row(
-        "SELECT coalesce(max(`sequence`), 0) FROM `_gs_outbox` WHERE `written` < ?1",
-        [oldest],
-        |row| row.get(0),
-    )?;
-    let by_size = first_over_size(conn, bounds.max_bytes)?;
-    let floor = by_age.max(by_size);
-    if floor > 0 {
-        conn.execute("DELETE FROM `_gs_outbox` WHERE `sequence` <= ?1", [floor])?;
-        conn.execute(
-            "UPDATE `_gs_meta` SET `value` = max(`value`, ?1) WHERE `key` = 'outbox_floor'",
-            [floor],
-        )?;
+    let mut rows = statement.query(params![after, MOST_LOOKED_AT as i64])?;
+    let mut delivery = Delivery::new(limit, after.unsigned_abs());
+    while let Some(row) = rows.next()? {
+        if !is_wanted(interest, row)? {
+            delivery.through = row.get::<_, i64>(0)?.unsigned_abs();
+        } else if !delivery.take(row)? {
+            break;
+        }
     }
-    Ok(())
+    Ok(EventPage { events: Events::Some(delivery.events), through: delivery.through })
 }
 
-/// The newest event that must go for the rest to fit; 0 when all fit.
-fn first_over_size(conn: &Connection, max_bytes: u64) -> rusqlite::Result<i64> {
-    let sql = "SELECT coalesce(max(`sequence`), 0) FROM (\
-               SELECT `sequence`, sum(200 + coalesce(length(`before`), 0) + coalesce(length(`after`), 0)) \
-               OVER (ORDER BY `sequence` DESC) AS `bytes` FROM `_gs_outbox`) WHERE `bytes` > ?1";
-    conn.query_row(sql, [i64::try_from(max_bytes).unwrap_or(i64::MAX)], |row| row.get(0))
+/// A delivery that fills up.
+struct Delivery {
+    events: Vec<ChangeEvent>,
+    /// So many of them are whole batches.
+    whole: usize,
+    bytes: usize,
+    limit: usize,
+    through: u64,
+}
+
+impl Delivery {
+    fn new(limit: usize, after: u64) -> Delivery {
+        let limit = limit.clamp(1, MAX_EVENTS);
+        Delivery { events: Vec::new(), whole: 0, bytes: 0, limit, through: after }
+    }
+
+    /// Takes one more; false when that is too much, and what has been taken is to be handed out.
+    fn take(&mut self, row: &Row<'_>) -> rusqlite::Result<bool> {
+        let bytes = text_bytes(row, 7)? + text_bytes(row, 8)?;
+        let batch = row.get::<_, i64>(1)?.unsigned_abs();
+        if self.events.last().is_some_and(|last| last.batch != batch) {
+            self.whole = self.events.len();
+        }
+        let is_heavy = !self.events.is_empty() && self.bytes + bytes > MAX_EVENT_BYTES;
+        if self.whole > 0 && (is_heavy || self.events.len() >= self.limit) {
+            self.end(self.whole);
+            return Ok(false);
+        }
+        // A batch that is larger than asked for goes on, and is split where it becomes too large for memory.
+        if is_heavy || self.events.len() >= MAX_EVENTS {
+            return Ok(false);
+        }
+        self.bytes += bytes;
+        self.events.push(event_from_row(row)?);
+        self.end(self.events.len());
+        Ok(true)
+    }
+
+    fn end(&mut self, count: usize) {
+        self.events.truncate(count);
+        self.through = self.events.last().map_or(self.through, |last| last.sequence);
+    }
+}
+
+fn is_wanted(interest: &Interest, row: &Row<'_>) -> rusqlite::Result<bool> {
+    Ok(match interest {
+        Interest::All => true,
+        Interest::Files => row.get(9)?,
+        Interest::Collections(ids) => {
+            let collection = row.get_ref(2)?.as_str()?;
+            ids.iter().any(|id| id == collection)
+        }
+    })
+}
+
+fn text_bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<usize> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(text) => text.len(),
+        _ => 0,
+    })
+}
+
+/// Brings the consumers' positions into the table, removes what all of them are done with, and cuts the
+/// outbox to its bounds. Whether more is left to be removed: one transaction does not remove everything.
+pub(super) fn tidy(
+    conn: &Connection,
+    positions: &Positions,
+    bounds: OutboxBounds,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    positions.store(conn)?;
+    let is_done_left = remove(conn, positions.done)?.is_left;
+    let Some(cut) = last_to_cut(conn, bounds, now)? else { return Ok(is_done_left) };
+    let removed = remove(conn, cut)?;
+    conn.execute(
+        "UPDATE `_gs_meta` SET `value` = max(`value`, ?1) WHERE `key` = 'outbox_floor'",
+        [removed.through],
+    )?;
+    tracing::warn!(through = removed.through, "events were cut off that a consumer had not seen");
+    Ok(is_done_left || removed.is_left)
+}
+
+/// How far a removal came.
+struct Removed {
+    through: i64,
+    is_left: bool,
+}
+
+/// Removes events up to and including `last`, the oldest first, as many as one transaction may.
+fn remove(conn: &Connection, last: i64) -> rusqlite::Result<Removed> {
+    let Some(oldest) = mark_from(conn, 0)? else {
+        return Ok(Removed { through: last, is_left: false });
+    };
+    let through = last.min(oldest.sequence + MOST_REMOVED - 1);
+    if through >= oldest.sequence {
+        conn.prepare_cached("DELETE FROM `_gs_outbox` WHERE `sequence` <= ?1")?.execute([through])?;
+    }
+    Ok(Removed { through, is_left: through < last })
+}
+
+/// What two events tell of those between them.
+struct Mark {
+    sequence: i64,
+    total: i64,
+    written: i64,
+}
+
+/// The newest event that must go for the rest to be young and few enough; none when all are.
+fn last_to_cut(conn: &Connection, bounds: OutboxBounds, now: Timestamp) -> rusqlite::Result<Option<i64>> {
+    let (Some(oldest), Some(newest)) = (mark_from(conn, 0)?, newest_mark(conn)?) else { return Ok(None) };
+    let max_age = i64::try_from(bounds.max_age.as_millis()).unwrap_or(i64::MAX);
+    let max_bytes = i64::try_from(bounds.max_bytes).unwrap_or(i64::MAX);
+    let must_go = |event: &Mark| {
+        newest.total - event.total > max_bytes || event.written < now.0.saturating_sub(max_age)
+    };
+    if !must_go(&oldest) {
+        return Ok(None);
+    }
+    // If one must go, so must those before it.
+    let (mut goes, mut stays) = (oldest.sequence, newest.sequence + 1);
+    while stays - goes > 1 {
+        let middle = goes + (stays - goes) / 2;
+        match mark_from(conn, middle)? {
+            Some(event) if must_go(&event) => goes = event.sequence,
+            _ => stays = middle,
+        }
+    }
+    Ok(Some(goes))
+}
+
+fn newest_mark(conn: &Connection) -> rusqlite::Result<Option<Mark>> {
+    let sql = "SELECT `sequence`, `total`, `written` FROM `_gs_outbox` ORDER BY `sequence` DESC LIMIT 1";
+    conn.prepare_cached(sql)?.query_row([], Mark::from_row).optional()
+}
+
+/// The first event that has this sequence or a later one.
+fn mark_from(conn: &Connection, sequence: i64) -> rusqlite::Result<Option<Mark>> {
+    let sql = "SELECT `sequence`, `total`, `written` FROM `_gs_outbox` WHERE `sequence` >= ?1 \
+               ORDER BY `sequence` LIMIT 1";
+    conn.prepare_cached(sql)?.query_row([sequence], Mark::from_row).optional()
+}
+
+impl Mark {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Mark> {
+        Ok(Mark { sequence: row.get(0)?, total: row.get(1)?, written: row.get(2)? })
+    }
 }
 
 /// A number of `_gs_meta`; 0 when it is not there.
@@ -141,7 +262,7 @@ pub(super) fn meta(conn: &Connection, key: &str) -> rusqlite::Result<i64> {
         .map(Option::unwrap_or_default)
 }
 
-fn event_from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ChangeEvent> {
+fn event_from_row(row: &Row<'_>) -> rusqlite::Result<ChangeEvent> {
     let action: String = row.get(4)?;
     Ok(ChangeEvent {
         sequence: row.get::<_, i64>(0)?.unsigned_abs(),

@@ -10,6 +10,7 @@ use model::settings::Settings;
 use tokio::sync::Notify;
 
 use super::Synchronous;
+use super::consumers::Consumers;
 use super::counts::Counts;
 use super::text_lookup::TextLookup;
 
@@ -24,13 +25,19 @@ pub(super) struct Shared {
     pub(super) settings: ArcSwap<Settings>,
     pub(super) counts: Counts,
     pub(super) texts: TextLookup,
+    pub(super) consumers: Consumers,
     pub(super) commits: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) synchronous: Synchronous,
 }
 
 impl Shared {
-    pub(super) fn new(schema: Arc<Schema>, settings: Arc<Settings>, synchronous: Synchronous) -> Shared {
+    pub(super) fn new(
+        schema: Arc<Schema>,
+        settings: Arc<Settings>,
+        consumers: Consumers,
+        synchronous: Synchronous,
+    ) -> Shared {
         Shared {
             schema: ArcSwap::new(schema),
             schema_epoch: AtomicU64::new(0),
@@ -38,6 +45,7 @@ impl Shared {
             settings: ArcSwap::new(settings),
             counts: Counts::default(),
             texts: TextLookup::default(),
+            consumers,
             commits: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             synchronous,

@@ -9,8 +9,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use contract::event::Interest;
 use contract::store::{Commit, CommitObserver, StoreError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use model::collection::Collection;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::apply::{self, Effects};
 use super::checkpoint::{Checkpoints, LogEnd};
+use super::consumers::{Positions, Wanted};
 use super::outbox;
 use super::shared::Shared;
 use super::{Options, OutboxBounds};
@@ -30,18 +32,40 @@ const QUEUE: usize = 4_096;
 /// Batches in one transaction: enough to share an fsync, few enough that the first does not wait long.
 const GROUP: usize = 64;
 
+/// The outbox is tidied at most so often while others write: each time costs some pages.
+const TIDY: Duration = Duration::from_millis(200);
 /// Without a request for this long, the writer is idle.
 const IDLE: Duration = Duration::from_secs(1);
 
 type BatchResult = Result<Result<Vec<StepResult>, Refused>, StoreError>;
 
 enum Request {
-    Write { batch: WriteBatch, reply: oneshot::Sender<BatchResult> },
-    Register { consumer: String, reply: oneshot::Sender<Result<(), StoreError>> },
-    Acknowledge { consumer: String, sequence: u64, reply: oneshot::Sender<Result<(), StoreError>> },
-    Count { collection: Arc<Collection>, reply: oneshot::Sender<Result<u64, StoreError>> },
-    Follow { collection: String, reply: oneshot::Sender<Result<(), StoreError>> },
-    Close { reply: oneshot::Sender<Result<(), StoreError>> },
+    Write {
+        batch: WriteBatch,
+        reply: oneshot::Sender<BatchResult>,
+    },
+    Register {
+        consumer: String,
+        interest: Interest,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    Unregister {
+        consumer: String,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    /// A consumer is ahead of what the table says of it.
+    Acknowledged,
+    Count {
+        collection: Arc<Collection>,
+        reply: oneshot::Sender<Result<u64, StoreError>>,
+    },
+    Follow {
+        collection: String,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    Close {
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
 }
 
 struct Job {
@@ -63,17 +87,17 @@ impl Writer {
         checkpoints: Checkpoints,
         shared: Arc<Shared>,
         options: &Options,
-        has_consumers: bool,
     ) -> Writer {
         let (sender, receiver) = crossbeam_channel::bounded(QUEUE);
+        let wanted = Arc::new(shared.consumers.wanted());
         let mut thread = WriterThread {
             conn,
             checkpoints,
             shared,
             bounds: options.outbox,
             observers: options.observers.clone(),
-            has_consumers,
-            since_trim: 0,
+            wanted,
+            tidied: None,
         };
         let thread = std::thread::Builder::new()
             .name("store-write".to_owned())
@@ -86,12 +110,23 @@ impl Writer {
         self.ask(|reply| Request::Write { batch, reply }).await
     }
 
-    pub(super) async fn register_consumer(&self, consumer: String) -> Result<(), StoreError> {
-        self.ask(|reply| Request::Register { consumer, reply }).await
+    pub(super) async fn register_consumer(
+        &self,
+        consumer: String,
+        interest: Interest,
+    ) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Register { consumer, interest, reply }).await
     }
 
-    pub(super) async fn acknowledge(&self, consumer: String, sequence: u64) -> Result<(), StoreError> {
-        self.ask(|reply| Request::Acknowledge { consumer, sequence, reply }).await
+    pub(super) async fn unregister_consumer(&self, consumer: String) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Unregister { consumer, reply }).await
+    }
+
+    /// A consumer is ahead of what the table says of it. A writer with a full queue sees it by itself.
+    pub(super) fn acknowledged(&self) {
+        if let Some(queue) = &self.queue {
+            let _ = queue.try_send(Request::Acknowledged);
+        }
     }
 
     pub(super) async fn count(&self, collection: Arc<Collection>) -> Result<u64, StoreError> {
@@ -136,10 +171,16 @@ struct WriterThread {
     shared: Arc<Shared>,
     bounds: OutboxBounds,
     observers: Vec<Arc<dyn CommitObserver>>,
-    /// Whether anyone follows the events; with nobody, they are not written.
-    has_consumers: bool,
-    /// Batches with events since the outbox was last cut to its bounds.
-    since_trim: u32,
+    /// Whose changes leave events.
+    wanted: Arc<Wanted>,
+    /// When the outbox was last tidied; none when it is to be tidied at once.
+    tidied: Option<Instant>,
+}
+
+/// What a transaction did to the outbox beside its events: noted once it is committed.
+struct Tidied {
+    positions: Positions,
+    is_more_left: bool,
 }
 
 // === impl WriterThread ===
@@ -156,6 +197,7 @@ impl WriterThread {
                     self.checkpoints.after_commit(&self.conn);
                 }
                 Request::Close { reply } => {
+                    self.tidy_alone();
                     self.checkpoints.finish(&self.conn, LogEnd::Truncate);
                     let _ = reply.send(Ok(()));
                     // What still comes is dropped with its reply, which its caller sees as closed. Left in
@@ -166,16 +208,21 @@ impl WriterThread {
                 other => self.serve_other(other),
             }
         }
+        self.tidy_alone();
         self.checkpoints.finish(&self.conn, LogEnd::Truncate);
     }
 
-    /// The next request. The first moment without one is for bringing the log into the data file.
+    /// The next request. The first moment without one is for the outbox, and for bringing the log into the
+    /// data file.
     fn next(&mut self, queue: &Receiver<Request>) -> Option<Request> {
-        if self.checkpoints.is_due_when_idle() {
+        if self.checkpoints.is_due_when_idle() || self.shared.consumers.are_ahead() {
             match queue.recv_timeout(IDLE) {
                 Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => self.checkpoints.finish(&self.conn, LogEnd::Truncate),
+                Err(RecvTimeoutError::Timeout) => {
+                    while self.tidy_alone() && queue.is_empty() {}
+                    self.checkpoints.finish(&self.conn, LogEnd::Truncate);
+                }
             }
         }
         queue.recv().ok()
@@ -183,15 +230,19 @@ impl WriterThread {
 
     fn serve_other(&mut self, request: Request) {
         match request {
-            Request::Register { consumer, reply } => {
-                let result = outbox::register(&self.conn, &consumer);
-                self.has_consumers |= result.is_ok();
+            Request::Register { consumer, interest, reply } => {
+                let result = self.shared.consumers.register(&self.conn, &consumer, interest);
+                self.wanted = Arc::new(self.shared.consumers.wanted());
                 let _ = reply.send(result.map_err(|e| store_error(&e)));
             }
-            Request::Acknowledge { consumer, sequence, reply } => {
-                let result = outbox::acknowledge(&self.conn, &consumer, sequence);
+            Request::Unregister { consumer, reply } => {
+                let result = self.shared.consumers.unregister(&self.conn, &consumer);
+                self.wanted = Arc::new(self.shared.consumers.wanted());
+                self.tidy_alone();
                 let _ = reply.send(result.map_err(|e| store_error(&e)));
             }
+            // What is next is done when nobody writes, or by the next who does.
+            Request::Acknowledged => {}
             Request::Count { collection, reply } => {
                 let _ = reply.send(self.count(&collection).map_err(|e| store_error(&e)));
             }
@@ -245,7 +296,7 @@ impl WriterThread {
     fn run_transaction(&mut self, batches: &[&WriteBatch]) -> rusqlite::Result<Vec<BatchResult>> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let (schema, settings) = (self.shared.schema.load_full(), self.shared.settings.load_full());
-        let mut effects = Effects::new(schema, settings, clock(), self.has_consumers);
+        let mut effects = Effects::new(schema, settings, clock(), self.wanted.clone());
         let mut results = Vec::with_capacity(batches.len());
         for batch in batches {
             match self.run_batch(batch, &mut effects) {
@@ -263,10 +314,9 @@ impl WriterThread {
         let touched = std::mem::take(&mut effects.touched);
         self.shared.texts.versions.step(&touched);
         let finished = self.finish(&effects);
-        if finished.is_ok() {
-            self.publish(effects, batches.len());
-        } else {
-            self.roll_back();
+        match finished {
+            Ok(()) => self.publish(effects, batches.len()),
+            Err(_) => self.roll_back(),
         }
         self.shared.texts.versions.step(&touched);
         if changes_schema {
@@ -316,15 +366,45 @@ impl WriterThread {
     }
 
     fn finish(&mut self, effects: &Effects) -> rusqlite::Result<()> {
-        if effects.wrote_events {
-            self.since_trim += 1;
-            if self.since_trim >= 256 {
-                self.since_trim = 0;
-                outbox::trim(&self.conn, self.bounds, effects.now)?;
+        let is_due = self.tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY);
+        let has_work = effects.commit.newest_event.is_some() || self.shared.consumers.are_ahead();
+        let tidied = if is_due && has_work { Some(self.tidy(effects.now)?) } else { None };
+        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        if let Some(tidied) = tidied {
+            self.note(tidied);
+        }
+        Ok(())
+    }
+
+    /// Tidies the outbox in a transaction of its own. Whether more is left to do.
+    fn tidy_alone(&mut self) -> bool {
+        let tidy = || -> rusqlite::Result<Tidied> {
+            self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            let tidied = self.tidy(clock())?;
+            self.conn.prepare_cached("COMMIT")?.execute([])?;
+            Ok(tidied)
+        };
+        match tidy() {
+            Ok(tidied) => self.note(tidied),
+            Err(error) => {
+                self.roll_back();
+                tracing::warn!(%error, "the outbox could not be tidied");
+                false
             }
         }
-        self.conn.prepare_cached("COMMIT")?.execute([])?;
-        Ok(())
+    }
+
+    fn tidy(&self, now: Timestamp) -> rusqlite::Result<Tidied> {
+        let positions = self.shared.consumers.positions();
+        let is_more_left = outbox::tidy(&self.conn, &positions, self.bounds, now)?;
+        Ok(Tidied { positions, is_more_left })
+    }
+
+    /// What was tidied is committed.
+    fn note(&mut self, tidied: Tidied) -> bool {
+        self.shared.consumers.stored(tidied.positions);
+        self.tidied = (!tidied.is_more_left).then(Instant::now);
+        tidied.is_more_left
     }
 
     fn roll_back(&self) {
@@ -375,6 +455,7 @@ fn collect_group(queue: &Receiver<Request>, group: &mut Vec<Job>) -> Option<Requ
     while group.len() < GROUP {
         match queue.try_recv() {
             Ok(Request::Write { batch, reply }) => group.push(Job { batch, reply }),
+            Ok(Request::Acknowledged) => {}
             Ok(other) => return Some(other),
             Err(_) if has_yielded => return None,
             Err(_) => {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use contract::store::Store;
 use rusqlite::Connection;
-use store::sqlite::{Inspection, OpenError, Options, SqliteStore, inspect};
+use store::sqlite::{FORMAT, Inspection, OpenError, Options, SqliteStore, inspect};
 
 use crate::{block_on, fresh};
 
@@ -36,11 +36,11 @@ fn an_inspection_sees_the_format_and_who_holds_it() {
     // Characters that mean something in a URI.
     let data = folder.path().join("a ?b#c%41");
     let store = SqliteStore::open(Options::new(&data)).unwrap();
-    assert_eq!(inspect(&data).unwrap(), Inspection { format: Some(1), is_held: true });
+    assert_eq!(inspect(&data).unwrap(), Inspection { format: Some(FORMAT), is_held: true });
     block_on(store.close()).unwrap();
     drop(store);
     assert!(!data.join("data.db-wal").exists());
-    assert_eq!(inspect(&data).unwrap(), Inspection { format: Some(1), is_held: false });
+    assert_eq!(inspect(&data).unwrap(), Inspection { format: Some(FORMAT), is_held: false });
     assert!(!data.join("data.db-wal").exists(), "looking made a file");
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(inspect(empty.path()).unwrap(), Inspection { format: None, is_held: false });
@@ -79,8 +79,8 @@ fn a_newer_format_is_refused() {
     drop(store);
     let data = folder.path().join("data");
     let conn = Connection::open(data.join("data.db")).unwrap();
-    conn.execute_batch("UPDATE _gs_meta SET value = 2 WHERE key = 'format'").unwrap();
+    conn.execute_batch("UPDATE _gs_meta SET value = 3 WHERE key = 'format'").unwrap();
     drop(conn);
-    assert!(matches!(inspect(&data), Err(OpenError::Newer { found: 2, known: 1, .. })));
+    assert!(matches!(inspect(&data), Err(OpenError::Newer { found: 3, known: 2, .. })));
     assert!(matches!(SqliteStore::open(Options::new(data)), Err(OpenError::Newer { .. })));
 }
