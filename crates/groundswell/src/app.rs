@@ -6,8 +6,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
+use broker::{EmbeddedBroker, Wakeup};
+use contract::broker::Broker;
 use contract::store::{CommitObserver, Store};
 use identity::Identity;
+use rand::distr::{Alphanumeric, SampleString};
+use realtime::Realtime;
 use store::sqlite::{self, SqliteStore};
 use tokio_util::sync::CancellationToken;
 
@@ -19,22 +23,27 @@ use crate::readiness::has_superuser;
 pub(crate) struct App {
     store: Arc<dyn Store>,
     identity: Arc<Identity>,
+    realtime: Realtime,
     static_folder: Arc<StaticFolder>,
     has_superuser: bool,
 }
+
+/// Letters of a node's code: enough that the nodes of one application differ.
+const NODE_CODE_LETTERS: usize = 4;
 
 impl App {
     /// Opens the engines. `draining` is cancelled when the process is asked to stop: streams without an end of
     /// their own must end then.
     pub(crate) async fn open(settings: &Settings, draining: CancellationToken) -> anyhow::Result<Self> {
-        // No service has such streams yet.
-        drop(draining);
         let identity = Arc::new(Identity::start().context("start the password hash pool")?);
-        let store = open_store(settings, vec![identity.clone()])?;
+        let wakeup = Arc::new(Wakeup::default());
+        let store = open_store(settings, vec![identity.clone(), wakeup.clone()])?;
+        let broker = Arc::new(EmbeddedBroker::new(store.clone(), wakeup));
         let has_superuser = has_superuser(&*store).await.context("look for a superuser")?;
         let static_folder =
             StaticFolder::new(settings.server.public_dir.clone(), settings.server.index_fallback);
-        Ok(Self { store, identity, static_folder: Arc::new(static_folder), has_superuser })
+        let realtime = start_realtime(kit::app::App::new(store.clone(), identity.clone()), broker, draining);
+        Ok(Self { store, identity, realtime, static_folder: Arc::new(static_folder), has_superuser })
     }
 
     /// The data.
@@ -55,14 +64,25 @@ impl App {
 
     /// Brings the store to rest, once no request runs.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
+        self.realtime.close().await;
         self.store.close().await.context("close the store")
     }
 }
 
 /// The routes of every service. Called once for each request loop, so that loops share nothing of a router.
 pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
-    let routes = Router::new().merge(records::router()).merge(auth::router()).merge(admin::router());
+    let routes = Router::new()
+        .merge(records::router())
+        .merge(auth::router())
+        .merge(admin::router())
+        .merge(app.realtime.router());
     unmatched(routes.with_state(services), Arc::clone(&app.static_folder))
+}
+
+/// Starts what sends changes to clients, on the runtime that this is called on.
+fn start_realtime(app: kit::app::App, broker: Arc<dyn Broker>, draining: CancellationToken) -> Realtime {
+    let node_code = Alphanumeric.sample_string(&mut rand::rng(), NODE_CODE_LETTERS);
+    Realtime::start(app, broker, realtime::Options { node_code, ..Default::default() }, draining)
 }
 
 /// The store of the data folder. Fails with a sentence when the folder cannot be used.

@@ -71,7 +71,7 @@ pub(crate) async fn has_superuser(store: &dyn Store) -> Result<bool, StoreError>
 mod tests {
     use contract::event::{EventPage, Interest};
     use contract::store::{
-        Answer, FindByField, GetRecord, GetRecords, RecordPage, ReferringRecords, StoreStatus,
+        Answer, FindByField, GetRecord, GetRecords, JudgeRow, RecordPage, ReferringRecords, StoreStatus,
     };
     use model::record::Record;
     use model::schema::Schema;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::collection::Collection;
 use model::field::{Field, FieldKind};
-use model::json::{Json, JsonObject};
+use model::json::{Json, JsonObject, write_number};
 use model::plan;
 use model::record::Record;
 use model::value::Value;
@@ -68,6 +68,8 @@ fn value(field: &Field, json: &Json) -> Value {
     let is_json = matches!(field.kind, FieldKind::Json(_) | FieldKind::GeoPoint) || field.is_multiple();
     match json {
         Json::Null => Value::Null,
+        // Its members have an order of their own.
+        Json::Object(point) if matches!(field.kind, FieldKind::GeoPoint) => Value::Json(geo_point(point)),
         json if is_json => Value::Json(json.to_string()),
         Json::Bool(value) => Value::bool(*value),
         Json::Number(number) => Value::Number(*number),
@@ -75,6 +77,16 @@ fn value(field: &Field, json: &Json) -> Value {
         // A field that held several values and now holds one.
         Json::Array(_) | Json::Object(_) => Value::Null,
     }
+}
+
+fn geo_point(point: &JsonObject) -> String {
+    let mut text = String::new();
+    for (start, name) in [("{\"lon\":", "lon"), (",\"lat\":", "lat")] {
+        text.push_str(start);
+        write_number(point.get(name).and_then(Json::as_number).unwrap_or(0.0), &mut text);
+    }
+    text.push('}');
+    text
 }
 
 impl Action {

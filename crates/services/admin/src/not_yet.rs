@@ -28,7 +28,6 @@ macro_rules! refuse_superuser {
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/api/batch", post(refuse!("The batch API is")))
-        .route("/api/realtime", get(refuse!("Realtime is")).post(refuse!("Realtime is")))
         .route("/api/files/token", post(refuse!("Files are")))
         .route("/api/files/{collection}/{record}/{name}", get(refuse!("Files are")))
         .route("/api/oauth2-redirect", any(refuse!("OAuth2 sign-in is")))

@@ -280,14 +280,6 @@ impl Drop for Reservation {
     }
 }
 
-impl Registration {
-    /// Which client this is.
-    #[cfg(test)]
-    pub(crate) fn key(&self) -> ClientKey {
-        self.key
-    }
-}
-
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut state = self.hub.state();

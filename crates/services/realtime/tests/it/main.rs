@@ -1,0 +1,9 @@
+//! The service as its clients see it, on a real store and the embedded broker. Collections and records are made
+//! through the routes of the other services.
+
+mod access;
+mod connections;
+mod events;
+mod leak;
+mod node;
+mod sign_in;
