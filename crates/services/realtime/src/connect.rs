@@ -19,8 +19,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 pub(crate) async fn handle(State(gate): State<Arc<Gate>>, call: Call) -> Result<Response, ApiError> {
     let id = ClientId::random(&gate.shared.options.node_code);
-    let place = gate.outlet.open(id).ok_or_else(|| ApiError::unavailable(RETRY_AFTER))?;
-    match gate.shared.hub.register(id, call.client_ip(), gate.outlet_index, place) {
+    let resumes = call.query().first("gs_resume") == Some("1");
+    let place = gate.outlet.open(id, resumes).ok_or_else(|| ApiError::unavailable(RETRY_AFTER))?;
+    match gate.shared.hub.register(id, call.client_ip(), gate.outlet_index, place, resumes) {
         Ok(registration) => Ok(event_stream(Body::new(gate.outlet.stream(place, registration)))),
         Err(full) => {
             gate.outlet.close(place);

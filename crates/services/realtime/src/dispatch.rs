@@ -26,10 +26,11 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::bound;
-use crate::hub::{Audience, AuthKey, Seats};
+use crate::hub::{Audience, AuthKey, ClientKey, Seats};
 use crate::outlet::{MESSAGES_AT_ONCE, Message, tail};
 use crate::plan::{Access, Class, Classes, Plan};
 use crate::realtime::Shared;
+use crate::resume::{Recent, Resume};
 use crate::topic::Topic;
 
 /// How often an event is looked at again because the schema is being changed.
@@ -41,6 +42,7 @@ pub(crate) struct Dispatcher {
     classes: Classes,
     /// The schema version under which everybody was last known to be who they are.
     verified_version: Option<u64>,
+    recent: Recent,
     /// Messages that are not handed over yet, by loop.
     outgoing: Vec<Vec<Message>>,
 }
@@ -109,11 +111,52 @@ struct Told<'a> {
 
 impl Dispatcher {
     pub(crate) fn new(shared: Arc<Shared>) -> Dispatcher {
-        Dispatcher { shared, classes: Classes::default(), verified_version: None, outgoing: Vec::new() }
+        Dispatcher {
+            shared,
+            classes: Classes::default(),
+            verified_version: None,
+            recent: Recent::new(),
+            outgoing: Vec::new(),
+        }
+    }
+
+    /// Events are followed from now on; what was before is not known.
+    pub(crate) fn begin(&mut self) {
+        self.verified_version = None;
+        self.recent = Recent::new();
     }
 
     /// Works an event out. Its messages are handed over by [`Dispatcher::flush`], or before when they are many.
-    pub(crate) async fn event(&mut self, event: &ChangeEvent) {
+    pub(crate) async fn event(&mut self, event: &Arc<ChangeEvent>) {
+        let is_kept = self.shared.hub.has_resuming();
+        self.recent.note(event, is_kept);
+        let mark = is_kept.then(|| self.recent.mark().into());
+        self.send(event, None, mark).await;
+    }
+
+    /// Sets the topics of a client that connects again, and tells it what it missed.
+    pub(crate) async fn resume(&mut self, resume: Resume) {
+        let Resume { key, caller, topics, auth_generation, since, reply } = resume;
+        let set = self.shared.hub.set(key, caller, topics, auth_generation);
+        let is_set = set == Ok(true);
+        let _ = reply.send(set);
+        if !is_set {
+            return;
+        }
+        let missed = since.map_or_else(|| Some(Vec::new()), |since| self.recent.since(&since));
+        let answer = if missed.is_some() { "GS_RESUMED" } else { "GS_RESYNC" };
+        let mark = self.recent.mark();
+        for event in missed.unwrap_or_default() {
+            self.send(&event, Some(key), Some(mark.as_str().into())).await;
+        }
+        let tail = tail(answer, &format!(r#"{{"seq":"{mark}"}}"#));
+        let message = |(outlet, to)| (outlet, Message { tail: tail.clone(), to, mark: None });
+        self.queue(self.shared.hub.seat_of(key).0.into_iter().map(message).collect()).await;
+        self.flush().await;
+    }
+
+    /// Tells all of an event, or one.
+    async fn send(&mut self, event: &ChangeEvent, only: Option<ClientKey>, mark: Option<Arc<str>>) {
         self.classes.make_room();
         for _ in 0..SCHEMA_ATTEMPTS {
             let schema = self.shared.app.store.schema();
@@ -128,8 +171,9 @@ impl Dispatcher {
                 now: now(),
                 body: Arc::default(),
             };
-            match self.work_out(&happened).await {
-                Ok(outcome) => {
+            match self.work_out(&happened, only).await {
+                Ok(mut outcome) => {
+                    outcome.messages.iter_mut().for_each(|(_, message)| message.mark.clone_from(&mark));
                     self.lose(&outcome.lost);
                     return self.queue(outcome.messages).await;
                 }
@@ -156,7 +200,7 @@ impl Dispatcher {
 
     /// Events are gone that nobody was told of.
     pub(crate) fn lost_events(&mut self) {
-        self.verified_version = None;
+        self.begin();
         self.shared.end(&self.shared.hub.seats_of_followers());
     }
 
@@ -217,9 +261,13 @@ impl Dispatcher {
         }
     }
 
-    async fn work_out(&mut self, happened: &Happened) -> Result<Outcome, SchemaChanged> {
+    async fn work_out(
+        &mut self,
+        happened: &Happened,
+        only: Option<ClientKey>,
+    ) -> Result<Outcome, SchemaChanged> {
         let Happened { collection, row, .. } = happened;
-        let interested = self.shared.hub.interested([&collection.name, &collection.id], row.id());
+        let interested = self.shared.hub.interested([&collection.name, &collection.id], row.id(), only);
         if interested.is_empty() {
             return Ok(Outcome::default());
         }
@@ -448,7 +496,7 @@ impl<'a> Told<'a> {
             let Some(seats) = self.seats.get(&(*topic, Arc::as_ptr(data).addr())) else { continue };
             let tail = tail(interested[*topic].0.text(), data);
             for (outlet, to) in Seats::merged(seats).0 {
-                messages.push((outlet, Message { tail: tail.clone(), to }));
+                messages.push((outlet, Message { tail: tail.clone(), to, mark: None }));
             }
         }
         messages

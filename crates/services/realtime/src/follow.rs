@@ -7,11 +7,13 @@ use std::time::Duration;
 use contract::broker::{Broker, Subscription};
 use contract::event::{ChangeEvent, Events, Interest};
 use contract::store::StoreError;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{error, warn};
 
 use crate::dispatch::Dispatcher;
 use crate::realtime::Shared;
+use crate::resume::Resume;
 
 /// The consumer's name at the broker.
 const CONSUMER: &str = "realtime";
@@ -41,17 +43,18 @@ struct Progress {
 }
 
 /// The task's life: until the process is asked to stop.
-pub(crate) async fn run(shared: Arc<Shared>, broker: Arc<dyn Broker>) {
+pub(crate) async fn run(shared: Arc<Shared>, broker: Arc<dyn Broker>, mut resumes: mpsc::Receiver<Resume>) {
     let mut dispatcher = Dispatcher::new(shared.clone());
     // A process that was killed has left its consumer behind.
     forget(&*broker).await;
     while wait_until_wanted(&shared).await {
         let mut progress = Progress::default();
+        dispatcher.begin();
         loop {
             let end = match subscribe(&*broker).await {
                 Ok(mut subscription) => {
                     shared.follows.send_replace(true);
-                    take(&shared, &mut dispatcher, &mut *subscription, &mut progress).await
+                    take(&shared, &mut dispatcher, &mut *subscription, &mut progress, &mut resumes).await
                 }
                 Err(error) => End::Failed(error),
             };
@@ -106,6 +109,7 @@ async fn take(
     dispatcher: &mut Dispatcher,
     subscription: &mut dyn Subscription,
     progress: &mut Progress,
+    resumes: &mut mpsc::Receiver<Resume>,
 ) -> End {
     let mut ticks =
         interval(shared.options.times.linger.clamp(Duration::from_millis(10), Duration::from_secs(1)));
@@ -123,6 +127,7 @@ async fn take(
                     return End::Unwanted;
                 }
             }
+            Some(resume) = resumes.recv() => dispatcher.resume(resume).await,
             events = subscription.next() => match events {
                 Ok(Events::Some(events)) => {
                     send(dispatcher, events, progress).await;
@@ -154,7 +159,7 @@ async fn send(dispatcher: &mut Dispatcher, events: Vec<ChangeEvent>, progress: &
         if event.sequence > progress.sent {
             progress.sent = event.sequence;
             progress.unacknowledged += 1;
-            dispatcher.event(&event).await;
+            dispatcher.event(&Arc::new(event)).await;
         }
     }
     dispatcher.flush().await;

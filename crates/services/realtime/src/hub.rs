@@ -48,6 +48,9 @@ pub(crate) struct Audience {
     pub(crate) each_superuser: Vec<(Arc<Record>, Seats)>,
 }
 
+/// A record with the clients that speak for it, by its key.
+type ByCaller<'k, 'c> = HashMap<(&'k str, &'k str), (Arc<Record>, Vec<&'c Client>)>;
+
 /// Why a node takes no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
@@ -61,6 +64,7 @@ pub(crate) struct Known {
     pub(crate) key: ClientKey,
     pub(crate) address: IpAddr,
     pub(crate) caller: Caller,
+    pub(crate) resumes: bool,
 }
 
 #[derive(Default)]
@@ -82,6 +86,8 @@ struct State {
     unwanted_since: Option<Instant>,
     /// Rises before what streams speak for is looked at again.
     auth_generation: u64,
+    /// Whether a client ever asked to be told where its messages stand.
+    has_resuming: bool,
 }
 
 struct Client {
@@ -89,6 +95,7 @@ struct Client {
     outlet: usize,
     place: Place,
     address: IpAddr,
+    resumes: bool,
     caller: Caller,
     topics: Vec<Arc<Topic>>,
     topic_bytes: usize,
@@ -115,6 +122,7 @@ impl Hub {
         address: IpAddr,
         outlet: usize,
         place: Place,
+        resumes: bool,
     ) -> Result<Registration, Full> {
         let mut state = self.state();
         if state.clients.len() >= self.limits.clients {
@@ -127,7 +135,9 @@ impl Hub {
         state.last_key += 1;
         let key = ClientKey(state.last_key);
         let caller = Caller::Guest;
-        let client = Client { id, outlet, place, address, caller, topics: Vec::new(), topic_bytes: 0 };
+        let client =
+            Client { id, outlet, place, address, resumes, caller, topics: Vec::new(), topic_bytes: 0 };
+        state.has_resuming |= resumes;
         state.ids.insert(id, key);
         state.clients.insert(key, client);
         Ok(Registration { hub: self.clone(), key })
@@ -138,7 +148,7 @@ impl Hub {
         let state = self.state();
         let key = *state.ids.get(&id)?;
         let client = state.clients.get(&key)?;
-        Some(Known { key, address: client.address, caller: client.caller.clone() })
+        Some(Known { key, address: client.address, caller: client.caller.clone(), resumes: client.resumes })
     }
 
     /// Sets what a client follows and for whom it speaks, unless what streams speak for was looked at again since
@@ -173,11 +183,23 @@ impl Hub {
         self.state().auth_generation
     }
 
-    /// Who follows what is said of a record: each topic with its audience, and whether it names the record.
+    /// Whether a client ever asked to be told where its messages stand.
+    pub(crate) fn has_resuming(&self) -> bool {
+        self.state().has_resuming
+    }
+
+    /// Where a client's stream is.
+    pub(crate) fn seat_of(&self, key: ClientKey) -> Seats {
+        Seats::of(self.state().clients.get(&key).into_iter())
+    }
+
+    /// Who follows what is said of a record: each topic with its audience, and whether it names the record. All
+    /// who do, or one.
     pub(crate) fn interested(
         &self,
         names: [&str; 2],
         record: &str,
+        only: Option<ClientKey>,
     ) -> Vec<(Arc<Topic>, bool, Arc<Audience>)> {
         let mut found = Vec::new();
         let mut state = self.state();
@@ -190,7 +212,14 @@ impl Hub {
                 (format!("{name}/{record}"), true),
             ] {
                 for entry in topics.get_mut(base.as_str()).into_iter().flat_map(HashMap::values_mut) {
-                    found.push((entry.topic.clone(), is_record, entry.audience(clients)));
+                    let audience = match only {
+                        None => entry.audience(clients),
+                        Some(key) if entry.members.contains(&key) => {
+                            Arc::new(Audience::of(clients.get(&key).into_iter()))
+                        }
+                        Some(_) => continue,
+                    };
+                    found.push((entry.topic.clone(), is_record, audience));
                 }
             }
         }
@@ -412,7 +441,7 @@ impl Entry {
 impl Audience {
     fn of<'c>(clients: impl Iterator<Item = &'c Client>) -> Audience {
         let (mut guests, mut everyone, mut superusers) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut records, mut each_superuser) = (HashMap::new(), HashMap::new());
+        let (mut records, mut each_superuser) = (ByCaller::new(), ByCaller::new());
         for client in clients {
             let (all, each) = match &client.caller {
                 Caller::Guest => {
@@ -429,7 +458,7 @@ impl Audience {
                 each.entry(key).or_insert_with(|| (record.clone(), Vec::new())).1.push(client);
             }
         }
-        let seated = |callers: HashMap<(&str, &str), (Arc<Record>, Vec<&'c Client>)>| {
+        let seated = |callers: ByCaller<'_, 'c>| {
             callers.into_values().map(|(record, clients)| (record, Seats::of(clients.into_iter()))).collect()
         };
         Audience {

@@ -14,6 +14,7 @@
 //! - `dispatch`: one event, from the rows to who is told.
 //! - `plan`: what a topic means under one schema.
 //! - `bound`: who a stream speaks for, while that can change.
+//! - `resume`: what clients may ask for that connect again, beyond the contract.
 //!
 //! # What is bounded, and what happens then
 //!
@@ -23,6 +24,7 @@
 //! | topics of a client (1,000, of 2,500 bytes each) | 400, the contract's |
 //! | topics of a node, and their bytes | 503 with `Retry-After` |
 //! | messages that wait for a client, and their bytes | the stream ends, and the client connects again |
+//! | events kept for clients that connect again | these are told to read anew |
 //!
 //! A stream also ends when the server stops, when nothing was sent for 5 minutes, and after 30 minutes. It ends,
 //! too, when the node cannot tell what its client missed: when events were lost, or the store did not answer. A
@@ -45,6 +47,7 @@ mod limits;
 mod outlet;
 mod plan;
 mod realtime;
+mod resume;
 mod subscribe;
 mod topic;
 

@@ -48,6 +48,8 @@ pub(crate) struct Place {
 pub(crate) struct Message {
     pub(crate) tail: Bytes,
     pub(crate) to: Arc<[Place]>,
+    /// Where it stands, for clients that want to know.
+    pub(crate) mark: Option<Arc<str>>,
 }
 
 /// The clients of one request loop.
@@ -84,6 +86,8 @@ struct Slot {
 /// What waits for a client.
 struct Queue {
     id_line: [u8; ID_LINE],
+    /// Whether its messages carry their marks.
+    resumes: bool,
     waiting: VecDeque<Bytes>,
     bytes: usize,
     waker: Option<Waker>,
@@ -110,6 +114,17 @@ pub(crate) fn tail(event: &str, data: &str) -> Bytes {
     tail.into()
 }
 
+/// A tail whose data has the mark too.
+fn marked(tail: &Bytes, mark: &str) -> Bytes {
+    let end = tail.len() - "}\n\n".len();
+    let mut marked = Vec::with_capacity(tail.len() + mark.len() + r#","seq":"""#.len());
+    marked.extend_from_slice(&tail[..end]);
+    for part in [r#","seq":""#, mark, "\"}\n\n"] {
+        marked.extend_from_slice(part.as_bytes());
+    }
+    marked.into()
+}
+
 // === impl Outlet ===
 
 impl Outlet {
@@ -125,13 +140,13 @@ impl Outlet {
     }
 
     /// Makes a place for a client, with its first message. Called on the loop; nothing when it is ending.
-    pub(crate) fn open(self: &Arc<Outlet>, id: ClientId) -> Option<Place> {
+    pub(crate) fn open(self: &Arc<Outlet>, id: ClientId, resumes: bool) -> Option<Place> {
         self.start();
         let mut clients = self.clients();
         if clients.is_closed || self.draining.is_cancelled() {
             return None;
         }
-        let place = clients.open(Queue::new(id));
+        let place = clients.open(Queue::new(id, resumes));
         let connected = format!(r#"{{"clientId":"{id}"}}"#);
         clients.push(place, &tail("PB_CONNECT", &connected), &self.bounds);
         Some(place)
@@ -177,8 +192,16 @@ impl Outlet {
     fn deliver(&self, batch: &[Message]) {
         let mut clients = self.clients();
         for message in batch {
+            let mut with_mark = None;
             for place in message.to.iter() {
-                clients.push(*place, &message.tail, &self.bounds);
+                let Some(queue) = clients.queue(*place) else { continue };
+                match &message.mark {
+                    Some(mark) if queue.resumes => {
+                        let tail = with_mark.get_or_insert_with(|| marked(&message.tail, mark));
+                        queue.push(tail, &self.bounds);
+                    }
+                    _ => queue.push(&message.tail, &self.bounds),
+                }
             }
         }
     }
@@ -268,12 +291,13 @@ impl Clients {
 // === impl Queue ===
 
 impl Queue {
-    fn new(id: ClientId) -> Queue {
+    fn new(id: ClientId, resumes: bool) -> Queue {
         let mut id_line = *b"id:........................................";
         id_line["id:".len()..].copy_from_slice(id.as_bytes());
         let now = Instant::now();
         Queue {
             id_line,
+            resumes,
             waiting: VecDeque::new(),
             bytes: 0,
             waker: None,

@@ -6,13 +6,14 @@ use axum::Router;
 use axum::routing::get;
 use contract::broker::Broker;
 use kit::app::App;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::{Hub, Seats};
 use crate::limits::{Limits, Times};
 use crate::outlet::{Message, Outlet};
+use crate::resume::Resume;
 use crate::{connect, follow, subscribe};
 
 /// How the service is started.
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) wanted: Notify,
     /// Whether every write from now on is seen.
     pub(crate) follows: watch::Sender<bool>,
+    /// To the task, from clients that connect again. Who finds it full waits.
+    pub(crate) resumes: mpsc::Sender<Resume>,
     pub(crate) draining: CancellationToken,
 }
 
@@ -52,6 +55,9 @@ pub(crate) struct Gate {
     pub(crate) outlet: Arc<Outlet>,
     pub(crate) outlet_index: usize,
 }
+
+/// Clients that wait for the task to look at what they missed.
+const RESUMES: usize = 64;
 
 // === impl Realtime ===
 
@@ -64,6 +70,7 @@ impl Realtime {
         options: Options,
         draining: CancellationToken,
     ) -> Realtime {
+        let (resumes, resumed) = mpsc::channel(RESUMES);
         let shared = Arc::new(Shared {
             app,
             hub: Arc::new(Hub::new(options.limits)),
@@ -71,9 +78,10 @@ impl Realtime {
             outlets: RwLock::default(),
             wanted: Notify::new(),
             follows: watch::Sender::new(false),
+            resumes,
             draining,
         });
-        let follower = tokio::spawn(follow::run(shared.clone(), broker));
+        let follower = tokio::spawn(follow::run(shared.clone(), broker, resumed));
         Realtime { shared, follower: Mutex::new(Some(follower)) }
     }
 

@@ -12,12 +12,14 @@ use kit::respond;
 use model::checks;
 use model::context::Caller;
 use model::errors::{FieldError, FieldErrors};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::bound;
 use crate::client_id::ClientId;
-use crate::hub::{Known, auth_key};
+use crate::hub::{Full, Known, auth_key};
 use crate::realtime::{Gate, Shared};
+use crate::resume::Resume;
 use crate::topic::{self, Topic};
 
 /// As many bytes as the most and longest topics need as JSON, with some escapes.
@@ -33,6 +35,8 @@ const BIND_ATTEMPTS: usize = 16;
 struct Wanted {
     client_id: String,
     topics: Vec<String>,
+    /// What it saw last, from a client that connects again.
+    since: Option<String>,
 }
 
 pub(crate) async fn handle(State(gate): State<Arc<Gate>>, mut call: Call) -> Result<Response, ApiError> {
@@ -46,11 +50,13 @@ pub(crate) async fn handle(State(gate): State<Arc<Gate>>, mut call: Call) -> Res
     refuse_other_caller(shared, &client, call.caller()).await?;
     let topics = wanted.topics.iter().filter(|text| !text.is_empty());
     let topics: Vec<&str> = topics.map(String::as_str).collect();
-    let _reservation = match topics.iter().any(|text| topic::is_of_records(text)) {
+    let reservation = match topics.iter().any(|text| topic::is_of_records(text)) {
         true => Some(follow(shared).await?),
         false => None,
     };
-    bind(shared, &client, call.caller(), &topics).await?;
+    let is_resumed = client.resumes && reservation.is_some();
+    let since = is_resumed.then_some(wanted.since.clone());
+    bind(shared, &client, call.caller(), &topics, since).await?;
     Ok(respond::no_content())
 }
 
@@ -93,7 +99,13 @@ async fn follow(shared: &Shared) -> Result<crate::hub::Reservation, ApiError> {
 
 /// Sets the topics. The caller is read once more: what happened to him since his token was verified was told to
 /// streams that speak for him, and this one did not yet.
-async fn bind(shared: &Shared, client: &Known, caller: &Caller, topics: &[&str]) -> Result<(), ApiError> {
+async fn bind(
+    shared: &Shared,
+    client: &Known,
+    caller: &Caller,
+    topics: &[&str],
+    since: Option<Option<String>>,
+) -> Result<(), ApiError> {
     for _ in 0..BIND_ATTEMPTS {
         let generation = shared.hub.auth_generation();
         let caller = match caller.record() {
@@ -105,11 +117,40 @@ async fn bind(shared: &Shared, client: &Known, caller: &Caller, topics: &[&str])
             }
         };
         let topics = topics.iter().map(|text| Topic::parse(text)).collect();
-        if shared.hub.set(client.key, caller, topics, generation)? {
+        let is_set = match &since {
+            None => shared.hub.set(client.key, caller, topics, generation)?,
+            Some(since) => {
+                let (reply, answer) = oneshot::channel();
+                let (key, since) = (client.key, since.clone());
+                resume(
+                    shared,
+                    Resume { key, caller, topics, auth_generation: generation, since, reply },
+                    answer,
+                )
+                .await?
+            }
+        };
+        if is_set {
             return Ok(());
         }
     }
     Err(ApiError::busy(Duration::from_secs(1)))
+}
+
+/// Has the task set the topics, which knows what the client missed.
+async fn resume(
+    shared: &Shared,
+    resume: Resume,
+    answer: oneshot::Receiver<Result<bool, Full>>,
+) -> Result<bool, ApiError> {
+    let answered = async {
+        shared.resumes.send(resume).await.ok()?;
+        answer.await.ok()
+    };
+    match timeout(shared.options.times.follow, answered).await {
+        Ok(Some(is_set)) => Ok(is_set?),
+        _ => Err(ApiError::unavailable(Duration::from_secs(1))),
+    }
 }
 
 // === impl Wanted ===
@@ -119,6 +160,8 @@ impl Wanted {
         Ok(Wanted {
             client_id: form.text("clientId")?.unwrap_or_default().to_owned(),
             topics: form.texts("subscriptions")?.unwrap_or_default(),
+            // Whoever sends something else is no such client.
+            since: form.text("seq").ok().flatten().map(str::to_owned),
         })
     }
 

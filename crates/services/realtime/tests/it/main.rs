@@ -6,4 +6,5 @@ mod connections;
 mod events;
 mod leak;
 mod node;
+mod resume;
 mod sign_in;

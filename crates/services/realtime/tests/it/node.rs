@@ -208,7 +208,11 @@ impl Node {
     }
 
     pub(crate) async fn connect_from(&self, address: IpAddr) -> Client {
-        let response = self.send("", address, "GET", "/api/realtime", "").await;
+        self.connect_to("/api/realtime", address).await
+    }
+
+    pub(crate) async fn connect_to(&self, path: &str, address: IpAddr) -> Client {
+        let response = self.send("", address, "GET", path, "").await;
         assert_eq!(response.status(), 200);
         let mut client =
             Client { id: String::new(), address, body: response.into_body(), buffer: Vec::new() };
