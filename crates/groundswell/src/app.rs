@@ -18,6 +18,8 @@ use jobs::{Crons, Jobs, Policy, Queue, Worker};
 use kit::file_removal::FileRemoval;
 use kit::files::Files;
 use kit::spool::{Spool, SpoolBounds};
+use rand::distr::{Alphanumeric, SampleString};
+use realtime::Realtime;
 use store::sqlite::{self, SqliteStore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +34,7 @@ pub(crate) struct App {
     identity: Arc<Identity>,
     files: Arc<Files>,
     thumbs: Arc<Thumbs>,
+    realtime: Realtime,
     static_folder: Arc<StaticFolder>,
     has_superuser: bool,
     jobs: Jobs,
@@ -45,12 +48,13 @@ struct Tasks {
     worker: Worker,
 }
 
+/// Letters of a node's code: enough that the nodes of one application differ.
+const NODE_CODE_LETTERS: usize = 4;
+
 impl App {
     /// Opens the engines. `draining` is cancelled when the process is asked to stop: streams without an end of
     /// their own must end then.
     pub(crate) async fn open(settings: &Settings, draining: CancellationToken) -> anyhow::Result<Self> {
-        // No service has such streams yet.
-        drop(draining);
         let identity = Arc::new(Identity::start().context("start the password hash pool")?);
         let (new_events, new_jobs) = (Arc::<broker::Wakeup>::default(), Arc::<jobs::Wakeup>::default());
         let store = open_store(settings, vec![identity.clone(), new_events.clone(), new_jobs.clone()])?;
@@ -65,11 +69,14 @@ impl App {
         let tasks = Tasks { stop: CancellationToken::new(), running: TaskTracker::new(), worker };
         let sweeper = files::sweeper::run(store.clone(), files.blobs.clone(), tasks.stop.clone());
         tasks.running.spawn(sweeper);
-        tasks.running.spawn(cleanup::run(store.clone(), broker, tasks.stop.clone()));
+        tasks.running.spawn(cleanup::run(store.clone(), broker.clone(), tasks.stop.clone()));
+        let services = kit::app::App::new(store.clone(), identity.clone(), files.clone());
+        let realtime = start_realtime(services, broker, draining);
         Ok(Self {
             store,
             identity,
             files,
+            realtime,
             thumbs: Arc::default(),
             static_folder: Arc::new(static_folder),
             has_superuser,
@@ -96,6 +103,7 @@ impl App {
 
     /// Brings the store to rest, once no request runs.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
+        self.realtime.close().await;
         self.tasks.stop.cancel();
         self.tasks.running.close();
         self.tasks.running.wait().await;
@@ -112,6 +120,7 @@ pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
         .merge(auth::router())
         .merge(files::router(app.thumbs.clone()))
         .merge(jobs::router(app.jobs.clone()))
+        .merge(app.realtime.router())
         .merge(admin::router());
     unmatched(routes.with_state(services), Arc::clone(&app.static_folder))
 }
@@ -136,6 +145,12 @@ fn open_files(settings: &Settings) -> anyhow::Result<Files> {
     };
     let spool = Arc::new(Spool::new(dir.clone(), bounds));
     Ok(Files { blobs, spool })
+}
+
+/// Starts what sends changes to clients, on the runtime that this is called on.
+fn start_realtime(app: kit::app::App, broker: Arc<dyn Broker>, draining: CancellationToken) -> Realtime {
+    let node_code = Alphanumeric.sample_string(&mut rand::rng(), NODE_CODE_LETTERS);
+    Realtime::start(app, broker, realtime::Options { node_code, ..Default::default() }, draining)
 }
 
 /// The store of the data folder. Fails with a sentence when the folder cannot be used.

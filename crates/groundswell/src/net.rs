@@ -6,6 +6,7 @@ mod connection;
 mod lingering;
 mod listen;
 mod request_target;
+mod stalling;
 
 pub(crate) use acceptor::{Accepted, accept};
 pub(crate) use connection::ConnectionServer;

@@ -71,8 +71,8 @@ pub(crate) async fn has_superuser(store: &dyn Store) -> Result<bool, StoreError>
 mod tests {
     use contract::event::{EventPage, Interest};
     use contract::store::{
-        Answer, FindByField, GetRecord, GetRecords, RecordPage, ReferringRecords, StoreStatus, TriedView,
-        TryView,
+        Answer, FindByField, GetRecord, GetRecords, JudgeRow, RecordPage, ReferringRecords, StoreStatus,
+        TriedView, TryView,
     };
     use model::record::Record;
     use model::schema::Schema;
@@ -111,6 +111,9 @@ mod tests {
         }
         fn referring(&self, query: ReferringRecords) -> Answer<'_, Vec<Record>> {
             self.0.referring(query)
+        }
+        fn judge(&self, query: JudgeRow) -> Answer<'_, Vec<bool>> {
+            self.0.judge(query)
         }
         fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>> {
             self.0.find_by_field(query)

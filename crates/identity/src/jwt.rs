@@ -68,7 +68,7 @@ pub enum TokenKind {
 }
 
 /// What signs the tokens of one record and one kind.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SigningKey(String);
 
 /// A token that was read, and is not to be believed yet.

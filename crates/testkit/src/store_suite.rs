@@ -98,6 +98,7 @@ macro_rules! store_suite {
             a_record_is_there_only_if_the_conditions_hold
             several_records_are_found_by_id
             records_that_refer_to_one_are_found
+            a_row_is_judged_as_it_is_given
             a_record_is_found_by_a_value
             a_read_sees_every_write_that_was_acknowledged_before
             a_read_past_its_deadline_is_stopped

@@ -1,7 +1,10 @@
 //! Change events: what a committed step leaves behind for whoever follows the data (DESIGN §5).
 
-use model::field::FieldKind;
-use model::json::{Json, JsonObject};
+use std::sync::Arc;
+
+use model::collection::Collection;
+use model::field::{Field, FieldKind};
+use model::json::{Json, JsonObject, write_number};
 use model::plan;
 use model::record::Record;
 use model::value::Value;
@@ -64,6 +67,41 @@ pub fn loses_files(before: Option<&Record>, after: Option<&Record>) -> bool {
         };
         !is_empty && after.is_none_or(|after| after.get(&field.name) != value)
     })
+}
+
+/// The record of a row that an event carries, under this collection's fields: secret ones, and those that the
+/// collection did not have then, are null.
+pub fn record(collection: &Arc<Collection>, row: &JsonObject) -> Record {
+    let values = collection.fields.iter().map(|field| match row.get(&field.name) {
+        Some(json) if !plan::is_secret(collection, field) => value(field, json),
+        _ => Value::Null,
+    });
+    Record { collection: collection.clone(), values: values.collect() }
+}
+
+fn value(field: &Field, json: &Json) -> Value {
+    let is_json = matches!(field.kind, FieldKind::Json(_) | FieldKind::GeoPoint) || field.is_multiple();
+    match json {
+        Json::Null => Value::Null,
+        // Its members have an order of their own.
+        Json::Object(point) if matches!(field.kind, FieldKind::GeoPoint) => Value::Json(geo_point(point)),
+        json if is_json => Value::Json(json.to_string()),
+        Json::Bool(value) => Value::bool(*value),
+        Json::Number(number) => Value::Number(*number),
+        Json::Text(text) => Value::Text(text.clone()),
+        // A field that held several values and now holds one.
+        Json::Array(_) | Json::Object(_) => Value::Null,
+    }
+}
+
+fn geo_point(point: &JsonObject) -> String {
+    let mut text = String::new();
+    for (start, name) in [("{\"lon\":", "lon"), (",\"lat\":", "lat")] {
+        text.push_str(start);
+        write_number(point.get(name).and_then(Json::as_number).unwrap_or(0.0), &mut text);
+    }
+    text.push('}');
+    text
 }
 
 impl Action {

@@ -55,6 +55,10 @@ pub trait Store: Send + Sync + 'static {
     /// holds, in insertion order, at most `limit`.
     fn referring(&self, query: ReferringRecords) -> Answer<'_, Vec<Record>>;
 
+    /// Which of these conditions hold for a row that is given and may be stored no more, or otherwise by now.
+    /// What a condition asks of other records is asked of them as they are.
+    fn judge(&self, query: JudgeRow) -> Answer<'_, Vec<bool>>;
+
     /// The record of an auth collection in which one field equals a value; of several the oldest.
     fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>>;
 
@@ -146,6 +150,22 @@ pub struct ReferringRecords {
     pub conditions: Vec<Condition>,
     /// Most records.
     pub limit: usize,
+}
+
+/// A row that is judged as it is given.
+#[derive(Debug, Clone)]
+pub struct JudgeRow {
+    /// The schema version that everything here was built under.
+    pub schema_version: u64,
+    /// The row. Secret fields are not looked at.
+    pub row: Arc<Record>,
+    /// Each is answered with whether all of it holds; at most [`JudgeRow::MAX_QUESTIONS`].
+    pub questions: Vec<Vec<Condition>>,
+}
+
+impl JudgeRow {
+    /// Most questions of one call, so that it stays far from its deadline. Whoever has more asks several times.
+    pub const MAX_QUESTIONS: usize = 256;
 }
 
 /// A record by the value of one field.

@@ -39,7 +39,7 @@ use std::time::Duration;
 use contract::event::{EventPage, Interest};
 use contract::jobs::{AttemptEnd, AttemptId, Claimed, DeadJobs, JobStore, QueueStatus};
 use contract::store::{
-    Answer, Commit, CommitObserver, FindByField, GetRecord, GetRecords, ListRecords, RecordPage,
+    Answer, Commit, CommitObserver, FindByField, GetRecord, GetRecords, JudgeRow, ListRecords, RecordPage,
     ReferringRecords, Store, StoreError, StoreStatus, TriedView, TryView,
 };
 use model::collection::view::Fault;
@@ -180,6 +180,14 @@ impl Store for SqliteStore {
     fn referring(&self, query: ReferringRecords) -> Answer<'_, Vec<Record>> {
         let weight = Weight::of(&query.collection, &query.conditions, &query.field);
         Box::pin(self.read(query.schema_version, weight, move |conn| reads::referring(conn, &query)))
+    }
+
+    fn judge(&self, query: JudgeRow) -> Answer<'_, Vec<bool>> {
+        if query.questions.len() > JudgeRow::MAX_QUESTIONS {
+            let error = StoreError::Internal(format!("{} questions in one call", query.questions.len()));
+            return Box::pin(async { Err(error) });
+        }
+        Box::pin(self.read(query.schema_version, Weight::Heavy, move |conn| reads::judge(conn, &query)))
     }
 
     fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>> {

@@ -15,6 +15,7 @@ use tracing::debug;
 use super::acceptor::Accepted;
 use super::lingering::LingeringStream;
 use super::request_target::RewritingStream;
+use super::stalling::StallingStream;
 use crate::http::Front;
 
 /// How many headers a request may have. Clients behind chains of proxies send dozens; the contract asks for 200.
@@ -22,6 +23,10 @@ const MAX_HEADERS: usize = 256;
 
 /// How large a request's head may be, and how much of a body waits for its reader.
 const MAX_BUFFER_BYTES: usize = 128 * 1024;
+
+/// How long a client may take nothing of what is written to it.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Serves the connections of one request loop.
 pub(crate) struct ConnectionServer {
     http: http1::Builder,
@@ -60,6 +65,7 @@ impl ConnectionServer {
         peer: SocketAddr,
         draining: CancellationToken,
     ) -> hyper::Result<()> {
+        let stream = StallingStream::new(stream, WRITE_PATIENCE);
         let stream = TokioIo::new(LingeringStream::new(RewritingStream::new(stream)));
         let service = service_fn(move |request| Arc::clone(&self.front).handle(request, peer));
         let mut connection = pin!(self.http.serve_connection(stream, service));

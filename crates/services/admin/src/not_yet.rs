@@ -27,7 +27,6 @@ macro_rules! refuse_superuser {
 /// The refusing routes.
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
-        .route("/api/realtime", get(refuse!("Realtime is")).post(refuse!("Realtime is")))
         .route("/api/oauth2-redirect", any(refuse!("OAuth2 sign-in is")))
         .route("/api/settings/test/s3", post(refuse_superuser!("S3 storage is")))
         .route("/api/settings/test/email", post(refuse_superuser!("Sending mail is")))

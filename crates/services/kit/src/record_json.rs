@@ -23,7 +23,7 @@ pub struct RecordShape {
 }
 
 /// What a viewer may see beyond what everyone sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Visibility {
     shows_hidden: bool,
     shows_email: bool,

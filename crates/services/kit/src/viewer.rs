@@ -40,12 +40,20 @@ pub struct Viewer<'a> {
     pub app: &'a App,
     /// The schema that this request is answered under.
     pub schema: Arc<Schema>,
-    call: &'a Call,
+    request: Request<'a>,
     caller: Caller,
     origin: Origin,
     now: Timestamp,
     context: OnceLock<Arc<RequestContext>>,
     expand_context: OnceLock<Arc<RequestContext>>,
+}
+
+/// What is read for.
+enum Request<'a> {
+    /// A request by HTTP.
+    Call(&'a Call),
+    /// What stands for one, such as a subscription.
+    Context(&'a Arc<RequestContext>),
 }
 
 impl<'a> Viewer<'a> {
@@ -64,10 +72,24 @@ impl<'a> Viewer<'a> {
         Viewer {
             app,
             schema: app.store.schema(),
-            call,
+            request: Request::Call(call),
             caller,
             origin,
             now: now(),
+            context: OnceLock::new(),
+            expand_context: OnceLock::new(),
+        }
+    }
+
+    /// Reads where there is no request by HTTP: the context holds the caller, the query and the time.
+    pub fn of_context(app: &'a App, schema: Arc<Schema>, context: &'a Arc<RequestContext>) -> Viewer<'a> {
+        Viewer {
+            app,
+            schema,
+            caller: context.caller.clone(),
+            now: context.now,
+            request: Request::Context(context),
+            origin: context.origin,
             context: OnceLock::new(),
             expand_context: OnceLock::new(),
         }
@@ -80,7 +102,10 @@ impl<'a> Viewer<'a> {
 
     /// What rules see of the request; worked out when the first rule asks.
     pub fn context(&self) -> &Arc<RequestContext> {
-        self.context.get_or_init(|| Arc::new(self.make_context(self.origin)))
+        match self.request {
+            Request::Call(_) => self.context.get_or_init(|| Arc::new(self.make_context(self.origin))),
+            Request::Context(context) => context,
+        }
     }
 
     /// The same for the rules of expanded records.
@@ -89,7 +114,12 @@ impl<'a> Viewer<'a> {
     }
 
     fn make_context(&self, origin: Origin) -> RequestContext {
-        RequestContext { caller: self.caller.clone(), ..self.call.context(origin, self.now) }
+        match self.request {
+            Request::Call(call) => {
+                RequestContext { caller: self.caller.clone(), ..call.context(origin, self.now) }
+            }
+            Request::Context(context) => RequestContext { origin, ..RequestContext::clone(context) },
+        }
     }
 
     /// What a rule puts on a read. `body` is what it sees as the request's body.
@@ -157,7 +187,7 @@ impl<'a> Viewer<'a> {
 
     /// Records as this viewer sees them, with what `expand` asks for.
     pub async fn shape(&self, records: Vec<Record>) -> Result<Vec<ShapedRecord>, ApiError> {
-        let tree = ExpandTree::parse(self.call.query().expand().unwrap_or_default());
+        let tree = ExpandTree::parse(self.parameter("expand").unwrap_or_default());
         let records = records.into_iter().map(Arc::new).collect();
         Ok(self.expand(records, &tree).await?.records)
     }
@@ -217,6 +247,15 @@ impl<'a> Viewer<'a> {
 
     /// The `fields` that were asked for.
     pub fn fields(&self) -> Result<Option<Fields>, ApiError> {
-        self.call.query().fields().map(Fields::parse).transpose()
+        self.parameter("fields").map(Fields::parse).transpose()
+    }
+
+    /// A parameter of the query, unless it is empty.
+    fn parameter(&self, name: &str) -> Option<&str> {
+        let value = match self.request {
+            Request::Call(call) => call.query().first(name),
+            Request::Context(context) => context.query.get(name).map(String::as_str),
+        };
+        value.filter(|value| !value.is_empty())
     }
 }

@@ -1,8 +1,13 @@
 //! Reads other than lists, and how calls end that have no answer.
 
-use contract::store::{FindByField, GetRecord, GetRecords, ListRecords, ReferringRecords, StoreError};
-use model::step::WriteBatch;
+use std::sync::Arc;
 
+use contract::event;
+use contract::store::{
+    FindByField, GetRecord, GetRecords, JudgeRow, ListRecords, ReferringRecords, StoreError,
+};
+use model::record::Record;
+use model::step::WriteBatch;
 use model::value::Value;
 
 use super::Stage;
@@ -74,6 +79,32 @@ pub async fn records_that_refer_to_one_are_found(stage: Stage) {
     assert_eq!(referring("parent", 9).await, "one last");
     assert_eq!(referring("parent", 1).await, "one");
     assert_eq!(referring("others", 9).await, "two");
+}
+
+/// Neither the row of a record that is gone nor an earlier state of one is looked up; what they point to is.
+pub async fn a_row_is_judged_as_it_is_given(stage: Stage) {
+    notes(&stage).await;
+    let (one, two) = (stage.get("notes", "one").await.unwrap(), stage.get("notes", "two").await.unwrap());
+    let judged = async |row: &Record| {
+        let filters = [
+            "parent.name = 'A'",
+            "parent.name != 'A' && title ~ 'first'",
+            "others.name ?= 'A' && title = 'first'",
+            "title = '' || parent.name = 'X'",
+        ];
+        let query = JudgeRow {
+            schema_version: stage.store().schema().version(),
+            row: Arc::new(event::record(&row.collection, &event::row(row))),
+            questions: filters.iter().map(|filter| vec![stage.condition("notes", filter)]).collect(),
+        };
+        stage.store().judge(query).await.unwrap()
+    };
+    assert_eq!(judged(&one).await, [true, false, false, false]);
+    assert_eq!(judged(&two).await, [false, true, true, false]);
+    stage.delete("notes", "one").await.unwrap();
+    stage.patch("notes", "two", r#"{"title": "", "parent": "", "others": []}"#).await;
+    assert_eq!(judged(&one).await, [true, false, false, false]);
+    assert_eq!(judged(&two).await, [false, true, true, false]);
 }
 
 pub async fn a_record_is_found_by_a_value(stage: Stage) {

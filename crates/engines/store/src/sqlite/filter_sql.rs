@@ -16,12 +16,15 @@ mod operands;
 mod order;
 
 use model::context::{RequestContext, RuleBody};
+use model::field::{Field, FieldKind};
 use model::filter::expr::{Expr, Join, JoinId};
 use model::filter::semantics::Cell;
 use model::filter::{Filter, Query};
 use model::record::Record;
 use model::value::Value;
 use rusqlite::types::Value as SqlValue;
+
+use super::layout::column_type;
 
 pub use functions::add_functions;
 pub use order::order_by;
@@ -84,15 +87,30 @@ pub fn query_condition(query: &Query, root: Root<'_>) -> Fragment {
 /// The row of a record that is in no table yet, as a table for a FROM: `(SELECT ? AS "id", …)`. Its
 /// columns have no affinity; a create rule sees them so.
 pub fn new_row(record: &Record) -> Fragment {
+    row_of(record, |_| "?")
+}
+
+/// The row of a record that was in the table, as [`new_row`] gives one. Its columns have the affinity of the
+/// table's, but for those of JSON: a cast would change their values.
+pub(super) fn former_row(record: &Record) -> Fragment {
+    row_of(record, |field| match column_type(field) {
+        kind if kind.starts_with("TEXT") => "CAST(? AS TEXT)",
+        kind if kind.starts_with("JSON") => "?",
+        _ => "CAST(? AS NUMERIC)",
+    })
+}
+
+fn row_of(record: &Record, parameter: impl Fn(&Field) -> &'static str) -> Fragment {
     let mut row = Fragment::default();
     row.sql.push_str("(SELECT ");
     for (position, (field, value)) in record.collection.fields.iter().zip(&record.values).enumerate() {
         if position > 0 {
             row.sql.push_str(", ");
         }
-        row.sql.push_str("? AS ");
+        row.sql.push_str(parameter(field));
+        row.sql.push_str(" AS ");
         push_name(&mut row.sql, &field.name);
-        let is_bool = matches!(field.kind, model::field::FieldKind::Bool);
+        let is_bool = matches!(field.kind, FieldKind::Bool);
         row.values.push(match value {
             Value::Null => SqlValue::Null,
             Value::Number(number) if is_bool => SqlValue::Integer(i64::from(*number != 0.0)),

@@ -4,10 +4,13 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use contract::store::{FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords};
+use contract::store::{
+    FindByField, GetRecord, GetRecords, JudgeRow, ListRecords, RecordPage, ReferringRecords,
+};
 use model::collection::Collection;
 use model::condition::Condition;
 use model::filter::{Sort, Verdict};
+use model::plan;
 use model::record::Record;
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -135,6 +138,35 @@ pub(super) fn referring(conn: &Connection, query: &ReferringRecords) -> rusqlite
     select.run(conn)
 }
 
+/// Which conditions hold for a row as it is given. Where it is stored so, the stored row is asked.
+pub(super) fn judge(conn: &Connection, query: &JudgeRow) -> rusqlite::Result<Vec<bool>> {
+    let row = &*query.row;
+    let stored = super::apply::load(conn, &row.collection, row.id())?;
+    let is_stored = stored.is_some_and(|stored| is_same_row(&stored, row));
+    let holds = |condition: &Condition| match condition.judge(row) {
+        Verdict::Yes => Ok(true),
+        Verdict::No => Ok(false),
+        Verdict::NeedsStore if is_stored => holds_stored(conn, row, condition),
+        Verdict::NeedsStore => holds_given(conn, row, condition),
+    };
+    let all_hold = |conditions: &Vec<Condition>| {
+        for condition in conditions {
+            if !holds(condition)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    query.questions.iter().map(all_hold).collect()
+}
+
+/// Whether two rows of a collection are equal, but for what events leave out.
+fn is_same_row(stored: &Record, given: &Record) -> bool {
+    let collection = &stored.collection;
+    let mut fields = collection.fields.iter().zip(stored.values.iter().zip(&given.values));
+    fields.all(|(field, (stored, given))| stored == given || plan::is_secret(collection, field))
+}
+
 /// A record by the value of one field; of several the oldest.
 pub(super) fn find_by_field(conn: &Connection, query: &FindByField) -> rusqlite::Result<Option<Record>> {
     let collate = if query.ignore_case { " COLLATE NOCASE" } else { "" };
@@ -165,10 +197,25 @@ pub(super) fn holds_virtual(
     record: &Record,
     condition: &Condition,
 ) -> rusqlite::Result<bool> {
-    let root = Root { alias: ALIAS, kind: RootKind::NewRow, expected: Expected::One };
+    holds_for(conn, record, RootKind::NewRow, filter_sql::new_row(record), condition)
+}
+
+/// Whether a condition would hold for a row that was stored once.
+fn holds_given(conn: &Connection, record: &Record, condition: &Condition) -> rusqlite::Result<bool> {
+    holds_for(conn, record, RootKind::View, filter_sql::former_row(record), condition)
+}
+
+fn holds_for(
+    conn: &Connection,
+    record: &Record,
+    kind: RootKind,
+    row: Fragment,
+    condition: &Condition,
+) -> rusqlite::Result<bool> {
+    let root = Root { alias: ALIAS, kind, expected: Expected::One };
     let mut select =
         Select { collection: &record.collection, root, sql: "SELECT 1 FROM ".to_owned(), params: Vec::new() };
-    select.push(filter_sql::new_row(record));
+    select.push(row);
     select.sql.push_str(" AS r WHERE 1");
     select.condition(condition);
     select.exists(conn)
