@@ -32,7 +32,7 @@ macro_rules! group_tests {
     };
 }
 
-group_tests!(general, collections, records, filters, rules, auth);
+group_tests!(general, collections, records, filters, rules, auth, views);
 
 fn conforms(group: &str) {
     if skipped(PocketBase::binary()) || skipped(Groundswell::binary()) {
