@@ -3,5 +3,4 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
 
 mod cleanup;
-mod cleanup;
 mod thumbs;
