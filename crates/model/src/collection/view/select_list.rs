@@ -120,21 +120,39 @@ impl SelectList {
         if let Some(kind) = kind_of_call(&column.original.to_lowercase()) {
             return plain(name, kind);
         }
+        match self.source_of(column, sources) {
+            None => untyped(name),
+            Some((source, field)) if field.name == "id" => plain(name, relation_to(source)),
+            Some((_, field)) => {
+                let id = format!("_clone_{}", random_text(4, CLONE_ALPHABET, rng));
+                Field { id, name: name.to_owned(), ..field.clone() }
+            }
+        }
+    }
+}
+
+impl SelectList {
+    /// The collection and the field that a view's field is a copy of, if it is one.
+    pub fn origin(&self, schema: &Schema, name: &str) -> Option<(Arc<Collection>, Field)> {
+        let sources = self.sources(schema);
+        let column = self.columns.iter().rfind(|column| column.alias == name)?;
+        let (source, field) = self.source_of(column, &sources)?;
+        Some((source.clone(), field.clone()))
+    }
+
+    fn source_of<'a>(
+        &self,
+        column: &Named,
+        sources: &HashMap<&str, &'a Arc<Collection>>,
+    ) -> Option<(&'a Arc<Collection>, &'a Field)> {
         let parts: Vec<&str> = column.original.split('.').collect();
         let (source, field_name) = match parts[..] {
             [table, field] => (sources.get(table), field),
             _ => (self.tables.first().and_then(|table| sources.get(table.alias.as_str())), parts[0]),
         };
-        let Some(source) = source else { return untyped(name) };
-        let is_it = |field: &&Field| field.name.to_lowercase() == field_name.to_lowercase();
-        match source.fields.iter().find(is_it) {
-            None => untyped(name),
-            Some(field) if field.name == "id" => plain(name, relation_to(source)),
-            Some(field) => {
-                let id = format!("_clone_{}", random_text(4, CLONE_ALPHABET, rng));
-                Field { id, name: name.to_owned(), ..field.clone() }
-            }
-        }
+        let source = *source?;
+        let field_name = field_name.to_lowercase();
+        Some((source, source.fields.iter().find(|field| field.name.to_lowercase() == field_name)?))
     }
 }
 
