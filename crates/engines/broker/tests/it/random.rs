@@ -114,7 +114,7 @@ async fn one_round(
     }
     // Wherever they are.
     following.shutdown().await;
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         store.close().await.unwrap();
     }
 }
