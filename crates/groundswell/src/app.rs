@@ -7,10 +7,15 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use blobs::{EncryptedBlobs, FolderBlobs};
+use broker::EmbeddedBroker;
 use contract::blobs::Blobs;
+use contract::broker::Broker;
 use contract::store::{CommitObserver, Store};
 use files::Thumbs;
+use files::cleanup::{self, RemoveFiles};
 use identity::Identity;
+use jobs::{Crons, Jobs, Policy, Queue, Worker};
+use kit::file_removal::FileRemoval;
 use kit::files::Files;
 use kit::spool::{Spool, SpoolBounds};
 use store::sqlite::{self, SqliteStore};
@@ -29,6 +34,7 @@ pub(crate) struct App {
     thumbs: Arc<Thumbs>,
     static_folder: Arc<StaticFolder>,
     has_superuser: bool,
+    jobs: Jobs,
     tasks: Tasks,
 }
 
@@ -36,6 +42,7 @@ pub(crate) struct App {
 struct Tasks {
     stop: CancellationToken,
     running: TaskTracker,
+    worker: Worker,
 }
 
 impl App {
@@ -45,14 +52,20 @@ impl App {
         // No service has such streams yet.
         drop(draining);
         let identity = Arc::new(Identity::start().context("start the password hash pool")?);
-        let store = open_store(settings, vec![identity.clone()])?;
+        let (new_events, new_jobs) = (Arc::<broker::Wakeup>::default(), Arc::<jobs::Wakeup>::default());
+        let store = open_store(settings, vec![identity.clone(), new_events.clone(), new_jobs.clone()])?;
         let files = Arc::new(open_files(settings)?);
         let has_superuser = has_superuser(&*store).await.context("look for a superuser")?;
         let static_folder =
             StaticFolder::new(settings.server.public_dir.clone(), settings.server.index_fallback);
-        let tasks = Tasks { stop: CancellationToken::new(), running: TaskTracker::new() };
+        let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(store.clone(), new_events));
+        let crons = Crons::start(jobs::built_in(store.clone()), kit::app::now);
+        let jobs = Jobs { store: store.clone(), crons: Arc::new(crons) };
+        let worker = Worker::start(&jobs.store, &new_jobs, queues(store.clone(), &files));
+        let tasks = Tasks { stop: CancellationToken::new(), running: TaskTracker::new(), worker };
         let sweeper = files::sweeper::run(store.clone(), files.blobs.clone(), tasks.stop.clone());
         tasks.running.spawn(sweeper);
+        tasks.running.spawn(cleanup::run(store.clone(), broker, tasks.stop.clone()));
         Ok(Self {
             store,
             identity,
@@ -60,6 +73,7 @@ impl App {
             thumbs: Arc::default(),
             static_folder: Arc::new(static_folder),
             has_superuser,
+            jobs,
             tasks,
         })
     }
@@ -85,6 +99,8 @@ impl App {
         self.tasks.stop.cancel();
         self.tasks.running.close();
         self.tasks.running.wait().await;
+        self.tasks.worker.stop().await;
+        self.jobs.crons.stop().await;
         self.store.close().await.context("close the store")
     }
 }
@@ -95,8 +111,15 @@ pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
         .merge(records::router())
         .merge(auth::router())
         .merge(files::router(app.thumbs.clone()))
+        .merge(jobs::router(app.jobs.clone()))
         .merge(admin::router());
     unmatched(routes.with_state(services), Arc::clone(&app.static_folder))
+}
+
+/// The queues of jobs, and who does them.
+fn queues(store: Arc<dyn Store>, files: &Files) -> Vec<Queue> {
+    let remove_files = Arc::new(RemoveFiles::new(store, files.blobs.clone()));
+    vec![Queue { name: FileRemoval::QUEUE, handler: remove_files, policy: Policy::default() }]
 }
 
 /// The files of the data folder, and where those of requests wait.
@@ -119,7 +142,7 @@ fn open_files(settings: &Settings) -> anyhow::Result<Files> {
 pub(crate) fn open_store(
     settings: &Settings,
     observers: Vec<Arc<dyn CommitObserver>>,
-) -> Result<Arc<dyn Store>, sqlite::OpenError> {
+) -> Result<Arc<SqliteStore>, sqlite::OpenError> {
     let mut options = sqlite::Options::new(settings.server.dir.clone());
     options.synchronous = match settings.store.synchronous {
         Synchronous::Full => sqlite::Synchronous::Full,

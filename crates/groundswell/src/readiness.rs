@@ -71,7 +71,8 @@ pub(crate) async fn has_superuser(store: &dyn Store) -> Result<bool, StoreError>
 mod tests {
     use contract::event::{EventPage, Interest};
     use contract::store::{
-        Answer, FindByField, GetRecord, GetRecords, RecordPage, ReferringRecords, StoreStatus,
+        Answer, FindByField, GetRecord, GetRecords, RecordPage, ReferringRecords, StoreStatus, TriedView,
+        TryView,
     };
     use model::record::Record;
     use model::schema::Schema;
@@ -114,7 +115,9 @@ mod tests {
         fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>> {
             self.0.find_by_field(query)
         }
-
+        fn try_view(&self, query: TryView) -> Answer<'_, TriedView> {
+            self.0.try_view(query)
+        }
         fn register_consumer(&self, name: String, interest: Interest) -> Answer<'_, ()> {
             self.0.register_consumer(name, interest)
         }
@@ -126,6 +129,9 @@ mod tests {
         }
         fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()> {
             self.0.acknowledge(consumer, sequence)
+        }
+        fn optimize(&self) -> Answer<'_, ()> {
+            self.0.optimize()
         }
         fn stale_uploads(&self, before: Timestamp, limit: usize) -> Answer<'_, Vec<String>> {
             self.0.stale_uploads(before, limit)

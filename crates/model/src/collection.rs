@@ -21,6 +21,7 @@ pub mod system;
 mod templates;
 pub mod update;
 mod validate;
+pub mod view;
 
 /// A collection as it is stored. What it means to a running server is in [`crate::schema::Schema`].
 #[derive(Debug, Clone, PartialEq)]

@@ -9,6 +9,7 @@ pub mod checks;
 pub mod collection;
 pub mod condition;
 pub mod context;
+pub mod cron;
 pub mod errors;
 pub mod field;
 pub mod filter;

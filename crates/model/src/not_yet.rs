@@ -7,7 +7,6 @@ use crate::errors::{FieldError, FieldErrors};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the contract's words; the table below says where each is switched on")]
 pub enum Feature {
-    ViewCollections,
     Mfa,
     Otp,
     OAuth2,
@@ -19,8 +18,7 @@ pub enum Feature {
 }
 
 /// Each feature with the place of its switch and what is said to who turns it.
-const TABLE: [(Feature, &[&str], &str); 9] = [
-    (Feature::ViewCollections, &["type"], "View collections are not available in this version."),
+const TABLE: [(Feature, &[&str], &str); 8] = [
     (Feature::Mfa, &["mfa", "enabled"], "Multi-factor sign-in is not available in this version."),
     (Feature::Otp, &["otp", "enabled"], "OTP sign-in is not available in this version."),
     (Feature::OAuth2, &["oauth2", "enabled"], "OAuth2 sign-in is not available in this version."),

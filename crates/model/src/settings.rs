@@ -1,6 +1,5 @@
 //! The settings of an application (CONTRACT §8.1).
 
-mod cron;
 mod json;
 mod validate;
 

@@ -9,10 +9,11 @@ use std::time::Instant;
 use crate::collection::Collection;
 use crate::context::{Caller, RequestContext};
 use crate::errors::FieldErrors;
-use crate::json::JsonObject;
+use crate::json::{Json, JsonObject};
 use crate::record::Record;
 use crate::record::resolve::Upload;
 use crate::settings::Settings;
+use crate::time::Timestamp;
 
 /// One atomic change: all steps happen or none. A step sees what those before it wrote.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +51,8 @@ pub enum Step {
         to: String,
     },
     /// Makes (`before` is none) or changes a collection. Validated by who built it, under the
-    /// batch's `schema_version`.
+    /// batch's `schema_version`; a view is validated by the store, which gives it its fields
+    /// ([`crate::collection::view`]). Other views follow as far as they can.
     SaveCollection {
         /// The collection as the schema has it.
         before: Option<Arc<Collection>>,
@@ -58,7 +60,12 @@ pub enum Step {
         after: Arc<Collection>,
     },
     /// Removes a collection and its records.
-    DeleteCollection(Arc<Collection>),
+    DeleteCollection {
+        /// The collection as the schema has it.
+        collection: Arc<Collection>,
+        /// Whether every view must still be one without it.
+        check_views: bool,
+    },
     /// Removes all records of a collection with their cascades.
     Truncate(Arc<Collection>),
     /// Replaces the settings. Refused with [`Guard::Settings`] when the current ones are not `before`.
@@ -68,6 +75,8 @@ pub enum Step {
         /// The settings as they shall be.
         after: Arc<Settings>,
     },
+    /// Leaves work to be done later, at least once.
+    Enqueue(NewJob),
     /// Notes files that are about to be stored, by their keys among the blobs. The write whose record names
     /// one takes its note away; a file whose note stays belongs to nobody.
     NoteUploads(Vec<String>),
@@ -79,6 +88,19 @@ pub enum Step {
     /// Can never be carried out: it stands where a batch has a step that could not be built.
     Impossible,
 }
+
+/// Work to be done later.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    queue: String,
+    payload: String,
+    due: Timestamp,
+}
+
+/// A payload that is larger than [`NewJob::MAX_PAYLOAD_BYTES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a job's payload of {0} bytes is too large")]
+pub struct PayloadTooLarge(pub usize);
 
 /// Makes a record from a request's body.
 #[derive(Debug, Clone)]
@@ -194,6 +216,8 @@ pub enum Why {
     },
     /// What the step relied on no longer holds.
     Guard(Guard),
+    /// A change of the schema that the store's engine refuses, in its own words.
+    Engine(String),
     /// The last superuser cannot go.
     LastSuperuser,
     /// The step is [`Step::Impossible`].
@@ -226,8 +250,40 @@ impl WriteBatch {
     /// Whether a step changes collections: such a batch is a barrier between others.
     pub fn changes_schema(&self) -> bool {
         self.steps.iter().any(|step| {
-            matches!(step, Step::SaveCollection { .. } | Step::DeleteCollection(_) | Step::Truncate(_))
+            matches!(step, Step::SaveCollection { .. } | Step::DeleteCollection { .. } | Step::Truncate(_))
         })
+    }
+}
+
+// === impl NewJob ===
+
+impl NewJob {
+    /// Most bytes of a payload as JSON.
+    pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
+
+    /// Work for a queue's handler, not before `due`; with `Timestamp(0)` at once. The payload must hold no
+    /// secrets: superusers see it, and so do logs.
+    pub fn new(queue: impl Into<String>, payload: &Json, due: Timestamp) -> Result<NewJob, PayloadTooLarge> {
+        let payload = payload.to_string();
+        if payload.len() > NewJob::MAX_PAYLOAD_BYTES {
+            return Err(PayloadTooLarge(payload.len()));
+        }
+        Ok(NewJob { queue: queue.into(), payload, due })
+    }
+
+    /// Whose work it is.
+    pub fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// What the handler gets, as JSON.
+    pub fn payload(&self) -> &str {
+        &self.payload
+    }
+
+    /// Not before this instant.
+    pub fn due(&self) -> Timestamp {
+        self.due
     }
 }
 

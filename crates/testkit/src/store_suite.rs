@@ -9,6 +9,7 @@
 
 pub mod batches;
 pub mod deletes;
+pub mod jobs;
 pub mod lists;
 pub mod outbox;
 pub mod reads;
@@ -17,11 +18,13 @@ pub mod schema;
 pub(crate) mod stage;
 pub mod uploads;
 pub mod values;
+pub mod views;
 
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::jobs::JobStore;
 use contract::store::{CommitObserver, Store};
 
 pub use stage::Stage;
@@ -38,6 +41,8 @@ pub struct StoreOptions {
 pub struct Opened {
     /// The store.
     pub store: Arc<dyn Store>,
+    /// The jobs that it keeps.
+    pub jobs: Arc<dyn JobStore>,
     /// What must live as long as it does.
     pub keep: Box<dyn Any>,
 }
@@ -120,6 +125,20 @@ macro_rules! store_suite {
             a_change_of_an_older_schema_is_refused
             a_query_of_an_older_schema_is_refused
         }
+        $crate::store_suite! { $open, views:
+            a_view_has_the_records_of_its_query
+            ids_of_a_view_are_texts
+            an_id_that_a_view_has_twice_counts_once
+            fields_of_a_view_follow_its_sources
+            what_a_view_is_made_of_stays
+            a_query_that_does_more_than_read_is_refused
+            a_view_with_empty_or_equal_ids_is_refused
+            trying_a_view_keeps_nothing
+            passwords_and_token_keys_are_in_no_view
+            a_query_without_an_end_is_refused_while_others_write
+            a_view_without_an_end_is_stopped_when_it_is_read
+            a_view_that_no_longer_fits_has_no_answer
+        }
         $crate::store_suite! { $open, outbox:
             a_consumer_gets_every_change_in_order
             a_batch_has_its_events_together_and_a_refused_one_has_none
@@ -134,6 +153,17 @@ macro_rules! store_suite {
             a_delivery_holds_whole_batches
             a_batch_that_is_too_large_is_split
             observers_know_the_newest_event
+        }
+        $crate::store_suite! { $open, jobs:
+            a_job_is_left_with_its_batch_or_not_at_all
+            a_claimed_job_is_nobody_elses_until_the_lease_ends
+            jobs_come_when_they_are_due_and_in_that_order
+            a_job_that_is_done_is_gone
+            a_job_that_failed_comes_again_when_it_is_due
+            a_dead_job_is_kept_and_can_be_replayed_or_forgotten
+            an_attempt_whose_lease_ended_ends_nothing
+            queues_are_apart_and_counted
+            observers_know_of_jobs
         }
     };
     ($open:ident, $module:ident: $($case:ident)*) => {

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// The groups, in the order of a full run.
-pub const GROUPS: [&str; 9] =
-    ["general", "collections", "records", "filters", "rules", "auth", "files", "batch", "realtime"];
+pub const GROUPS: [&str; 10] =
+    ["general", "collections", "records", "filters", "rules", "auth", "views", "files", "batch", "realtime"];
 
 /// One scenario file.
 #[derive(Debug, Clone)]

@@ -1,9 +1,10 @@
 //! Change events: what a committed step leaves behind for whoever follows the data (DESIGN §5).
 
-use model::collection::Collection;
+use model::field::FieldKind;
 use model::json::{Json, JsonObject};
 use model::plan;
 use model::record::Record;
+use model::value::Value;
 
 /// One change of one record, kept in the outbox until every consumer is past it.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +51,21 @@ pub fn row(record: &Record) -> JsonObject {
     row
 }
 
+/// Whether a record may hold fewer files than before: a file field held something, and is not as it was.
+pub fn loses_files(before: Option<&Record>, after: Option<&Record>) -> bool {
+    let Some(before) = before else { return false };
+    let fields = before.collection.fields.iter().zip(&before.values);
+    let mut files = fields.filter(|(field, _)| matches!(field.kind, FieldKind::File(_)));
+    files.any(|(field, value)| {
+        let is_empty = match value {
+            Value::Text(text) => text.is_empty(),
+            Value::Json(text) => text == "[]",
+            Value::Null | Value::Number(_) => true,
+        };
+        !is_empty && after.is_none_or(|after| after.get(&field.name) != value)
+    })
+}
+
 impl Action {
     /// The contract's word.
     pub fn as_str(self) -> &'static str {
@@ -71,7 +87,7 @@ impl Action {
 pub enum Interest {
     /// Every change of every record.
     All,
-    /// Changes of records whose collection has a file field.
+    /// Changes by which a record may have lost a file: what [`loses_files`] says.
     Files,
     /// Changes of the records of these collections, by id.
     Collections(Vec<String>),
@@ -98,17 +114,4 @@ pub struct EventPage {
     /// The end of the stretch: the next one begins after it. It lies past events that others wanted, which
     /// the consumer may acknowledge unseen.
     pub through: u64,
-}
-
-// === impl Interest ===
-
-impl Interest {
-    /// Whether changes of the collection's records are wanted.
-    pub fn covers(&self, collection: &Collection) -> bool {
-        match self {
-            Interest::All => true,
-            Interest::Files => collection.has_files(),
-            Interest::Collections(ids) => ids.contains(&collection.id),
-        }
-    }
 }

@@ -3,9 +3,10 @@
 //! cannot tell which adapter it has.
 //!
 //! [`store::Store`], the data; [`blobs::Blobs`], the bytes of files; [`broker::Broker`], who hands on what
-//! was changed.
+//! was changed; [`jobs::JobStore`], the work that is to be done later.
 
 pub mod blobs;
 pub mod broker;
 pub mod event;
+pub mod jobs;
 pub mod store;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::collection::Collection;
+use model::collection::view::Trial;
 use model::condition::Condition;
 use model::filter::Sort;
 use model::record::Record;
@@ -57,6 +58,10 @@ pub trait Store: Send + Sync + 'static {
     /// The record of an auth collection in which one field equals a value; of several the oldest.
     fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>>;
 
+    /// Tries a view's query, of which nothing is kept. Trying it never holds up writes for long: its first
+    /// records are read with the deadline of reads.
+    fn try_view(&self, query: TryView) -> Answer<'_, TriedView>;
+
     /// Makes a consumer of change events known; it starts after the newest event. One that is known stays
     /// where it is, and has this interest from now on. A change that no consumer's interest covers leaves
     /// no event.
@@ -75,6 +80,9 @@ pub trait Store: Send + Sync + 'static {
     /// The consumer is done with all events up to and including `sequence`. What was acknowledged last may be
     /// forgotten when the process dies; its events come again then.
     fn acknowledge(&self, consumer: String, sequence: u64) -> Answer<'_, ()>;
+
+    /// What the engine does now and then to stay quick. Others may wait for it, for some milliseconds.
+    fn optimize(&self) -> Answer<'_, ()>;
 
     /// The keys of files whose note (`Step::NoteUploads`) was made before an instant, or that were given up, at
     /// most `limit`.
@@ -155,6 +163,25 @@ pub struct FindByField {
     pub ignore_case: bool,
 }
 
+/// A view to be tried.
+#[derive(Debug, Clone)]
+pub struct TryView {
+    /// The schema version that everything here was built under.
+    pub schema_version: u64,
+    /// A view as it would be; its fields do not matter.
+    pub collection: Collection,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct TriedView {
+    /// The fields, and what is wrong with the query.
+    pub trial: Trial,
+    /// The first records, at most [`SAMPLE`](model::collection::view::SAMPLE), of the collection with these
+    /// fields; none where there is no view.
+    pub records: Vec<Record>,
+}
+
 /// A page of a list.
 #[derive(Debug, Clone)]
 pub struct ListRecords {
@@ -190,6 +217,8 @@ pub struct Commit {
     pub schema_changed: bool,
     /// The sequence of the newest change event, if any was left.
     pub newest_event: Option<u64>,
+    /// Whether a job was left, or put back to those that wait.
+    pub has_jobs: bool,
 }
 
 impl Commit {
@@ -237,6 +266,9 @@ pub enum StoreError {
     /// The deadline passed; a read was stopped.
     #[error("the store did not answer in {0:?}")]
     Deadline(Duration),
+    /// A view has no answer: its query fails, or no longer fits the tables that it names.
+    #[error("the view cannot be read: {0}")]
+    BrokenView(String),
     /// No room, or no access to the data, for now; nothing was done.
     #[error("the store cannot write: {0}")]
     Unavailable(String),

@@ -10,6 +10,7 @@ mod consumers;
 mod counts;
 pub mod filter_sql;
 mod folder;
+mod jobs;
 mod layout;
 mod migrate;
 mod open;
@@ -25,6 +26,8 @@ mod shared;
 mod text_columns;
 mod text_lookup;
 mod uploads;
+mod view_guard;
+mod views;
 mod writer;
 
 use std::hash::Hash;
@@ -34,11 +37,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use contract::event::{EventPage, Interest};
+use contract::jobs::{AttemptEnd, AttemptId, Claimed, DeadJobs, JobStore, QueueStatus};
 use contract::store::{
-    Answer, CommitObserver, FindByField, GetRecord, GetRecords, ListRecords, RecordPage, ReferringRecords,
-    Store, StoreError, StoreStatus,
+    Answer, Commit, CommitObserver, FindByField, GetRecord, GetRecords, ListRecords, RecordPage,
+    ReferringRecords, Store, StoreError, StoreStatus, TriedView, TryView,
 };
-use model::collection::Collection;
+use model::collection::view::Fault;
+use model::collection::{Collection, CollectionKind};
 use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
@@ -53,7 +58,8 @@ pub use open::{Inspection, OpenError, inspect};
 
 use read_pool::{ReadPool, Weight};
 use shared::Shared;
-use writer::Writer;
+use views::Tried;
+use writer::{Change, Writer, clock};
 
 /// How the store is opened.
 #[derive(Clone)]
@@ -151,11 +157,15 @@ impl Store for SqliteStore {
     }
 
     fn get(&self, query: GetRecord) -> Answer<'_, Option<Record>> {
-        Box::pin(self.read(query.schema_version, Weight::Light, move |conn| reads::get(conn, &query)))
+        let is_view = query.collection.is_view();
+        let read = self.read(query.schema_version, Weight::Light, move |conn| reads::get(conn, &query));
+        Box::pin(async move { read.await.map_err(|error| of_collection(error, is_view)) })
     }
 
     fn list(&self, query: ListRecords) -> Answer<'_, RecordPage> {
-        Box::pin(self.list_page(query))
+        let is_view = query.collection.is_view();
+        let read = self.list_page(query);
+        Box::pin(async move { read.await.map_err(|error| of_collection(error, is_view)) })
     }
 
     fn get_many(&self, query: GetRecords) -> Answer<'_, Vec<Record>> {
@@ -175,6 +185,10 @@ impl Store for SqliteStore {
     fn find_by_field(&self, query: FindByField) -> Answer<'_, Option<Record>> {
         let weight = Weight::of(&query.collection, &[], &query.field);
         Box::pin(self.read(query.schema_version, weight, move |conn| reads::find_by_field(conn, &query)))
+    }
+
+    fn try_view(&self, query: TryView) -> Answer<'_, TriedView> {
+        Box::pin(self.try_view(query))
     }
 
     fn register_consumer(&self, name: String, interest: Interest) -> Answer<'_, ()> {
@@ -197,6 +211,10 @@ impl Store for SqliteStore {
         Box::pin(std::future::ready(moved.map(drop).ok_or_else(|| unknown_consumer(&consumer))))
     }
 
+    fn optimize(&self) -> Answer<'_, ()> {
+        Box::pin(self.writer.alone(|conn, _| Ok((conn.execute_batch("PRAGMA optimize")?, Change::default()))))
+    }
+
     fn stale_uploads(&self, before: Timestamp, limit: usize) -> Answer<'_, Vec<String>> {
         Box::pin(self.reads.run(Weight::Heavy, move |conn| uploads::stale(conn, before, limit)))
     }
@@ -207,6 +225,44 @@ impl Store for SqliteStore {
 
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(self.writer.close())
+    }
+}
+
+impl JobStore for SqliteStore {
+    fn claim(&self, queue: String, limit: usize, lease: Duration) -> Answer<'_, Claimed> {
+        Box::pin(
+            self.writer.alone(move |conn, now| {
+                Ok((jobs::claim(conn, &queue, limit, lease, now)?, Change::default()))
+            }),
+        )
+    }
+
+    fn end(&self, attempt: AttemptId, end: AttemptEnd) -> Answer<'_, bool> {
+        Box::pin(self.writer.alone(move |conn, now| {
+            let is_ended = jobs::end(conn, attempt, &end, now)?;
+            let is_gone = is_ended && !matches!(end, AttemptEnd::Again { .. });
+            Ok((is_ended, Change { jobs: -i64::from(is_gone), ..Change::default() }))
+        }))
+    }
+
+    fn queues(&self) -> Answer<'_, Vec<QueueStatus>> {
+        Box::pin(self.reads.run(Weight::Heavy, |conn| jobs::queues(conn, clock())))
+    }
+
+    fn dead_jobs(&self, offset: u64, limit: u64) -> Answer<'_, DeadJobs> {
+        Box::pin(self.reads.run(Weight::Heavy, move |conn| jobs::dead_jobs(conn, offset, limit)))
+    }
+
+    fn replay(&self, id: u64) -> Answer<'_, bool> {
+        Box::pin(self.writer.alone(move |conn, now| {
+            let is_replayed = jobs::replay(conn, id, now)?;
+            let commit = Commit { has_jobs: is_replayed, ..Commit::default() };
+            Ok((is_replayed, Change { commit, jobs: i64::from(is_replayed) }))
+        }))
+    }
+
+    fn discard(&self, id: u64) -> Answer<'_, bool> {
+        Box::pin(self.writer.alone(move |conn, _| Ok((jobs::discard(conn, id)?, Change::default()))))
     }
 }
 
@@ -274,6 +330,29 @@ impl SqliteStore {
         self.reads.run(Weight::Heavy, read).await
     }
 
+    /// The view is made and unmade by the writer, which is quick; its records are read as any others.
+    async fn try_view(&self, query: TryView) -> Result<TriedView, StoreError> {
+        let TryView { schema_version, collection } = query;
+        let CollectionKind::View(options) = &collection.kind else {
+            return Err(StoreError::Internal(format!("{} is no view", collection.name)));
+        };
+        let Tried { mut trial, select } = self.writer.try_view(schema_version, options.query.clone()).await?;
+        if trial.fault.is_some() {
+            return Ok(TriedView { trial, records: Vec::new() });
+        }
+        let collection = views::with_fields(&collection, &trial.fields);
+        let read = move |conn: &Connection| views::sample(conn, &collection, &select);
+        let records = match self.read(schema_version, Weight::Heavy, read).await {
+            Err(StoreError::Deadline(_)) => Err(views::unreadable("context deadline exceeded")),
+            read => read?,
+        };
+        match &records {
+            Ok(records) => trial.check_ids(records.iter().map(Record::id)),
+            Err(text) => trial.fault = Some(Fault::Records(text.clone())),
+        }
+        Ok(TriedView { trial, records: records.unwrap_or_default() })
+    }
+
     async fn count(&self, collection: &Arc<Collection>) -> Result<u64, StoreError> {
         match self.shared.counts.get(&collection.id) {
             Some(count) => Ok(count),
@@ -286,13 +365,46 @@ fn unknown_consumer(name: &str) -> StoreError {
     StoreError::Internal(format!("no consumer is called {name:?}"))
 }
 
+/// What fails in a view is the query's own.
+fn of_collection(error: StoreError, is_view: bool) -> StoreError {
+    match error {
+        StoreError::Internal(detail) if is_view => StoreError::BrokenView(detail),
+        error => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::{Future as _, poll_fn};
     use std::pin::pin;
     use std::task::Poll;
 
+    use contract::jobs::MAX_JOBS;
+    use model::json::Json;
+    use model::step::{NewJob, Step};
+    use model::time::Timestamp;
+
     use super::*;
+
+    #[test]
+    fn no_more_jobs_are_left_than_may_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(Options::new(folder.path())).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        store.shared.jobs.store(MAX_JOBS - 2, Ordering::Relaxed);
+        let job = || Step::Enqueue(NewJob::new("q", &Json::Null, Timestamp(0)).unwrap());
+        let leave = |count: usize| {
+            let steps = (0..count).map(|_| job()).collect();
+            runtime.block_on(store.write(WriteBatch { steps, ..WriteBatch::default() }))
+        };
+        assert_eq!(leave(3).unwrap_err(), StoreError::Busy);
+        assert!(leave(2).unwrap().is_ok());
+        assert_eq!(leave(1).unwrap_err(), StoreError::Busy);
+        let claimed = runtime.block_on(store.claim("q".to_owned(), 9, Duration::from_secs(9))).unwrap();
+        assert_eq!(claimed.jobs.len(), 2, "of the batch that was refused nothing is left");
+        assert!(runtime.block_on(store.end(claimed.jobs[0].attempt, AttemptEnd::Done)).unwrap());
+        assert!(leave(1).unwrap().is_ok());
+    }
 
     #[test]
     fn a_read_waits_for_a_schema_commit_that_is_under_way() {

@@ -4,6 +4,7 @@ use std::io::{self, BufRead};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use contract::store::Store as _;
 use store::sqlite::OpenError;
 
 use crate::cli::{Credentials, SuperuserAction};

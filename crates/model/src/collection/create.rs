@@ -6,6 +6,7 @@ use super::defaults::{auth_options, complete_auth_indexes, complete_fields};
 use super::draft::Draft;
 use super::save_error::SaveError;
 use super::validate::{self, Validation};
+use super::view::Trial;
 use super::{AuthOptions, Collection, Rules, ViewOptions};
 use crate::json::shape::{Names, load_member};
 use crate::json::{Json, JsonObject};
@@ -15,10 +16,12 @@ use crate::time::Timestamp;
 /// The answer's message when fields are refused.
 pub const FAILED: &str = "Failed to create collection.";
 
-/// A new collection. `body` is what was submitted; `null` is as good as nothing.
+/// A new collection. `body` is what was submitted; `null` is as good as nothing. `trial` is what came of
+/// its [`submitted_query`](super::view::submitted_query).
 pub fn create(
     schema: &Schema,
     body: &Json,
+    trial: Option<&Trial>,
     now: Timestamp,
     rng: &mut impl Rng,
 ) -> Result<Collection, SaveError> {
@@ -28,9 +31,13 @@ pub fn create(
         Json::Object(object) => object,
         _ => return Err(SaveError::UnreadableType),
     };
-    let draft = draft(schema, object, None, now, rng)?;
+    let mut draft = draft(schema, object, None, now, rng)?;
+    let trial = trial.cloned().unwrap_or_else(|| draft.untried(schema, rng));
+    draft.take_fields(&trial);
     let next = schema_with(schema, draft.clone().into_collection());
-    let validation = Validation { draft: &draft, old: None, existing: None, around: schema, next: &next };
+    let fault = trial.fault.as_ref();
+    let validation =
+        Validation { draft: &draft, old: None, existing: None, around: schema, next: &next, fault };
     validate::validate(&validation, rng).map_err(SaveError::Invalid)?;
     Ok(draft.into_collection())
 }

@@ -1,13 +1,17 @@
 //! A collection on its way: as submitted, completed by the server, not yet checked.
 
+use rand::Rng;
+
 use super::defaults::{complete_auth_indexes, complete_fields};
 use super::index::{self, Index};
+use super::view::Trial;
 use super::{AuthOptions, Collection, CollectionKind, Rules, ViewOptions};
 use crate::field;
 use crate::field::draft::FieldDraft;
 use crate::field::list;
 use crate::json::shape::{Misshapen, Names, load_member};
 use crate::json::{Json, JsonObject};
+use crate::schema::Schema;
 
 /// A submitted collection. It has the options of every type, because a body may set all of them;
 /// those of other types are dropped at the end.
@@ -96,6 +100,27 @@ impl Draft {
     /// Whether records can sign in.
     pub(super) fn is_auth(&self) -> bool {
         self.type_name == "auth"
+    }
+
+    /// Whether this is a stored SELECT.
+    pub(super) fn is_view(&self) -> bool {
+        self.type_name == "view"
+    }
+
+    /// What is known of a view's query as long as no store has tried it.
+    pub(super) fn untried(&self, schema: &Schema, rng: &mut impl Rng) -> Trial {
+        if self.is_view() && !self.view.query.is_empty() {
+            Trial::untried(schema, &self.view.query, rng)
+        } else {
+            Trial::default()
+        }
+    }
+
+    /// A view's fields are those of its query, whatever was submitted.
+    pub(super) fn take_fields(&mut self, trial: &Trial) {
+        if self.is_view() {
+            self.fields = trial.fields.iter().cloned().map(FieldDraft::new).collect();
+        }
     }
 
     /// The id that a collection of this type and name gets when it is created.

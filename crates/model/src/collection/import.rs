@@ -64,6 +64,14 @@ impl ImportError {
         ImportError::failed(format!("Failed to import the collections configuration. Raw error:\n{detail}"))
     }
 
+    /// A collection is not valid.
+    pub fn invalid(collection: &Collection, errors: &FieldErrors) -> ImportError {
+        let (name, id) = (&collection.name, &collection.id);
+        let mut texts = String::new();
+        write_texts(errors, 0, &mut texts);
+        ImportError::failed(format!("Data validations failed for collection {name:?} ({id}):\n{texts}"))
+    }
+
     fn failed(message: String) -> ImportError {
         let error = FieldError::new("validation_collections_import_failure", message);
         ImportError::Failed(FieldErrors::one("collections", error))
@@ -83,10 +91,11 @@ pub fn plan(
         items.push(Item::read(schema, object, request.delete_missing, now, rng)?);
     }
     // Views come last because their queries may need the others.
-    items.sort_by_key(|item| (item.draft.type_name == "view", item.created.clone(), item.updated.clone()));
+    items.sort_by_key(|item| (item.draft.is_view(), item.created.clone(), item.updated.clone()));
     let deletes = deleted(schema, &items, request.delete_missing);
-    let next = saved(schema, &deletes, &items)?;
-    for item in &items {
+    let next = saved(schema, &deletes, &mut items, rng)?;
+    // A view is validated when it is saved: until then nobody knows its fields for sure.
+    for item in items.iter().filter(|item| !item.draft.is_view()) {
         item.validate(&next, rng)?;
     }
     let saves = items.into_iter().map(Item::into_save).collect();
@@ -163,13 +172,9 @@ impl Item {
             existing,
             around: next,
             next,
+            fault: None,
         };
-        validate::validate(&validation, rng).map_err(|errors| {
-            let (name, id) = (&self.draft.name, &self.draft.id);
-            let mut texts = String::new();
-            write_texts(&errors, 0, &mut texts);
-            ImportError::failed(format!("Data validations failed for collection {name:?} ({id}):\n{texts}"))
-        })
+        validate::validate(&validation, rng).map_err(|errors| ImportError::invalid(&itself, &errors))
     }
 
     fn into_save(self) -> ImportSave {
@@ -203,10 +208,20 @@ fn deleted(schema: &Schema, items: &[Item], delete_missing: bool) -> Vec<Arc<Col
 }
 
 /// The collections as they will be. What no store would save is refused at once, before any other check.
-fn saved(schema: &Schema, deletes: &[Arc<Collection>], items: &[Item]) -> Result<Schema, ImportError> {
+fn saved(
+    schema: &Schema,
+    deletes: &[Arc<Collection>],
+    items: &mut [Item],
+    rng: &mut impl Rng,
+) -> Result<Schema, ImportError> {
     let mut collections: Vec<Arc<Collection>> = schema.collections().cloned().collect();
     collections.retain(|collection| deletes.iter().all(|deleted| deleted.id != collection.id));
     for item in items {
+        if item.draft.is_view() {
+            let so_far = Schema::new(schema.version(), collections.clone());
+            let trial = item.draft.untried(&so_far, rng);
+            item.draft.take_fields(&trial);
+        }
         let collection = Arc::new(item.draft.clone().into_collection());
         let is_new = item.old.is_none();
         let has_its_name = |other: &Arc<Collection>| {
@@ -265,7 +280,7 @@ fn write_texts(errors: &FieldErrors, depth: usize, out: &mut String) {
 }
 
 /// The generic messages are no sentences at heart.
-fn bare_text(error: &FieldError) -> String {
+pub(super) fn bare_text(error: &FieldError) -> String {
     const GENERIC: [&str; 7] = [
         "Cannot be blank.",
         "Must be blank.",

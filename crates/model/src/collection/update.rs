@@ -8,6 +8,7 @@ use super::defaults::random_secret;
 use super::draft::Draft;
 use super::save_error::SaveError;
 use super::validate::{self, Validation};
+use super::view::Trial;
 use crate::errors::{FieldError, FieldErrors};
 use crate::json::Json;
 use crate::schema::Schema;
@@ -17,11 +18,13 @@ use crate::time::Timestamp;
 pub const FAILED: &str = "Failed to update collection.";
 
 /// The collection with a body merged onto it. `null` is what a client sent, not the absence of a body: it
-/// empties the whole collection, of which the name must not be empty.
+/// empties the whole collection, of which the name must not be empty. `trial` is what came of a view's
+/// [`submitted_query`](super::view::submitted_query).
 pub fn update(
     schema: &Schema,
     old: &Collection,
     body: &Json,
+    trial: Option<&Trial>,
     now: Timestamp,
     rng: &mut impl Rng,
 ) -> Result<Collection, SaveError> {
@@ -36,9 +39,17 @@ pub fn update(
     }
     draft.updated = now.to_text();
     draft.complete();
+    let trial = trial.cloned().unwrap_or_else(|| draft.untried(schema, rng));
+    draft.take_fields(&trial);
     let next = schema_with(schema, draft.clone().into_collection());
-    let validation =
-        Validation { draft: &draft, old: Some(old), existing: Some(old), around: schema, next: &next };
+    let validation = Validation {
+        draft: &draft,
+        old: Some(old),
+        existing: Some(old),
+        around: schema,
+        next: &next,
+        fault: trial.fault.as_ref(),
+    };
     validate::validate(&validation, rng).map_err(SaveError::Invalid)?;
     rotate_secret(old, &mut draft, rng);
     Ok(draft.into_collection())

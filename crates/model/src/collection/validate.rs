@@ -4,6 +4,7 @@ use rand::Rng;
 
 use super::draft::Draft;
 use super::rules::check_rule;
+use super::view::{Fault, invalid_query};
 use super::{Collection, Rules};
 use crate::checks::{self, Check};
 use crate::errors::{FieldError, FieldErrors};
@@ -27,6 +28,8 @@ pub(super) struct Validation<'a> {
     pub(super) around: &'a Schema,
     /// The collections as they will be, this one included: rules are read against it.
     pub(super) next: &'a Schema,
+    /// What is wrong with a view's query.
+    pub(super) fault: Option<&'a Fault>,
 }
 
 /// `Ok`, or everything that is wrong.
@@ -37,13 +40,8 @@ pub(super) fn validate(validation: &Validation<'_>, rng: &mut impl Rng) -> Resul
     check("system", validation.system_flag(), &mut errors);
     check("type", validation.type_name(), &mut errors);
     check("name", validation.name(), &mut errors);
-    if draft.type_name != "view" {
-        fields::check_fields(validation, rng, &mut errors);
-    } else if draft.view.query.is_empty() {
-        // A view's fields come from its query.
-        errors.add("fields", FieldError::required());
-        errors.add("viewQuery", FieldError::required());
-    }
+    fields::check_fields(validation, rng, &mut errors);
+    check("viewQuery", validation.view_query(), &mut errors);
     validation.rules(&mut errors);
     indexes::check_indexes(validation, &mut errors);
     if draft.is_auth() {
@@ -139,10 +137,22 @@ impl Validation<'_> {
         Ok(())
     }
 
+    fn view_query(&self) -> Check {
+        if !self.draft.is_view() {
+            return Ok(());
+        }
+        checks::required(&self.draft.view.query)?;
+        self.fault.map_or(Ok(()), |fault| Err(invalid_query(fault)))
+    }
+
     fn rules(&self, errors: &mut FieldErrors) {
         let new = named_rules(&self.draft.rules);
         let old = self.old.map(|old| named_rules(&old.rules));
         for (position, (name, rule)) in new.into_iter().enumerate() {
+            if self.draft.is_view() && rule.is_some() && !matches!(name, "listRule" | "viewRule") {
+                errors.add(name, FieldError::new("validation_nil", "Must be blank."));
+                continue;
+            }
             let old_rule = old.as_ref().map(|rules| rules[position].1);
             check(name, self.rule(rule, old_rule), errors);
         }
@@ -165,9 +175,6 @@ impl Validation<'_> {
 
     fn refuse_what_is_not_built(&self, errors: &mut FieldErrors) {
         let draft = self.draft;
-        if draft.type_name == "view" {
-            Feature::ViewCollections.refuse(errors);
-        }
         if !draft.is_auth() {
             return;
         }

@@ -116,7 +116,9 @@ impl Trial {
 
 fn collection(schema: &Schema, json: &str) -> Arc<Collection> {
     let json = Json::Object(object(json));
-    Arc::new(create(schema, &json, Timestamp(0), &mut rand::rng()).expect("a collection that may be made"))
+    Arc::new(
+        create(schema, &json, None, Timestamp(0), &mut rand::rng()).expect("a collection that may be made"),
+    )
 }
 
 fn record(collection: &Arc<Collection>, json: &str) -> Record {

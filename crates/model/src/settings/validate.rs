@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::cron::cron_error;
 use super::{Backups, Batch, Logs, Meta, RateLimitRule, RateLimits, S3, Settings, Smtp};
 use crate::checks::{self, Check, named};
+use crate::cron::Schedule;
 use crate::errors::{FieldError, FieldErrors};
 use crate::not_yet::Feature;
 
@@ -103,7 +103,7 @@ fn backups(backups: &Backups) -> FieldErrors {
     let mut errors = FieldErrors::new();
     errors.nest("s3", s3(&backups.s3));
     let has_cron = !backups.cron.is_empty();
-    if let Some(message) = cron_error(&backups.cron).filter(|_| has_cron) {
+    if has_cron && let Err(message) = Schedule::parse(&backups.cron) {
         errors.add("cron", FieldError::new("validation_invalid_cron", message));
     }
     check("cronMaxKeep", number(has_cron, backups.cron_max_keep, 1), &mut errors);

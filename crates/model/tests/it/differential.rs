@@ -311,7 +311,7 @@ impl Ours {
     fn create(&mut self, body: &str) -> (u16, String) {
         let Some(body) = parse(body) else { return refused(&SaveError::UnreadableType, create::FAILED) };
         let schema = self.schema();
-        match create::create(&schema, &body, NOW, &mut self.rng) {
+        match create::create(&schema, &body, None, NOW, &mut self.rng) {
             Ok(collection) => self.save(collection),
             Err(error) => refused(&error, create::FAILED),
         }
@@ -321,7 +321,7 @@ impl Ours {
         let schema = self.schema();
         let Some(old) = schema.find(name) else { return refused(&SaveError::NotFound, "") };
         let Some(body) = parse(body) else { return refused(&SaveError::Unreadable, update::FAILED) };
-        match update::update(&schema, old, &body, NOW, &mut self.rng) {
+        match update::update(&schema, old, &body, None, NOW, &mut self.rng) {
             Ok(collection) => self.save(collection),
             Err(error) => refused(&error, update::FAILED),
         }

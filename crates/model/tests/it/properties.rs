@@ -165,7 +165,7 @@ proptest! {
     fn any_body_creates_a_collection_or_is_refused(body in json()) {
         let mut rng = StdRng::seed_from_u64(1);
         let schema = fresh(&mut rng);
-        if let Ok(collection) = create::create(&schema, &body, NOW, &mut rng) {
+        if let Ok(collection) = create::create(&schema, &body, None, NOW, &mut rng) {
             prop_assert_eq!(stored_and_read(&collection), collection);
         }
     }
@@ -176,7 +176,7 @@ proptest! {
         let schema = fresh(&mut rng);
         for name in ["users", "_mfas"] {
             let old = schema.find(name).unwrap();
-            if let Ok(collection) = update::update(&schema, old, &body, NOW, &mut rng) {
+            if let Ok(collection) = update::update(&schema, old, &body, None, NOW, &mut rng) {
                 prop_assert_eq!(&collection.id, &old.id);
                 prop_assert_eq!(stored_and_read(&collection), collection);
             }

@@ -14,13 +14,13 @@ const NOW: Timestamp = Timestamp(0);
 
 fn auth_collection() -> Collection {
     let body = Json::parse_whole(r#"{"name":"t","type":"auth"}"#).unwrap();
-    create::create(&Schema::new(0, Vec::new()), &body, NOW, &mut StdRng::seed_from_u64(1)).unwrap()
+    create::create(&Schema::new(0, Vec::new()), &body, None, NOW, &mut StdRng::seed_from_u64(1)).unwrap()
 }
 
 fn updated(old: &Collection, body: &str) -> Collection {
     let schema = Schema::new(0, vec![Arc::new(old.clone())]);
     let body = Json::parse_whole(body).unwrap();
-    update::update(&schema, old, &body, NOW, &mut StdRng::seed_from_u64(2)).unwrap()
+    update::update(&schema, old, &body, None, NOW, &mut StdRng::seed_from_u64(2)).unwrap()
 }
 
 fn auth_secret(collection: &Collection) -> &str {

@@ -12,11 +12,12 @@ use kit::request::Call;
 use kit::respond;
 use model::collection::delete::{DeleteError, check_delete};
 use model::collection::save_error::SaveError;
+use model::collection::view::submitted_query;
 use model::collection::{self, Collection};
 use model::schema::Schema;
 use model::step::{Refused, Step, Why};
 
-use crate::save::{self, Change, carry_out};
+use crate::save::{self, Change, carry_out, carry_out_tried};
 
 pub(crate) async fn view(
     State(app): State<Arc<App>>,
@@ -35,8 +36,9 @@ pub(crate) async fn view_import(State(app): State<Arc<App>>, call: Call) -> Resu
 pub(crate) async fn create(State(app): State<Arc<App>>, mut call: Call) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let body = save::read_json(&mut call, SaveError::UnreadableType.to_string()).await?;
-    let made = carry_out(&app, |schema| {
-        let made = collection::create::create(schema, &body, now(), &mut rand::rng());
+    let query = |_: &Schema| submitted_query(None, &body);
+    let made = carry_out_tried(&app, query, |schema, trial| {
+        let made = collection::create::create(schema, &body, trial, now(), &mut rand::rng());
         let made = Arc::new(made.map_err(|error| save_refusal(error, collection::create::FAILED))?);
         Ok(Change { steps: save::steps(&mut app.store.settings(), None, made.clone()), outcome: made })
     });
@@ -52,9 +54,10 @@ pub(crate) async fn update(
     call.require_superuser()?;
     find(&app.store.schema(), &name)?;
     let body = save::read_json(&mut call, SaveError::Unreadable.to_string()).await?;
-    let saved = carry_out(&app, |schema| {
+    let query = |schema: &Schema| submitted_query(schema.find(&name).map(|old| &**old), &body);
+    let saved = carry_out_tried(&app, query, |schema, trial| {
         let before = find(schema, &name)?;
-        let after = collection::update::update(schema, &before, &body, now(), &mut rand::rng());
+        let after = collection::update::update(schema, &before, &body, trial, now(), &mut rand::rng());
         let after = Arc::new(after.map_err(|error| save_refusal(error, collection::update::FAILED))?);
         let steps = save::steps(&mut app.store.settings(), Some(&before), after.clone());
         Ok(Change { steps, outcome: after })
@@ -73,7 +76,7 @@ pub(crate) async fn remove(
         let collection = find(schema, &name)?;
         check_delete(schema, &collection)
             .map_err(|error: DeleteError| ApiError::bad_request_with(error.to_string()))?;
-        Ok(Change { steps: vec![Step::DeleteCollection(collection)], outcome: () })
+        Ok(Change { steps: save::removal(collection, true), outcome: () })
     });
     removed.await?.map_err(|_| ApiError::bad_request_with("Failed to delete collection."))?;
     Ok(respond::no_content())
@@ -124,6 +127,7 @@ fn save_refusal(error: SaveError, failed: &'static str) -> ApiError {
 fn store_refusal(refused: Refused, failed: &'static str) -> ApiError {
     match refused.why {
         Why::Fields(fields) => ApiError::bad_request_with(failed).with_fields(fields),
+        Why::Engine(text) => ApiError::bad_request_with(format!("{failed} Raw error: \n{text}.")),
         _ => ApiError::bad_request_with(failed),
     }
 }

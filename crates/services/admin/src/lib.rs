@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{delete, get, put};
+use axum::routing::{delete, get, post, put};
 use kit::app::App;
 
 mod collection_list;
@@ -15,6 +15,7 @@ mod not_yet;
 mod save;
 mod settings;
 mod status;
+mod view;
 
 /// The service's routes.
 pub fn router() -> Router<Arc<App>> {
@@ -24,6 +25,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/api/collections", get(collection_list::handle).post(collections::create))
         .route("/api/collections/import", put(import::handle).get(collections::view_import))
         .route("/api/collections/meta/scaffolds", get(collections::scaffolds))
+        .route("/api/collections/meta/dry-run-view", post(view::dry_run))
         .route(
             "/api/collections/{collection}",
             get(collections::view).patch(collections::update).delete(collections::remove),

@@ -33,15 +33,12 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/api/settings/test/email", post(refuse_superuser!("Sending mail is")))
         .route("/api/settings/apple/generate-client-secret", post(refuse_superuser!("OAuth2 sign-in is")))
         .route("/api/collections/meta/oauth2-providers", get(refuse_superuser!("OAuth2 sign-in is")))
-        .route("/api/collections/meta/dry-run-view", post(refuse_superuser!("View collections are")))
         .route(
             "/api/logs",
             get(refuse_superuser!("The log API is")).delete(refuse_superuser!("The log API is")),
         )
         .route("/api/logs/stats", get(refuse_superuser!("The log API is")))
         .route("/api/logs/{id}", get(refuse_superuser!("The log API is")))
-        .route("/api/crons", get(refuse_superuser!("Scheduled jobs are")))
-        .route("/api/crons/{id}", post(refuse_superuser!("Scheduled jobs are")))
         .route("/api/backups", get(refuse_superuser!("Backups are")).post(refuse_superuser!("Backups are")))
         .route("/api/backups/upload", post(refuse_superuser!("Backups are")))
         .route("/api/backups/{key}", get(refuse!("Backups are")).delete(refuse_superuser!("Backups are")))

@@ -3,15 +3,20 @@
 
 use std::sync::Arc;
 
+use contract::store::StoreError;
 use kit::app::App;
 use kit::body::{BodyError, BodyLimits};
 use kit::error::ApiError;
+use kit::file_removal::FileRemoval;
 use kit::request::Call;
 use model::collection::Collection;
+use model::collection::view::Trial;
 use model::json::Json;
 use model::schema::Schema;
 use model::settings::Settings;
 use model::step::{Guard, Refused, Step, Why, WriteBatch};
+
+use crate::view;
 
 /// How often a change is worked out again when others change the same at the same time. Of those who
 /// come together one gets through at a time, so this is how many may come together.
@@ -30,9 +35,25 @@ pub(crate) async fn carry_out<T>(
     app: &App,
     mut work_out: impl FnMut(&Schema) -> Result<Change<T>, ApiError>,
 ) -> Result<Result<T, Refused>, ApiError> {
+    carry_out_tried(app, |_| None, |schema, _| work_out(schema)).await
+}
+
+/// The same for what depends on a trial of a view's query, where there is one.
+pub(crate) async fn carry_out_tried<T>(
+    app: &App,
+    query: impl Fn(&Schema) -> Option<String>,
+    mut work_out: impl FnMut(&Schema, Option<&Trial>) -> Result<Change<T>, ApiError>,
+) -> Result<Result<T, Refused>, ApiError> {
     for _ in 0..ATTEMPTS {
         let schema = app.store.schema();
-        let change = work_out(&schema)?;
+        let trial = match query(&schema) {
+            None => None,
+            Some(query) => match app.store.try_view(view::to_try(&schema, query)).await {
+                Err(StoreError::SchemaChanged) => continue,
+                tried => Some(tried?.trial),
+            },
+        };
+        let change = work_out(&schema, trial.as_ref())?;
         if change.steps.is_empty() {
             return Ok(Ok(change.outcome));
         }
@@ -52,6 +73,14 @@ pub(crate) async fn carry_out<T>(
 
 fn is_outdated(why: &Why) -> bool {
     matches!(why, Why::Guard(Guard::SchemaVersion | Guard::Settings))
+}
+
+/// The steps that remove a collection, and later the files of its records. `check_views` refuses it while a view
+/// needs it.
+pub(crate) fn removal(collection: Arc<Collection>, check_views: bool) -> Vec<Step> {
+    let files = FileRemoval::of_collection(&collection.id).filter(|_| collection.has_files());
+    let jobs = files.into_iter().flat_map(FileRemoval::into_jobs).map(Step::Enqueue);
+    std::iter::once(Step::DeleteCollection { collection, check_views }).chain(jobs).collect()
 }
 
 /// The steps that save a collection, and the settings when its new name stands in them. `settings` are

@@ -9,7 +9,7 @@ use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use contract::blobs::{Blob, BlobError, BlobKey, Content};
-use contract::store::GetRecord;
+use contract::store::{GetRecord, ListRecords};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use kit::app::{App, SchemaAttempts, now};
@@ -19,11 +19,16 @@ use kit::files::blob_error;
 use kit::request::Call;
 use kit::respond::AllowFraming;
 use kit::viewer::{ReadAccess, Viewer};
-use model::context::{Caller, Origin};
-use model::field::{FieldKind, FileOptions};
-use model::json::JsonObject;
+use model::collection::CollectionKind;
+use model::collection::view::SelectList;
+use model::condition::Condition;
+use model::context::{Caller, Origin, RequestContext};
+use model::field::{Field, FieldKind, FileOptions};
+use model::filter::{self, Scope};
+use model::json::{Json, JsonObject};
 use model::record::Record;
 use model::schema::RuleKind;
+use model::value::Value;
 
 use crate::{Thumbs, content_type};
 
@@ -83,7 +88,7 @@ async fn find(app: &App, call: &Call, collection: &str, record: &str, name: &str
         conditions,
     };
     let record = app.store.get(query(Vec::new())).await?.ok_or_else(ApiError::not_found)?;
-    let options = field_of(&record, name).ok_or_else(ApiError::not_found)?;
+    let options = options_of(&record, name).ok_or_else(ApiError::not_found)?;
     if options.protected {
         let caller = file_caller(app, call).await?;
         let viewer = Viewer::in_context(app, call, caller, Origin::ProtectedFile);
@@ -93,15 +98,60 @@ async fn find(app: &App, call: &Call, collection: &str, record: &str, name: &str
             return Err(ApiError::not_found());
         }
     }
+    let record = if collection.is_view() { holder(app, record, name).await? } else { record };
     Ok(Found { record, options })
 }
 
-fn field_of(record: &Record, name: &str) -> Option<FileOptions> {
-    let fields = record.collection.fields.iter().zip(&record.values);
-    fields.into_iter().find_map(|(field, value)| match &field.kind {
-        FieldKind::File(options) if value.list().iter().any(|stored| stored == name) => Some(options.clone()),
+/// The record that holds the file which a view's record shows: the view's SELECT tells where it came from.
+async fn holder(app: &App, shown: Record, name: &str) -> Result<Record, ApiError> {
+    // Views of views.
+    const MAX_VIEWS: usize = 8;
+    let schema = app.store.schema();
+    let mut collection = shown.collection.clone();
+    let mut field = file_field(&shown, name).ok_or_else(ApiError::not_found)?.name.clone();
+    for _ in 0..MAX_VIEWS {
+        let CollectionKind::View(view) = &collection.kind else { break };
+        let list = SelectList::parse(&view.query).map_err(|_| ApiError::not_found())?;
+        let (origin, of_origin) = list.origin(&schema, &field).ok_or_else(ApiError::not_found)?;
+        (collection, field) = (origin, of_origin.name);
+    }
+    if collection.is_view() {
+        return Err(ApiError::not_found());
+    }
+    // Names are random: whoever has one of them has the file.
+    let quoted = Json::from(name).to_string();
+    let filter = filter::check(&schema, &collection, &format!("{field}:each ?= {quoted}"), Scope::Rule);
+    let condition = Condition {
+        filter: Arc::new(filter.map_err(|_| ApiError::not_found())?),
+        context: Arc::new(RequestContext::guest(now())),
+        body: Arc::default(),
+    };
+    let query = ListRecords {
+        schema_version: schema.version(),
+        collection,
+        conditions: vec![condition],
+        sort: None,
+        offset: 0,
+        limit: 1,
+        with_total: false,
+    };
+    app.store.list(query).await?.records.pop().ok_or_else(ApiError::not_found)
+}
+
+/// The field that names the file.
+fn file_field<'r>(record: &'r Record, name: &str) -> Option<&'r Field> {
+    let mut fields = record.collection.fields.iter().zip(&record.values);
+    let is_it = |field: &Field, value: &Value| {
+        matches!(field.kind, FieldKind::File(_)) && value.list().iter().any(|stored| stored == name)
+    };
+    fields.find(|(field, value)| is_it(field, value)).map(|(field, _)| field)
+}
+
+fn options_of(record: &Record, name: &str) -> Option<FileOptions> {
+    match &file_field(record, name)?.kind {
+        FieldKind::File(options) => Some(options.clone()),
         _ => None,
-    })
+    }
 }
 
 /// Who the token in the query speaks for. The request's header counts for nothing here: the URL alone must

@@ -1,5 +1,5 @@
 //! The `files` service: downloads, file tokens and thumbs (CONTRACT §6), and the removal of files that
-//! nobody names. Files come in through the `records` service, as parts of a record.
+//! nobody names, or names any more ([`cleanup`]). Files come in through the `records` service, as parts of a record.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use kit::app::App;
 
+pub mod cleanup;
 mod content_type;
 mod download;
 pub mod sweeper;

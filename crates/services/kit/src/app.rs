@@ -58,7 +58,7 @@ pub fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// A store call without an answer is never the client's fault: 503 while it may pass, 500 otherwise,
+/// A store call without an answer is not the client's fault, unless it asked for a view that has none: 503 while it may pass, 500 otherwise,
 /// and the details stay in the log. A write that may have been done is no 503: clients repeat those.
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
@@ -67,6 +67,10 @@ impl From<StoreError> for ApiError {
             StoreError::SchemaChanged => ApiError::schema_changed(),
             StoreError::Unavailable(_) | StoreError::Closed | StoreError::Deadline(_) => {
                 ApiError::unavailable(Duration::from_secs(1))
+            }
+            StoreError::BrokenView(detail) => {
+                tracing::info!(detail, "a view could not be read");
+                ApiError::bad_request()
             }
             StoreError::Unknown(detail) | StoreError::Internal(detail) => {
                 tracing::error!(detail, "the store failed");

@@ -13,6 +13,7 @@ pub mod error;
 mod excerpt;
 pub mod expand;
 pub mod fields;
+pub mod file_removal;
 pub mod files;
 pub mod filters;
 mod form_values;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use contract::store::GetRecord;
+use contract::store::{GetRecord, StoreError};
 use kit::app::{App, SchemaAttempts};
 use kit::error::ApiError;
 use kit::request::Call;
@@ -46,6 +46,9 @@ async fn answer(
     };
     let query =
         GetRecord { schema_version: viewer.schema.version(), collection, id: id.to_owned(), conditions };
-    let record = app.store.get(query).await?;
+    let record = match app.store.get(query).await {
+        Err(StoreError::BrokenView(_)) => None,
+        record => record?,
+    };
     viewer.answer_record(record.ok_or_else(ApiError::not_found)?).await
 }

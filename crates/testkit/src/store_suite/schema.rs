@@ -99,7 +99,7 @@ pub async fn a_dropped_collection_is_gone(stage: Stage) {
     stage.create("notes", r#"{"id": "a"}"#).await;
     let version = stage.store().schema().version();
     let late = stage.create_step("notes", "{}", server());
-    let drop = Step::DeleteCollection(stage.find("notes"));
+    let drop = Step::DeleteCollection { collection: stage.find("notes"), check_views: true };
     stage
         .write(WriteBatch { steps: vec![drop], schema_version: Some(version), ..WriteBatch::default() })
         .await

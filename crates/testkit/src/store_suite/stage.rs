@@ -1,8 +1,10 @@
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use contract::event::{ChangeEvent, Events, Interest};
+use contract::jobs::JobStore;
 use contract::store::{Commit, CommitObserver, ListRecords, Store};
 use model::collection::{Collection, create, update};
 use model::condition::Condition;
@@ -32,7 +34,9 @@ const ID_FIELD: &str = r#"{"id": "text3208210256", "name": "id", "type": "text",
 /// A fresh store, and what cases do to it in few words. Bodies are JSON texts; a call that has no answer
 /// fails the case, a refusal is a value.
 pub struct Stage {
-    opened: Opened,
+    store: Arc<dyn Store>,
+    jobs: Option<Arc<dyn JobStore>>,
+    _keep: Box<dyn Any>,
     commits: Arc<Commits>,
 }
 
@@ -52,16 +56,21 @@ impl Stage {
     pub(crate) async fn set(open: impl AsyncFnOnce(StoreOptions) -> Opened) -> Stage {
         let commits = Arc::new(Commits::default());
         let options = StoreOptions { read_deadline: READ_DEADLINE, observers: vec![commits.clone()] };
-        Stage { opened: open(options).await, commits }
+        let Opened { store, jobs, keep } = open(options).await;
+        Stage { store, jobs: Some(jobs), _keep: keep, commits }
     }
 
     /// A store that somebody opened for something else. What it commits is not kept here.
     pub(crate) fn over(store: Arc<dyn Store>) -> Stage {
-        Stage { opened: Opened { store, keep: Box::new(()) }, commits: Arc::default() }
+        Stage { store, jobs: None, _keep: Box::new(()), commits: Arc::default() }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
-        &*self.opened.store
+        &*self.store
+    }
+
+    pub(crate) fn jobs(&self) -> &dyn JobStore {
+        self.jobs.as_deref().unwrap()
     }
 
     /// Takes what observers were told so far.
@@ -74,7 +83,7 @@ impl Stage {
         let mut body = self.collection_body(body);
         body.insert("name".to_owned(), name.into());
         let schema = self.store().schema();
-        let made = create::create(&schema, &Json::Object(body), now(), &mut rand::rng());
+        let made = create::create(&schema, &Json::Object(body), None, now(), &mut rand::rng());
         let step = Step::SaveCollection { before: None, after: Arc::new(made.unwrap()) };
         self.write(of_schema(&schema, step)).await.unwrap();
         self.find(name)
@@ -84,7 +93,7 @@ impl Stage {
     pub(crate) fn change_collection(&self, name: &str, body: &str) -> WriteBatch {
         let body = Json::Object(self.collection_body(body));
         let (schema, before) = (self.store().schema(), self.find(name));
-        let changed = update::update(&schema, &before, &body, now(), &mut rand::rng());
+        let changed = update::update(&schema, &before, &body, None, now(), &mut rand::rng());
         let after = Arc::new(changed.unwrap());
         of_schema(&schema, Step::SaveCollection { before: Some(before), after })
     }

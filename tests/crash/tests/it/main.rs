@@ -7,3 +7,4 @@ mod concurrency;
 mod full_disk;
 mod kill;
 mod schema_changes;
+mod secrets;

@@ -1,4 +1,8 @@
-//! The broker's contract on the store's outbox.
+//! The broker on the store's outbox: its contract, and consumers that die at random.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
+
+mod random;
 
 use std::sync::Arc;
 

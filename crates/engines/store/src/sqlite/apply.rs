@@ -12,8 +12,8 @@ use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
 use model::step::{
-    Access, CreateRecord, DeleteRecord, Guard, PatchRecord, Refused, Step, StepResult, UpsertRecord, Why,
-    WriteBatch,
+    Access, CreateRecord, DeleteRecord, Guard, NewJob, PatchRecord, Refused, Step, StepResult, UpsertRecord,
+    Why, WriteBatch,
 };
 use model::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -21,7 +21,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use super::consumers::Wanted;
 use super::layout::{self, quoted};
 use super::outbox::{self, NewEvent};
-use super::{cascade, questions, rows, schema_rows, schema_steps, uploads};
+use super::{cascade, jobs, questions, rows, schema_rows, schema_steps, uploads};
 
 /// What a transaction did besides its rows: made visible after COMMIT, forgotten with a rollback.
 pub(super) struct Effects {
@@ -36,6 +36,10 @@ pub(super) struct Effects {
     pub(super) row_changes: HashMap<String, i64>,
     /// The ids of the collections whose rows were changed.
     pub(super) touched: Vec<String>,
+    /// How many more jobs may be left.
+    pub(super) jobs_room: u64,
+    /// Jobs that were left.
+    pub(super) jobs_left: u64,
     /// One instant for the whole transaction.
     pub(super) now: Timestamp,
     /// Whose changes leave events.
@@ -47,12 +51,14 @@ pub(super) struct Effects {
 /// Why a batch could not be carried out.
 pub(super) enum Failure {
     Refused(Refused),
+    TooManyJobs,
     Sql(rusqlite::Error),
 }
 
 /// Why a step could not be carried out.
 pub(super) enum StepFailure {
     Refused(Why),
+    TooManyJobs,
     Sql(rusqlite::Error),
 }
 
@@ -64,6 +70,7 @@ impl Effects {
         settings: Arc<Settings>,
         now: Timestamp,
         wanted: Arc<Wanted>,
+        jobs_room: u64,
     ) -> Effects {
         Effects {
             schema,
@@ -72,6 +79,8 @@ impl Effects {
             settings_changed: false,
             row_changes: HashMap::new(),
             touched: Vec::new(),
+            jobs_room,
+            jobs_left: 0,
             now,
             wanted,
             event_batch: None,
@@ -80,7 +89,8 @@ impl Effects {
 
     /// For one batch, on top of what the batches before it did.
     pub(super) fn for_batch(&self) -> Effects {
-        Effects::new(self.schema.clone(), self.settings.clone(), self.now, self.wanted.clone())
+        let jobs_room = self.jobs_room.saturating_sub(self.jobs_left);
+        Effects::new(self.schema.clone(), self.settings.clone(), self.now, self.wanted.clone(), jobs_room)
     }
 
     /// Takes over what a batch did.
@@ -90,6 +100,8 @@ impl Effects {
         self.commit.auth_records.extend(batch.commit.auth_records);
         self.settings = batch.settings;
         self.settings_changed |= batch.settings_changed;
+        self.jobs_left += batch.jobs_left;
+        self.commit.has_jobs |= batch.commit.has_jobs;
         self.commit.newest_event = batch.commit.newest_event.or(self.commit.newest_event);
         batch.touched.iter().for_each(|collection| self.touch(collection));
         for (collection, change) in batch.row_changes {
@@ -126,7 +138,8 @@ impl Effects {
         let Some(record) = after.or(before) else { return Ok(()) };
         self.touch(&record.collection.id);
         self.commit.note(before);
-        if !self.wanted.covers(&record.collection) {
+        let loses_files = event::loses_files(before, after);
+        if !self.wanted.covers_change(&record.collection, loses_files) {
             return Ok(());
         }
         let action = match (before, after) {
@@ -136,7 +149,7 @@ impl Effects {
         };
         let event = NewEvent {
             collection: &record.collection.id,
-            has_files: record.collection.has_files(),
+            loses_files,
             record: record.id(),
             action,
             schema_version: self.schema.version(),
@@ -182,6 +195,7 @@ pub(super) fn batch(
         match step(conn, one, effects) {
             Ok(result) => results.push(result),
             Err(StepFailure::Refused(why)) => return Err(Failure::Refused(Refused { step: position, why })),
+            Err(StepFailure::TooManyJobs) => return Err(Failure::TooManyJobs),
             Err(StepFailure::Sql(error)) => return Err(Failure::Sql(error)),
         }
     }
@@ -203,13 +217,14 @@ fn step(conn: &Connection, step: &Step, effects: &mut Effects) -> Result<StepRes
         Step::SaveCollection { before, after } => {
             schema_steps::save(conn, before.as_deref(), after, effects).map(|()| StepResult::Done)
         }
-        Step::DeleteCollection(collection) => {
-            schema_steps::delete(conn, collection, effects).map(|()| StepResult::Done)
+        Step::DeleteCollection { collection, check_views } => {
+            schema_steps::delete(conn, collection, *check_views, effects).map(|()| StepResult::Done)
         }
         Step::Truncate(collection) => cascade::truncate(conn, collection, effects).map(|()| StepResult::Done),
         Step::SaveSettings { before, after } => {
             save_settings(conn, before, after, effects).map(|()| StepResult::Done)
         }
+        Step::Enqueue(job) => enqueue(conn, job, effects).map(|()| StepResult::Done),
         Step::NoteUploads(keys) => {
             uploads::note(conn, keys, effects.now)?;
             Ok(StepResult::Done)
@@ -235,6 +250,16 @@ fn save_settings(
     schema_rows::save_settings(conn, after, &effects.now.to_text())?;
     effects.settings = after.clone();
     effects.settings_changed = true;
+    Ok(())
+}
+
+fn enqueue(conn: &Connection, job: &NewJob, effects: &mut Effects) -> Result<(), StepFailure> {
+    if effects.jobs_left >= effects.jobs_room {
+        return Err(StepFailure::TooManyJobs);
+    }
+    jobs::enqueue(conn, job, effects.now)?;
+    effects.jobs_left += 1;
+    effects.commit.has_jobs = true;
     Ok(())
 }
 
@@ -316,7 +341,14 @@ pub(super) fn load(
         layout::columns(collection, "r"),
         quoted(&collection.name)
     );
-    conn.prepare_cached(&sql)?.query_row([id], |row| layout::record_from_row(collection, row, 0)).optional()
+    let mut statement = conn.prepare_cached(&sql)?;
+    if collection.is_view() {
+        let places = layout::places(collection, &statement);
+        return statement
+            .query_row([id], |row| layout::record_from_view(collection, row, &places))
+            .optional();
+    }
+    statement.query_row([id], |row| layout::record_from_row(collection, row, 0)).optional()
 }
 
 /// Runs a cached statement with values bound in order.

@@ -13,6 +13,7 @@ use rusqlite::Connection;
 
 use super::connection;
 use super::shared::Shared;
+use super::view_guard;
 
 /// Virtual machine steps of one read: about 0.2 ms. A list of 30 by an index takes some 1,100.
 const BUDGET_STEPS: i32 = 8_000;
@@ -41,7 +42,7 @@ pub(super) struct Held<'a> {
 impl AtHand {
     pub(super) fn open(path: &Path, shared: Arc<Shared>) -> rusqlite::Result<AtHand> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let seats = (0..cores).map(|_| Seat::open(path).map(Mutex::new));
+        let seats = (0..cores).map(|_| Seat::open(path, &shared).map(Mutex::new));
         Ok(AtHand { seats: seats.collect::<rusqlite::Result<_>>()?, shared })
     }
 
@@ -89,8 +90,9 @@ impl AtHand {
 // === impl Seat ===
 
 impl Seat {
-    fn open(path: &Path) -> rusqlite::Result<Seat> {
+    fn open(path: &Path, shared: &Shared) -> rusqlite::Result<Seat> {
         let mut conn = connection::open_at_hand(path)?;
+        view_guard::install(&mut conn, &shared.secrets)?;
         let is_fresh = Arc::new(AtomicBool::new(true));
         // SQLite counts the steps of a prepared statement over all its runs, so the first call may come at
         // any step of a read: it is the second that ends it, after one to two budgets.

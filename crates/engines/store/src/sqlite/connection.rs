@@ -1,5 +1,6 @@
 //! Opening connections: pragmas, limits and the deadline of a read.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -28,7 +29,7 @@ const WAL_BYTES: i64 = 96 * 1024 * 1024;
 
 /// The connection of the writer thread; makes the file when there is none.
 pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> rusqlite::Result<Connection> {
-    let conn = Connection::open_with_flags(
+    let mut conn = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
@@ -37,6 +38,8 @@ pub(super) fn open_writer(path: &Path, synchronous: Synchronous) -> rusqlite::Re
     conn.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
     conn.pragma_update(None, "foreign_keys", false)?;
     prepare(&conn, WRITER_CACHE_KIB)?;
+    let is_late = || STOP_AT.get().is_some_and(|at| Instant::now() >= at);
+    conn.progress_handler(STEPS_BETWEEN_CHECKS, Some(is_late))?;
     Ok(conn)
 }
 
@@ -107,6 +110,20 @@ fn prepare(conn: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
     filter_sql::add_functions(conn)
+}
+
+thread_local! {
+    /// When what this thread runs on the writer's connection must stop.
+    static STOP_AT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Lets work on the writer's connection take no longer than this: then its statement is interrupted. The
+/// transaction stays; the work must not have written.
+pub(super) fn with_time<T>(time: Duration, work: impl FnOnce() -> T) -> T {
+    STOP_AT.set(Some(Instant::now() + time));
+    let result = work();
+    STOP_AT.set(None);
+    result
 }
 
 /// When a read must stop: its deadline, or its client went away.

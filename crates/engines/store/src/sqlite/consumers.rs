@@ -148,9 +148,14 @@ impl Consumer {
 // === impl Wanted ===
 
 impl Wanted {
-    /// Whether a change of the collection's records leaves an event.
+    /// Whether changes of the collection's records may leave events.
     pub(super) fn covers(&self, collection: &Collection) -> bool {
-        self.all || self.files && collection.has_files() || self.collections.contains(&collection.id)
+        self.covers_change(collection, self.files && collection.has_files())
+    }
+
+    /// Whether a change leaves an event.
+    pub(super) fn covers_change(&self, collection: &Collection, loses_files: bool) -> bool {
+        self.all || self.files && loses_files || self.collections.contains(&collection.id)
     }
 }
 

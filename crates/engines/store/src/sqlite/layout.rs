@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use model::collection::Collection;
 use model::field::{Field, FieldKind};
-use model::json;
+use model::json::{self, Json};
 use model::record::Record;
+use model::record::coerce::coerce;
 use model::value::Value;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
@@ -51,7 +52,7 @@ CREATE TABLE `_gs_outbox` (
     `schema_version` INTEGER NOT NULL,
     `caller`         TEXT NOT NULL,
     `written`        INTEGER NOT NULL,
-    `has_files`      INTEGER NOT NULL,
+    `loses_files`    INTEGER NOT NULL,
     `total`          INTEGER NOT NULL,
     `before`         TEXT,
     `after`          TEXT
@@ -73,7 +74,7 @@ CREATE TABLE `_gs_jobs` (
 );
 CREATE INDEX `_gs_jobs_due` ON `_gs_jobs` (`queue`, `due`);
 CREATE TABLE `_gs_dead_jobs` (
-    `id`       INTEGER PRIMARY KEY,
+    `id`       INTEGER PRIMARY KEY AUTOINCREMENT,
     `queue`    TEXT NOT NULL,
     `payload`  TEXT NOT NULL,
     `created`  INTEGER NOT NULL,
@@ -139,8 +140,12 @@ pub(super) fn is_text(field: &Field) -> bool {
     column_type(field).starts_with("TEXT")
 }
 
-/// The columns of a collection in field order, qualified, for a SELECT.
+/// The columns of a collection in field order, qualified, for a SELECT. Of a view it is all that there
+/// are: SQLite renames a view's columns with those of its tables, and nothing tells its collection.
 pub(super) fn columns(collection: &Collection, qualifier: &str) -> String {
+    if collection.is_view() {
+        return format!("{qualifier}.*");
+    }
     let mut sql = String::with_capacity(collection.fields.len() * 20);
     for (index, field) in collection.fields.iter().enumerate() {
         if index > 0 {
@@ -180,6 +185,27 @@ fn number_value(number: f64, is_json: bool) -> Value {
     Value::Json(text)
 }
 
+/// A value of a view, which may be anything, as what its field says: as if a client had sent it.
+fn view_value(field: &Field, column: ValueRef<'_>) -> Value {
+    let is_json = matches!(field.kind, FieldKind::Json(_));
+    let input = match column {
+        ValueRef::Null => return Value::Null,
+        ValueRef::Integer(number) if is_json => return Value::Json(number.to_string()),
+        ValueRef::Integer(number) if is_text(field) => Json::Text(number.to_string()),
+        ValueRef::Integer(number) => Json::Number(number as f64),
+        ValueRef::Real(number) if number.is_finite() => Json::Number(number),
+        ValueRef::Real(_) => return Value::Null,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            Json::Text(String::from_utf8_lossy(bytes).into_owned())
+        }
+    };
+    match (&field.kind, input) {
+        (FieldKind::Password(_), _) => Value::Null,
+        (FieldKind::Autodate(_), Json::Text(date)) => Value::Text(date),
+        (_, input) => coerce(field, &input),
+    }
+}
+
 /// A value as it is bound to a parameter. Whole numbers go in as integers, as the contract stores them.
 pub(super) fn value_to_sql(value: &Value) -> ToSqlOutput<'_> {
     match value {
@@ -201,6 +227,28 @@ pub(super) fn record_from_row(
     let mut values = Vec::with_capacity(collection.fields.len());
     for (index, field) in collection.fields.iter().enumerate() {
         values.push(value_from_sql(field, row.get_ref(offset + index)?));
+    }
+    Ok(Record { collection: collection.clone(), values })
+}
+
+/// Where a view's statement has the column of each field.
+pub(super) fn places(collection: &Collection, statement: &rusqlite::Statement<'_>) -> Vec<Option<usize>> {
+    let place = |field: &Field| statement.column_names().into_iter().position(|name| name == field.name);
+    collection.fields.iter().map(place).collect()
+}
+
+/// A row of a view. A field without a column is empty.
+pub(super) fn record_from_view(
+    collection: &std::sync::Arc<Collection>,
+    row: &rusqlite::Row<'_>,
+    places: &[Option<usize>],
+) -> rusqlite::Result<Record> {
+    let mut values = Vec::with_capacity(collection.fields.len());
+    for (field, place) in collection.fields.iter().zip(places) {
+        values.push(match place {
+            Some(place) => view_value(field, row.get_ref(*place)?),
+            None => Value::Null,
+        });
     }
     Ok(Record { collection: collection.clone(), values })
 }

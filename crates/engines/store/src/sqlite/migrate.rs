@@ -61,7 +61,7 @@ CREATE TABLE `_gs_outbox_2` (
     `schema_version` INTEGER NOT NULL,
     `caller`         TEXT NOT NULL,
     `written`        INTEGER NOT NULL,
-    `has_files`      INTEGER NOT NULL,
+    `loses_files`    INTEGER NOT NULL,
     `total`          INTEGER NOT NULL,
     `before`         TEXT,
     `after`          TEXT
@@ -92,7 +92,7 @@ CREATE TABLE `_gs_jobs` (
 );
 CREATE INDEX `_gs_jobs_due` ON `_gs_jobs` (`queue`, `due`);
 CREATE TABLE `_gs_dead_jobs` (
-    `id`       INTEGER PRIMARY KEY,
+    `id`       INTEGER PRIMARY KEY AUTOINCREMENT,
     `queue`    TEXT NOT NULL,
     `payload`  TEXT NOT NULL,
     `created`  INTEGER NOT NULL,

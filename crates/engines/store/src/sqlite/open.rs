@@ -18,7 +18,7 @@ use super::read_pool::ReadPool;
 use super::schema_rows::{self, LoadError};
 use super::shared::Shared;
 use super::writer::{Writer, clock};
-use super::{Options, SqliteStore, connection, layout, outbox};
+use super::{Options, SqliteStore, connection, jobs, layout, outbox, view_guard};
 
 /// The name of the data file in the folder.
 const DATA_FILE: &str = "data.db";
@@ -105,11 +105,19 @@ pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
     }
     let (schema, settings) = load_or_create(&mut conn).map_err(|error| unreadable(error.to_string()))?;
     let consumers = Consumers::load(&conn).map_err(|error| unreadable(error.to_string()))?;
-    let shared = Shared::new(Arc::new(schema), Arc::new(settings), consumers, options.synchronous);
+    let jobs = jobs::count(&conn).map_err(|error| unreadable(error.to_string()))?;
+    let shared = Shared::new(Arc::new(schema), Arc::new(settings), consumers, jobs, options.synchronous);
     let shared = Arc::new(shared);
     let mut start = || {
+        view_guard::install(&mut conn, &shared.secrets)?;
         let at_hand = Arc::new(AtHand::open(&file, shared.clone())?);
-        let reads = ReadPool::open(&file, at_hand.clone(), options.readers.max(1), options.read_deadline)?;
+        let reads = ReadPool::open(
+            &file,
+            at_hand.clone(),
+            &shared.secrets,
+            options.readers.max(1),
+            options.read_deadline,
+        )?;
         let checkpoints = Checkpoints::take_over(&mut conn, &file, at_hand)?;
         Ok((reads, checkpoints))
     };

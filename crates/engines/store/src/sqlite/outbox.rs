@@ -25,7 +25,7 @@ const MOST_LOOKED_AT: usize = 50_000;
 /// An event about to be written; the rest is the transaction's.
 pub(super) struct NewEvent<'a> {
     pub(super) collection: &'a str,
-    pub(super) has_files: bool,
+    pub(super) loses_files: bool,
     pub(super) record: &'a str,
     pub(super) action: Action,
     pub(super) schema_version: u64,
@@ -51,7 +51,7 @@ pub(super) fn append(
 ) -> rusqlite::Result<Written> {
     let mut statement = conn.prepare_cached(
         "INSERT INTO `_gs_outbox` (`batch`, `collection`, `record`, `action`, `schema_version`, `caller`, \
-         `written`, `has_files`, `total`, `before`, `after`) \
+         `written`, `loses_files`, `total`, `before`, `after`) \
          VALUES (coalesce(?1, (SELECT max(`seq`) FROM `sqlite_sequence` WHERE `name` = '_gs_outbox'), 0) \
                  + (?1 IS NULL), ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
                  coalesce((SELECT `total` FROM `_gs_outbox` ORDER BY `sequence` DESC LIMIT 1), 0) + ?9, ?10, ?11) \
@@ -69,7 +69,7 @@ pub(super) fn append(
             event.schema_version as i64,
             event.caller,
             now.0,
-            event.has_files,
+            event.loses_files,
             bytes as i64,
             before,
             after
@@ -92,7 +92,7 @@ pub(super) fn next(
     }
     let mut statement = conn.prepare_cached(
         "SELECT `sequence`, `batch`, `collection`, `record`, `action`, `schema_version`, `caller`, `before`, `after`, \
-         `has_files` FROM `_gs_outbox` WHERE `sequence` > ?1 ORDER BY `sequence` LIMIT ?2",
+         `loses_files` FROM `_gs_outbox` WHERE `sequence` > ?1 ORDER BY `sequence` LIMIT ?2",
     )?;
     let mut rows = statement.query(params![after, MOST_LOOKED_AT as i64])?;
     let mut delivery = Delivery::new(limit, after.unsigned_abs());

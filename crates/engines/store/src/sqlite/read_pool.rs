@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::at_hand::AtHand;
 use super::connection::{self, Stop};
+use super::view_guard::{self, Secrets};
 
 /// Reads that may wait; one more is refused as busy.
 const QUEUE: usize = 1_024;
@@ -71,6 +72,7 @@ impl ReadPool {
     pub(super) fn open(
         path: &Path,
         at_hand: Arc<AtHand>,
+        secrets: &Arc<Secrets>,
         threads: usize,
         deadline: Duration,
     ) -> rusqlite::Result<ReadPool> {
@@ -78,6 +80,7 @@ impl ReadPool {
         let mut handles = Vec::with_capacity(threads);
         for index in 0..threads {
             let mut conn = connection::open_reader(path)?;
+            view_guard::install(&mut conn, secrets)?;
             let receiver = receiver.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("store-read-{index}"))
@@ -200,6 +203,10 @@ fn read_error(error: rusqlite::Error, deadline: Duration) -> StoreError {
         Some(ErrorCode::DatabaseBusy) => StoreError::Busy,
         Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
             StoreError::Unavailable(error.to_string())
+        }
+        // Of the server's own tables nothing is missing; of those that views name something may be.
+        Some(ErrorCode::Unknown) if error.to_string().contains("no such ") => {
+            StoreError::BrokenView(error.to_string())
         }
         _ => StoreError::Internal(error.to_string()),
     }

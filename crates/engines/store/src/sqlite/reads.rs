@@ -1,5 +1,6 @@
 //! Reads: one SELECT each, its conditions rendered from checked filters.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -65,23 +66,31 @@ pub(super) fn list(
         select.params.push(SqlValue::Integer(i64::try_from(query.offset).unwrap_or(i64::MAX)));
     }
     let records = select.run(conn)?;
-    let total = if query.with_total { Some(total(conn, query, among, records.len() as u64)?) } else { None };
+    let total = if query.with_total { Some(total(conn, query, among, &records)?) } else { None };
     Ok(RecordPage { records, total })
 }
 
-/// How many match. A page that is not full is the last one, and says so itself.
+/// How many match. A page that is not full is the last one, and says so itself; but a view may hold an id
+/// several times, and they count once.
 fn total(
     conn: &Connection,
     query: &ListRecords,
     among: Option<&[i64]>,
-    on_page: u64,
+    page: &[Record],
 ) -> rusqlite::Result<u64> {
+    let on_page = page.len() as u64;
+    if query.collection.is_view() {
+        let ids: HashSet<&str> = page.iter().map(Record::id).collect();
+        let is_whole = query.offset == 0 && on_page < query.limit;
+        return if is_whole { Ok(ids.len() as u64) } else { count(conn, query, among) };
+    }
     let is_last = on_page < query.limit && (on_page > 0 || query.offset == 0);
     if is_last { Ok(query.offset + on_page) } else { count(conn, query, among) }
 }
 
 fn count(conn: &Connection, query: &ListRecords, among: Option<&[i64]>) -> rusqlite::Result<u64> {
-    let mut select = Select::among(&query.collection, "count(*)", among);
+    let what = if query.collection.is_view() { "count(DISTINCT r.`id`)" } else { "count(*)" };
+    let mut select = Select::among(&query.collection, what, among);
     select.conditions(&query.conditions);
     let params = params_from_iter(&select.params);
     let count: i64 = conn.prepare_cached(&select.sql)?.query_row(params, |row| row.get(0))?;
@@ -120,7 +129,9 @@ pub(super) fn referring(conn: &Connection, query: &ReferringRecords) -> rusqlite
         select.and(&format!("{column} = ?"));
     }
     select.params.push(SqlValue::Text(query.id.clone()));
-    let _ = write!(select.sql, " ORDER BY r.rowid LIMIT {}", query.limit);
+    // The rows of a view have no order of their own.
+    let order = if query.collection.is_view() { "" } else { " ORDER BY r.rowid" };
+    let _ = write!(select.sql, "{order} LIMIT {}", query.limit);
     select.run(conn)
 }
 
@@ -224,6 +235,12 @@ impl<'a> Select<'a> {
     fn run(self, conn: &Connection) -> rusqlite::Result<Vec<Record>> {
         let mut statement = conn.prepare_cached(&self.sql)?;
         let params = params_from_iter(&self.params);
+        if self.collection.is_view() {
+            let places = layout::places(self.collection, &statement);
+            let rows =
+                statement.query_map(params, |row| layout::record_from_view(self.collection, row, &places))?;
+            return rows.collect();
+        }
         let rows = statement.query_map(params, |row| layout::record_from_row(self.collection, row, 0))?;
         rows.collect()
     }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::apply::{Effects, StepFailure};
 use super::layout::{self, quoted};
-use super::schema_rows;
+use super::{schema_rows, views};
 
 /// Makes or changes a collection.
 pub(super) fn save(
@@ -22,28 +22,52 @@ pub(super) fn save(
     effects: &mut Effects,
 ) -> Result<(), StepFailure> {
     refuse_taken_table(conn, before, after)?;
-    apply_all(conn, &diff(before, Some(after)))?;
-    schema_rows::save(conn, after)?;
-    let mut collections: Vec<_> = effects.schema.collections().cloned().collect();
-    match collections.iter_mut().find(|collection| collection.id == after.id) {
-        Some(place) => *place = after.clone(),
-        None => collections.push(after.clone()),
+    let after = if after.is_view() { views::save(conn, before, after, effects)? } else { after.clone() };
+    apply_all(conn, &diff(before, Some(&after)))?;
+    schema_rows::save(conn, &after)?;
+    let id = after.id.clone();
+    put_one(conn, after, effects)?;
+    // As in the contract: a view that cannot follow stays as it is, for its query to be changed.
+    if let Err(why) = views::follow(conn, &id, effects)? {
+        tracing::info!(collection = id, why, "the views stay as they are");
     }
-    put(conn, collections, effects)
+    Ok(())
 }
 
-/// Removes a collection and its table.
+/// Removes a collection and its table or view, perhaps only if every view still is one.
 pub(super) fn delete(
     conn: &Connection,
     collection: &Arc<Collection>,
+    check_views: bool,
     effects: &mut Effects,
 ) -> Result<(), StepFailure> {
+    if collection.is_view() {
+        views::drop_view(conn, &collection.name)?;
+    }
     for change in diff(Some(collection), None) {
         apply(conn, &change)?;
     }
     schema_rows::delete(conn, &collection.id)?;
     let collections = effects.schema.collections().filter(|other| other.id != collection.id).cloned();
     let collections = collections.collect();
+    put(conn, collections, effects)?;
+    if check_views {
+        views::follow(conn, &collection.id, effects)?.map_err(Why::Engine)?;
+    }
+    Ok(())
+}
+
+/// Puts a collection into the schema, in the place of the one with its id.
+pub(super) fn put_one(
+    conn: &Connection,
+    saved: Arc<Collection>,
+    effects: &mut Effects,
+) -> Result<(), StepFailure> {
+    let mut collections: Vec<_> = effects.schema.collections().cloned().collect();
+    match collections.iter_mut().find(|collection| collection.id == saved.id) {
+        Some(place) => *place = saved,
+        None => collections.push(saved),
+    }
     put(conn, collections, effects)
 }
 
@@ -101,6 +125,7 @@ pub(super) fn apply_own(conn: &Connection, change: &SchemaChange) -> rusqlite::R
             tracing::error!(?why, "a system collection was refused");
             Err(rusqlite::Error::InvalidQuery)
         }
+        Err(StepFailure::TooManyJobs) => Err(rusqlite::Error::InvalidQuery),
     }
 }
 
@@ -139,7 +164,20 @@ fn apply(conn: &Connection, change: &SchemaChange) -> Result<(), StepFailure> {
             return create_index(conn, *position, &index.name, &index.render());
         }
     };
-    Ok(conn.execute_batch(&sql)?)
+    let what = match change {
+        SchemaChange::DropColumn { column, .. } => format!("failed to drop column {column} - "),
+        SchemaChange::RenameColumn { from, .. } => format!("failed to rename column {from} - "),
+        _ => String::new(),
+    };
+    alter(conn, &sql, &what)
+}
+
+/// SQLite looks at all views when it alters a table, and refuses what one of them would not stand.
+fn alter(conn: &Connection, sql: &str, what: &str) -> Result<(), StepFailure> {
+    conn.execute_batch(sql).or_else(|error| {
+        let text = views::refusal(error)?;
+        Err(Why::Engine(format!("{what}{text}")).into())
+    })
 }
 
 fn add_column(table: &str, field: &Field, column: &str) -> String {
@@ -149,13 +187,13 @@ fn add_column(table: &str, field: &Field, column: &str) -> String {
 /// SQLite takes a change of case alone for the name of a table that is there.
 fn rename_table(conn: &Connection, from: &str, to: &str) -> Result<(), StepFailure> {
     let between = format!("_gs_rename_{to}");
-    conn.execute_batch(&format!(
+    let sql = format!(
         "ALTER TABLE {0} RENAME TO {1}; ALTER TABLE {1} RENAME TO {2}",
         quoted(from),
         quoted(&between),
         quoted(to)
-    ))?;
-    Ok(())
+    );
+    alter(conn, &sql, "")
 }
 
 /// Gives a column another type, its values converted by `expression` (of `COLUMN`).
@@ -167,14 +205,14 @@ fn replace_column(
 ) -> Result<(), StepFailure> {
     let (table_name, old) = (quoted(table), format!("_gs_old_{}", field.name));
     let expression = expression.replace("COLUMN", &quoted(&old));
-    conn.execute_batch(&format!(
+    let sql = format!(
         "ALTER TABLE {table_name} RENAME COLUMN {column} TO {old}; {add}; \
          UPDATE {table_name} SET {column} = {expression}; ALTER TABLE {table_name} DROP COLUMN {old}",
         column = quoted(&field.name),
         old = quoted(&old),
         add = add_column(table, field, &field.name),
-    ))?;
-    Ok(())
+    );
+    views::without_views(conn, || alter(conn, &sql, ""))
 }
 
 fn create_index(conn: &Connection, position: usize, name: &str, statement: &str) -> Result<(), StepFailure> {

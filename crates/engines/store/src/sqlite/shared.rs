@@ -13,6 +13,7 @@ use super::Synchronous;
 use super::consumers::Consumers;
 use super::counts::Counts;
 use super::text_lookup::TextLookup;
+use super::view_guard::Secrets;
 
 /// State shared by the writer thread, the reader threads and the callers.
 pub(super) struct Shared {
@@ -23,9 +24,13 @@ pub(super) struct Shared {
     /// Told when the epoch is even again.
     schema_settled: Notify,
     pub(super) settings: ArcSwap<Settings>,
+    /// What views do not show.
+    pub(super) secrets: Arc<Secrets>,
     pub(super) counts: Counts,
     pub(super) texts: TextLookup,
     pub(super) consumers: Consumers,
+    /// Jobs that are not dead.
+    pub(super) jobs: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) synchronous: Synchronous,
@@ -36,9 +41,11 @@ impl Shared {
         schema: Arc<Schema>,
         settings: Arc<Settings>,
         consumers: Consumers,
+        jobs: u64,
         synchronous: Synchronous,
     ) -> Shared {
         Shared {
+            secrets: Arc::new(Secrets::of(&schema)),
             schema: ArcSwap::new(schema),
             schema_epoch: AtomicU64::new(0),
             schema_settled: Notify::new(),
@@ -46,6 +53,7 @@ impl Shared {
             counts: Counts::default(),
             texts: TextLookup::default(),
             consumers,
+            jobs: AtomicU64::new(jobs),
             commits: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             synchronous,

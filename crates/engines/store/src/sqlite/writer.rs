@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use contract::event::Interest;
+use contract::jobs::MAX_JOBS;
 use contract::store::{Commit, CommitObserver, StoreError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use model::collection::Collection;
@@ -25,6 +26,7 @@ use super::checkpoint::{Checkpoints, LogEnd};
 use super::consumers::{Positions, Wanted};
 use super::outbox;
 use super::shared::Shared;
+use super::views::{self, Tried};
 use super::{Options, OutboxBounds};
 
 /// Requests that may wait; one more is refused as busy.
@@ -55,9 +57,15 @@ enum Request {
     },
     /// A consumer is ahead of what the table says of it.
     Acknowledged,
+    Alone(Alone),
     Count {
         collection: Arc<Collection>,
         reply: oneshot::Sender<Result<u64, StoreError>>,
+    },
+    TryView {
+        schema_version: u64,
+        query: String,
+        reply: oneshot::Sender<Result<Tried, StoreError>>,
     },
     Follow {
         collection: String,
@@ -68,9 +76,20 @@ enum Request {
     },
 }
 
+/// Something small that is a transaction of its own.
+type Alone = Box<dyn FnOnce(&mut WriterThread) + Send>;
+
 struct Job {
     batch: WriteBatch,
     reply: oneshot::Sender<BatchResult>,
+}
+
+/// What something small did that others are to know.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    pub(super) commit: Commit,
+    /// Jobs more or fewer.
+    pub(super) jobs: i64,
 }
 
 /// The caller's end. Dropping it ends the thread after what was accepted.
@@ -129,8 +148,26 @@ impl Writer {
         }
     }
 
+    /// Runs something small in a transaction of its own, and tells observers what it returns.
+    pub(super) async fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, Timestamp) -> rusqlite::Result<(T, Change)> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.ask(|reply| {
+            Request::Alone(Box::new(move |thread| {
+                let _ = reply.send(thread.run_small(work).map_err(|error| store_error(&error)));
+            }))
+        })
+        .await
+    }
+
     pub(super) async fn count(&self, collection: Arc<Collection>) -> Result<u64, StoreError> {
         self.ask(|reply| Request::Count { collection, reply }).await
+    }
+
+    /// Tries a view's query, of which nothing is kept.
+    pub(super) async fn try_view(&self, schema_version: u64, query: String) -> Result<Tried, StoreError> {
+        self.ask(|reply| Request::TryView { schema_version, query, reply }).await
     }
 
     /// From now on the versions of the collection's rows are told.
@@ -243,8 +280,19 @@ impl WriterThread {
             }
             // What is next is done when nobody writes, or by the next who does.
             Request::Acknowledged => {}
+            // A panic in it must not take the thread from the others.
+            Request::Alone(work) => {
+                let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(self)));
+                if done.is_err() {
+                    tracing::error!("a small write panicked");
+                    self.roll_back();
+                }
+            }
             Request::Count { collection, reply } => {
                 let _ = reply.send(self.count(&collection).map_err(|e| store_error(&e)));
+            }
+            Request::TryView { schema_version, query, reply } => {
+                let _ = reply.send(self.try_view(schema_version, &query));
             }
             Request::Follow { collection, reply } => {
                 self.shared.texts.versions.follow(&collection);
@@ -296,7 +344,8 @@ impl WriterThread {
     fn run_transaction(&mut self, batches: &[&WriteBatch]) -> rusqlite::Result<Vec<BatchResult>> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let (schema, settings) = (self.shared.schema.load_full(), self.shared.settings.load_full());
-        let mut effects = Effects::new(schema, settings, clock(), self.wanted.clone());
+        let jobs_room = MAX_JOBS.saturating_sub(self.shared.jobs.load(Ordering::Relaxed));
+        let mut effects = Effects::new(schema, settings, clock(), self.wanted.clone(), jobs_room);
         let mut results = Vec::with_capacity(batches.len());
         for batch in batches {
             match self.run_batch(batch, &mut effects) {
@@ -310,6 +359,7 @@ impl WriterThread {
         let changes_schema = effects.commit.schema_changed;
         if changes_schema {
             self.shared.begin_schema_commit();
+            self.shared.secrets.add(&effects.schema);
         }
         let touched = std::mem::take(&mut effects.touched);
         self.shared.texts.versions.step(&touched);
@@ -320,6 +370,7 @@ impl WriterThread {
         }
         self.shared.texts.versions.step(&touched);
         if changes_schema {
+            self.shared.secrets.set(&self.shared.schema.load());
             self.shared.end_schema_commit();
         }
         finished.map(|()| results)
@@ -334,6 +385,10 @@ impl WriterThread {
         let result = match applied {
             Ok(Ok(results)) => Ok(Ok(results)),
             Ok(Err(apply::Failure::Refused(refused))) => Ok(Err(refused)),
+            Ok(Err(apply::Failure::TooManyJobs)) => {
+                self.undo_batch()?;
+                return Ok(Err(StoreError::Busy));
+            }
             Ok(Err(apply::Failure::Sql(error))) => Err(error),
             Err(_) => {
                 tracing::error!("a write panicked");
@@ -429,11 +484,55 @@ impl WriterThread {
             self.shared.texts.clear();
             self.shared.schema.store(effects.schema);
         }
-        if effects.commit != Commit::default() {
+        self.shared.jobs.fetch_add(effects.jobs_left, Ordering::Relaxed);
+        self.tell(&effects.commit);
+    }
+
+    fn tell(&self, commit: &Commit) {
+        if *commit != Commit::default() {
             for observer in &self.observers {
-                observer.committed(&effects.commit);
+                observer.committed(commit);
             }
         }
+    }
+
+    fn run_small<T>(
+        &mut self,
+        work: impl FnOnce(&Connection, Timestamp) -> rusqlite::Result<(T, Change)>,
+    ) -> rusqlite::Result<T> {
+        let changes = self.conn.total_changes();
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let done = work(&self.conn, clock()).and_then(|done| {
+            self.conn.prepare_cached("COMMIT")?.execute([])?;
+            Ok(done)
+        });
+        match done {
+            Ok((answer, change)) => {
+                if self.conn.total_changes() > changes {
+                    self.shared.commits.fetch_add(1, Ordering::Release);
+                }
+                // A negative number wraps around, and takes away.
+                self.shared.jobs.fetch_add(change.jobs.cast_unsigned(), Ordering::Relaxed);
+                self.tell(&change.commit);
+                self.checkpoints.after_commit(&self.conn);
+                Ok(answer)
+            }
+            Err(error) => {
+                self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    fn try_view(&self, schema_version: u64, query: &str) -> Result<Tried, StoreError> {
+        let schema = self.shared.schema.load();
+        if schema.version() != schema_version {
+            return Err(StoreError::SchemaChanged);
+        }
+        let begun = self.conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
+        let tried = begun.and_then(|_| views::try_query(&self.conn, &schema, query));
+        self.roll_back();
+        tried.map_err(|error| store_error(&error))
     }
 
     fn count(&self, collection: &Collection) -> rusqlite::Result<u64> {

@@ -9,7 +9,8 @@ async fn open(wanted: StoreOptions) -> Opened {
     let folder = tempfile::tempdir().unwrap();
     let StoreOptions { read_deadline, observers } = wanted;
     let options = Options { read_deadline, observers, ..Options::new(folder.path().join("data")) };
-    Opened { store: Arc::new(SqliteStore::open(options).unwrap()), keep: Box::new(folder) }
+    let store = Arc::new(SqliteStore::open(options).unwrap());
+    Opened { store: store.clone(), jobs: store, keep: Box::new(folder) }
 }
 
 testkit::store_suite!(open);

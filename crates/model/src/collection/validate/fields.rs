@@ -10,10 +10,13 @@ use crate::field::validate::{Surroundings, validate};
 
 /// Adds what is wrong with the fields.
 pub(super) fn check_fields(validation: &Validation<'_>, rng: &mut impl Rng, errors: &mut FieldErrors) {
+    // A view's fields are what its query gives at the time.
+    let is_view = validation.draft.is_view();
     let found = duplicates(validation)
         .and_then(|()| primary_key(validation))
-        .and_then(|()| system_fields(validation))
-        .and_then(|()| types(validation))
+        .and_then(
+            |()| if is_view { Ok(()) } else { system_fields(validation).and_then(|()| types(validation)) },
+        )
         .and_then(|()| reserved_names(validation))
         .and_then(|()| options(validation, rng));
     if let Err(Found(found)) = found {
@@ -117,7 +120,7 @@ fn options(validation: &Validation<'_>, rng: &mut impl Rng) -> Result<(), Found>
     let surroundings = Surroundings {
         schema: validation.around,
         old: validation.old,
-        is_view: validation.draft.type_name == "view",
+        is_view: validation.draft.is_view(),
         primary_keys: fields.iter().filter(|draft| draft.field.is_primary_key()).count(),
     };
     let mut errors = FieldErrors::new();

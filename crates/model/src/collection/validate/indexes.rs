@@ -12,7 +12,7 @@ use crate::errors::{FieldError, FieldErrors};
 /// Adds what is wrong with the indexes.
 pub(super) fn check_indexes(validation: &Validation<'_>, errors: &mut FieldErrors) {
     let statements = &validation.draft.indexes;
-    if validation.draft.type_name == "view" {
+    if validation.draft.is_view() {
         if !statements.is_empty() {
             let message = "View collections don't support indexes.";
             errors.add("indexes", FieldError::new("validation_indexes_not_supported", message));
