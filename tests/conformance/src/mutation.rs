@@ -55,7 +55,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Those of answers.
-    pub const ANSWERS: [Self; 14] = [
+    pub const ANSWERS: [Self; 12] = [
         Self::Status,
         Self::DropKey,
         Self::ChangeType,
@@ -64,13 +64,14 @@ impl Mutation {
         Self::ErrorCode,
         Self::Text,
         Self::Spacing,
+        Self::Byte,
         Self::AddHeader,
         Self::DropHeader,
         Self::ChangeHeader,
-        Self::Byte,
-        Self::ImageSize,
-        Self::ImageColours,
     ];
+
+    /// Those of answers that are compared as images.
+    pub const IMAGES: [Self; 2] = [Self::ImageSize, Self::ImageColours];
 
     /// Those of what streams tell.
     pub const EVENTS: [Self; 6] = [
@@ -90,11 +91,6 @@ impl Mutation {
     /// Whether it changes only what a comparison of images overlooks.
     pub(crate) fn is_of_bytes(self) -> bool {
         matches!(self, Self::Byte)
-    }
-
-    /// Whether only a comparison of images is meant to see it.
-    pub(crate) fn is_of_images(self) -> bool {
-        matches!(self, Self::ImageSize | Self::ImageColours)
     }
 
     /// Breaks what was told; false when there is nothing to break in this way.

@@ -31,7 +31,7 @@ pub struct Selection {
     pub file: Option<String>,
     /// A part of a pair's name. All pairs of the file are sent, the selected are reported.
     pub pair: Option<String>,
-    /// Of these, only each so many.
+    /// Of these, only each so many of a group.
     pub every: Option<usize>,
 }
 
@@ -115,10 +115,11 @@ impl Selection {
         for group in
             scenario::GROUPS.iter().filter(|group| self.group.as_deref().is_none_or(|name| name == **group))
         {
-            scenarios.extend(scenario::load_group(group)?);
+            let of_group = scenario::load_group(group)?.into_iter();
+            let selected = of_group.filter(|scenario| selects(self.file.as_deref(), &scenario.name));
+            scenarios.extend(selected.step_by(self.every.unwrap_or(1)));
         }
-        scenarios.retain(|scenario| selects(self.file.as_deref(), &scenario.name));
-        Ok(scenarios.into_iter().step_by(self.every.unwrap_or(1)).collect())
+        Ok(scenarios)
     }
 
     /// Whether a pair of this name is to be reported.

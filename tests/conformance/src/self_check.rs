@@ -30,25 +30,25 @@ impl SelfCheck {
 /// Runs the selected scenarios twice: untouched, and with each pair's answer broken in one way.
 pub fn self_check(selection: &Selection) -> Result<SelfCheck> {
     let mut check = SelfCheck { clean: run(selection, Subject::PocketBase)?, ..SelfCheck::default() };
-    let mut turn = 0;
+    let mut turns = Turns::default();
     for scenario in selection.scenarios()? {
-        check_scenario(&scenario, &mut turn, &mut check)?;
+        check_scenario(&scenario, &mut turns, &mut check)?;
     }
-    let all = Mutation::ANSWERS.iter().chain(&Mutation::EVENTS);
+    let all = Mutation::ANSWERS.iter().chain(&Mutation::IMAGES).chain(&Mutation::EVENTS);
     for mutation in all.filter(|mutation| !check.found.contains_key(mutation)) {
         check.wrong.push(format!("no answer was broken by {mutation:?}"));
     }
     Ok(check)
 }
 
-fn check_scenario(scenario: &Scenario, turn: &mut usize, check: &mut SelfCheck) -> Result<()> {
+fn check_scenario(scenario: &Scenario, turns: &mut Turns, check: &mut SelfCheck) -> Result<()> {
     let start = || Subject::PocketBase.start_for(scenario);
     let (reference, behind) = (start()?, start()?);
     let proxy = Proxy::start(behind.client())?;
     let mut breaker = Breaker {
         scenario,
         proxy: &proxy,
-        turn,
+        turns,
         armed: Vec::new(),
         events: BTreeMap::new(),
         breaks_events: false,
@@ -62,11 +62,19 @@ fn check_scenario(scenario: &Scenario, turn: &mut usize, check: &mut SelfCheck) 
     Ok(())
 }
 
+/// How many have been broken; the rare kinds have their own turns, so that each way comes up soon.
+#[derive(Debug, Default)]
+struct Turns {
+    all: usize,
+    images: usize,
+    events: usize,
+}
+
 /// Breaks each pair in one way: its answer on the way, or every other time what streams told.
 struct Breaker<'a> {
     scenario: &'a Scenario,
     proxy: &'a Proxy,
-    turn: &'a mut usize,
+    turns: &'a mut Turns,
     /// Pairs whose answers the proxy was told to break.
     armed: Vec<String>,
     /// Pairs whose messages were broken.
@@ -80,18 +88,19 @@ impl Meddler for Breaker<'_> {
         if !may_be_broken(pair) {
             return;
         }
-        *self.turn += 1;
-        if pair.events && self.turn.is_multiple_of(2) {
+        self.turns.all += 1;
+        if pair.events && self.turns.all.is_multiple_of(2) {
             self.breaks_events = true;
             return;
         }
-        self.proxy.arm(mutations_for(pair, *self.turn));
+        self.proxy.arm(self.turns.mutations_for(pair));
         self.armed.push(format!("{}/{}", self.scenario.name, pair.name));
     }
 
     fn heard(&mut self, pair: &Pair, events: &mut Vec<String>) {
         if self.breaks_events {
-            let mut fitting = in_turn(&Mutation::EVENTS, *self.turn / 2);
+            self.turns.events += 1;
+            let mut fitting = in_turn(&Mutation::EVENTS, self.turns.events);
             let applied = fitting.find(|mutation| mutation.apply_to_events(events));
             let name = format!("{}/{}", self.scenario.name, pair.name);
             self.events.extend(applied.map(|mutation| (name, mutation)));
@@ -124,14 +133,20 @@ fn may_be_broken(pair: &Pair) -> bool {
         && pair.ignore_headers.is_empty()
 }
 
-/// All mutations that the pair can show, starting with another one each turn.
-fn mutations_for(pair: &Pair, turn: usize) -> Vec<Mutation> {
-    let hidden = |mutation: &Mutation| {
-        (pair.ignores_key_order() && mutation.is_of_layout())
-            || (pair.image && mutation.is_of_bytes())
-            || (!pair.image && mutation.is_of_images())
-    };
-    in_turn(&Mutation::ANSWERS, turn).filter(|mutation| !hidden(mutation)).collect()
+impl Turns {
+    /// All mutations that the pair can show, starting with another one each turn.
+    fn mutations_for(&mut self, pair: &Pair) -> Vec<Mutation> {
+        let mut mutations = Vec::new();
+        if pair.image {
+            self.images += 1;
+            mutations.extend(in_turn(&Mutation::IMAGES, self.images));
+        }
+        let hidden = |mutation: &Mutation| {
+            (pair.ignores_key_order() && mutation.is_of_layout()) || (pair.image && mutation.is_of_bytes())
+        };
+        mutations.extend(in_turn(&Mutation::ANSWERS, self.all).filter(|mutation| !hidden(mutation)));
+        mutations
+    }
 }
 
 fn in_turn(all: &[Mutation], turn: usize) -> impl Iterator<Item = Mutation> {
