@@ -28,7 +28,7 @@ fn open(server: &Server) -> (TcpStream, String, String) {
 }
 
 #[test]
-fn a_change_reaches_a_stream_uncompressed() {
+fn a_stream_has_the_contracts_head_and_tells_a_guest_nothing_of_users() {
     let server = Server::start(&[]);
     let (mut stream, head, id) = open(&server);
     assert!(head.contains("content-type: text/event-stream\r\n"), "{head}");
