@@ -7,5 +7,6 @@ mod configuration;
 mod connections;
 mod http;
 mod passwords;
+mod realtime;
 mod rules;
 mod server;

@@ -136,8 +136,8 @@ impl Dispatcher {
 
     /// Sets the topics of a client that connects again, and tells it what it missed.
     pub(crate) async fn resume(&mut self, resume: Resume) {
-        let Resume { key, caller, topics, auth_generation, since, reply } = resume;
-        let set = self.shared.hub.set(key, caller, topics, auth_generation);
+        let Resume { key, caller, topics, generation, since, reply } = resume;
+        let set = self.shared.hub.set(key, caller, topics, generation);
         let is_set = set == Ok(true);
         let _ = reply.send(set);
         if !is_set {
@@ -229,7 +229,7 @@ impl Dispatcher {
             let keys = self.shared.hub.begin_verification(None);
             self.verify(&keys).await;
             self.verified_version = Some(schema.version());
-        } else if event.action != Action::Create {
+        } else if event.action != Action::Create && is_of_auth(schema, &event.collection) {
             let key = (event.collection.clone(), event.record.clone());
             let keys = self.shared.hub.begin_verification(Some(&key));
             self.verify(&keys).await;
@@ -392,6 +392,10 @@ impl Dispatcher {
             Ok(Err(_)) | Err(_) => Ok(None),
         }
     }
+}
+
+fn is_of_auth(schema: &Schema, collection: &str) -> bool {
+    schema.by_id(collection).is_some_and(|collection| collection.is_auth())
 }
 
 /// The groups of an audience that a topic's rule and filter can tell apart.

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -84,10 +85,23 @@ struct State {
     reserved: usize,
     /// When the last of these went.
     unwanted_since: Option<Instant>,
-    /// Rises before what streams speak for is looked at again.
-    auth_generation: u64,
+    generations: Generations,
     /// Whether a client ever asked to be told where its messages stand.
     has_resuming: bool,
+}
+
+/// Numbers that rise before it is looked at again whether a record can still sign in, by a hash of its key. Two
+/// records that share one cost each other a second look.
+struct Generations {
+    by_place: Box<[u64]>,
+    hasher: RandomState,
+}
+
+/// What is known of a caller who is about to be bound: that nothing was looked at since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Generation {
+    place: usize,
+    number: u64,
 }
 
 struct Client {
@@ -151,17 +165,17 @@ impl Hub {
         Some(Known { key, address: client.address, caller: client.caller.clone(), resumes: client.resumes })
     }
 
-    /// Sets what a client follows and for whom it speaks, unless what streams speak for was looked at again since
-    /// `auth_generation`: then nothing is done, and the answer is `false`.
+    /// Sets what a client follows and for whom it speaks, unless whether its caller can sign in was looked at
+    /// again since: then nothing is done, and the answer is `false`.
     pub(crate) fn set(
         &self,
         key: ClientKey,
         caller: Caller,
         topics: Vec<Topic>,
-        auth_generation: u64,
+        generation: Option<Generation>,
     ) -> Result<bool, Full> {
         let mut state = self.state();
-        if state.auth_generation != auth_generation {
+        if generation.is_some_and(|generation| !state.generations.is_current(generation)) {
             return Ok(false);
         }
         let Some(client) = state.clients.get(&key) else { return Ok(true) };
@@ -178,9 +192,9 @@ impl Hub {
         Ok(true)
     }
 
-    /// What [`Hub::set`] wants to know of.
-    pub(crate) fn auth_generation(&self) -> u64 {
-        self.state().auth_generation
+    /// To be taken before a caller is read who is to be bound by [`Hub::set`].
+    pub(crate) fn generation(&self, key: &AuthKey) -> Generation {
+        self.state().generations.of(key)
     }
 
     /// Whether a client ever asked to be told where its messages stand.
@@ -251,10 +265,15 @@ impl Hub {
     /// what was read before.
     pub(crate) fn begin_verification(&self, only: Option<&AuthKey>) -> Vec<AuthKey> {
         let mut state = self.state();
-        state.auth_generation += 1;
         match only {
-            Some(key) => state.bound.contains_key(key).then(|| key.clone()).into_iter().collect(),
-            None => state.bound.keys().cloned().collect(),
+            Some(key) => {
+                state.generations.raise(key);
+                state.bound.contains_key(key).then(|| key.clone()).into_iter().collect()
+            }
+            None => {
+                state.generations.raise_all();
+                state.bound.keys().cloned().collect()
+            }
         }
     }
 
@@ -409,6 +428,39 @@ impl State {
                 entry.audience = None;
             }
         }
+    }
+}
+
+// === impl Generations ===
+
+impl Generations {
+    const PLACES: usize = 1_024;
+
+    fn place(&self, key: &AuthKey) -> usize {
+        self.hasher.hash_one(key) as usize % Generations::PLACES
+    }
+
+    fn of(&self, key: &AuthKey) -> Generation {
+        let place = self.place(key);
+        Generation { place, number: self.by_place[place] }
+    }
+
+    fn is_current(&self, generation: Generation) -> bool {
+        self.by_place[generation.place] == generation.number
+    }
+
+    fn raise(&mut self, key: &AuthKey) {
+        self.by_place[self.place(key)] += 1;
+    }
+
+    fn raise_all(&mut self) {
+        self.by_place.iter_mut().for_each(|number| *number += 1);
+    }
+}
+
+impl Default for Generations {
+    fn default() -> Generations {
+        Generations { by_place: vec![0; Generations::PLACES].into(), hasher: RandomState::new() }
     }
 }
 

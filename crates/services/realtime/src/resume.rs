@@ -19,7 +19,7 @@ use model::json::{Json, JsonObject};
 use rand::RngExt;
 use tokio::sync::oneshot;
 
-use crate::hub::{ClientKey, Full};
+use crate::hub::{ClientKey, Full, Generation};
 use crate::topic::Topic;
 
 /// Events that are kept.
@@ -32,7 +32,7 @@ pub(crate) struct Resume {
     pub(crate) key: ClientKey,
     pub(crate) caller: Caller,
     pub(crate) topics: Vec<Topic>,
-    pub(crate) auth_generation: u64,
+    pub(crate) generation: Option<Generation>,
     /// What the client saw last.
     pub(crate) since: Option<String>,
     /// As [`crate::hub::Hub::set`] answers.

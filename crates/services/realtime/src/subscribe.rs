@@ -107,13 +107,13 @@ async fn bind(
     since: Option<Option<String>>,
 ) -> Result<(), ApiError> {
     for _ in 0..BIND_ATTEMPTS {
-        let generation = shared.hub.auth_generation();
-        let caller = match caller.record() {
-            None => Caller::Guest,
+        let (caller, generation) = match caller.record() {
+            None => (Caller::Guest, None),
             Some(record) => {
                 let key = auth_key(record);
+                let generation = shared.hub.generation(&key);
                 let now = bound::load(&*shared.app.store, std::slice::from_ref(&key)).await?;
-                bound::caller_by_now(record, now.get(&key))
+                (bound::caller_by_now(record, now.get(&key)), Some(generation))
             }
         };
         let topics = topics.iter().map(|text| Topic::parse(text)).collect();
@@ -122,12 +122,7 @@ async fn bind(
             Some(since) => {
                 let (reply, answer) = oneshot::channel();
                 let (key, since) = (client.key, since.clone());
-                resume(
-                    shared,
-                    Resume { key, caller, topics, auth_generation: generation, since, reply },
-                    answer,
-                )
-                .await?
+                resume(shared, Resume { key, caller, topics, generation, since, reply }, answer).await?
             }
         };
         if is_set {

@@ -1,5 +1,7 @@
 //! What is sent, in which form and order.
 
+use model::step::WriteBatch;
+
 use crate::node::{Node, filtered, said, with_query};
 
 const NOTES: &str = r#"{"name": "notes", "listRule": "", "viewRule": "", "fields": [
@@ -118,6 +120,19 @@ async fn a_refused_write_says_nothing() {
     let (status, _) = node.call("root", "POST", "/api/collections/tight/records", r#"{"n": 9}"#).await;
     assert_eq!(status, 400);
     assert_eq!(said(&node.told(&mut client).await), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_batch_is_told_whole_and_a_refused_one_not_at_all() {
+    let node = Node::start().await;
+    node.collection(NOTES).await;
+    let mut client = node.follower("", &["notes"]).await;
+    let create = |id: u32| node.create_step("notes", &format!(r#"{{"id": "note{id:011}"}}"#));
+    let write = async |steps| node.store.write(WriteBatch { steps, schema_version: None }).await.unwrap();
+    write(vec![create(1), create(2), create(1)]).await.unwrap_err();
+    write(vec![create(3), create(4)]).await.unwrap();
+    let told = said(&node.told(&mut client).await);
+    assert_eq!(told, ["create note00000000003", "create note00000000004"]);
 }
 
 #[tokio::test]

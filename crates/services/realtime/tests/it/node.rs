@@ -16,8 +16,10 @@ use kit::app::App;
 use kit::files::Files;
 use kit::request::{CallInfo, RequestId};
 use kit::spool::{Spool, SpoolBounds};
-use model::context::Caller;
+use model::context::{Caller, RequestContext};
 use model::json::Json;
+use model::step::{Access, CreateRecord, Step, WriteBatch};
+use model::time::Timestamp;
 use realtime::{Options, Realtime};
 use store::sqlite::{Options as StoreOptions, SqliteStore};
 use tokio::time::timeout;
@@ -99,11 +101,13 @@ impl Node {
 
     /// Makes a record as the server itself.
     async fn create_as_server(&self, collection: &str, body: &str) {
-        use model::context::RequestContext;
-        use model::step::{Access, CreateRecord, Step, WriteBatch};
-        use model::time::Timestamp;
+        self.store.write(WriteBatch::one(self.create_step(collection, body))).await.unwrap().unwrap();
+    }
+
+    /// A step of the server itself.
+    pub(crate) fn create_step(&self, collection: &str, body: &str) -> Step {
         let Ok(Json::Object(body)) = Json::parse_whole(body) else { panic!("{body}") };
-        let step = Step::Create(CreateRecord {
+        Step::Create(CreateRecord {
             collection: self.store.schema().by_name(collection).unwrap().id.clone(),
             body,
             uploads: Default::default(),
@@ -112,8 +116,7 @@ impl Node {
                 context: Arc::new(RequestContext::guest(Timestamp(1_700_000_000_000))),
                 check_rule: false,
             },
-        });
-        self.store.write(WriteBatch::one(step)).await.unwrap().unwrap();
+        })
     }
 
     /// Who signs in as `collection/id`; `root` is the superuser, the empty text a guest.
