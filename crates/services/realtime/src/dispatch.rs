@@ -157,6 +157,15 @@ impl Dispatcher {
 
     /// Tells all of an event, or one.
     async fn send(&mut self, event: &ChangeEvent, only: Option<ClientKey>, mark: Option<Arc<str>>) {
+        self.tell(event, only, mark).await;
+        // Who is deleted hears of that himself: the rules were to judge it as it was before (CONTRACT §7.4).
+        let schema = self.shared.app.store.schema();
+        if event.action == Action::Delete && is_of_auth(&schema, &event.collection) {
+            self.verify_record(event).await;
+        }
+    }
+
+    async fn tell(&mut self, event: &ChangeEvent, only: Option<ClientKey>, mark: Option<Arc<str>>) {
         self.classes.make_room();
         for _ in 0..SCHEMA_ATTEMPTS {
             let schema = self.shared.app.store.schema();
@@ -229,11 +238,15 @@ impl Dispatcher {
             let keys = self.shared.hub.begin_verification(None);
             self.verify(&keys).await;
             self.verified_version = Some(schema.version());
-        } else if event.action != Action::Create && is_of_auth(schema, &event.collection) {
-            let key = (event.collection.clone(), event.record.clone());
-            let keys = self.shared.hub.begin_verification(Some(&key));
-            self.verify(&keys).await;
+        } else if event.action == Action::Update && is_of_auth(schema, &event.collection) {
+            self.verify_record(event).await;
         }
+    }
+
+    async fn verify_record(&self, event: &ChangeEvent) {
+        let key = (event.collection.clone(), event.record.clone());
+        let keys = self.shared.hub.begin_verification(Some(&key));
+        self.verify(&keys).await;
     }
 
     async fn verify(&self, keys: &[AuthKey]) {

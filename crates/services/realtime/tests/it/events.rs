@@ -128,7 +128,7 @@ async fn a_batch_is_told_whole_and_a_refused_one_not_at_all() {
     node.collection(NOTES).await;
     let mut client = node.follower("", &["notes"]).await;
     let create = |id: u32| node.create_step("notes", &format!(r#"{{"id": "note{id:011}"}}"#));
-    let write = async |steps| node.store.write(WriteBatch { steps, schema_version: None }).await.unwrap();
+    let write = async |steps| node.store.write(WriteBatch { steps, ..WriteBatch::default() }).await.unwrap();
     write(vec![create(1), create(2), create(1)]).await.unwrap_err();
     write(vec![create(3), create(4)]).await.unwrap();
     let told = said(&node.told(&mut client).await);
