@@ -1,12 +1,14 @@
 //! The task that takes change events from the broker and has them sent. It follows only while somebody wants
 //! events: without a consumer none are written.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::broker::{Broker, Subscription};
 use contract::event::{ChangeEvent, Events, Interest};
 use contract::store::StoreError;
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{error, warn};
@@ -42,19 +44,29 @@ struct Progress {
     unacknowledged: usize,
 }
 
-/// The task's life: until the process is asked to stop.
+/// The task's life: until the process is asked to stop. A panic costs the streams, not the service.
 pub(crate) async fn run(shared: Arc<Shared>, broker: Arc<dyn Broker>, mut resumes: mpsc::Receiver<Resume>) {
+    while AssertUnwindSafe(follow(&shared, &*broker, &mut resumes)).catch_unwind().await.is_err() {
+        error!("realtime clients connect again after a panic");
+        shared.follows.send_replace(false);
+        shared.end(&shared.hub.seats_of_followers());
+        sleep(PAUSE).await;
+    }
+}
+
+/// Follows events whenever somebody wants them.
+async fn follow(shared: &Arc<Shared>, broker: &dyn Broker, resumes: &mut mpsc::Receiver<Resume>) {
     let mut dispatcher = Dispatcher::new(shared.clone());
     // A process that was killed has left its consumer behind.
-    forget(&*broker).await;
-    while wait_until_wanted(&shared).await {
+    forget(broker).await;
+    while wait_until_wanted(shared).await {
         let mut progress = Progress::default();
         dispatcher.begin();
         loop {
-            let end = match subscribe(&*broker).await {
+            let end = match subscribe(broker).await {
                 Ok(mut subscription) => {
                     shared.follows.send_replace(true);
-                    take(&shared, &mut dispatcher, &mut *subscription, &mut progress, &mut resumes).await
+                    take(shared, &mut dispatcher, &mut *subscription, &mut progress, resumes).await
                 }
                 Err(error) => End::Failed(error),
             };
@@ -69,7 +81,7 @@ pub(crate) async fn run(shared: Arc<Shared>, broker: Arc<dyn Broker>, mut resume
             }
         }
         shared.follows.send_replace(false);
-        forget(&*broker).await;
+        forget(broker).await;
     }
 }
 
