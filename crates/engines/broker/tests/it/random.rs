@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a writer was told of: for each record what happened to it.
 type Written = BTreeMap<String, Vec<String>>;
 
-/// What a consumer has seen, over all its lives.
+/// What a consumer has acknowledged, over all its lives: what it only got dies with it.
 #[derive(Default)]
 struct Seen {
     events: BTreeMap<u64, ChangeEvent>,
@@ -252,13 +252,15 @@ impl Consumer {
         )
     }
 
-    fn note(&self, events: Vec<ChangeEvent>) {
-        let mut seen = self.seen.lock().unwrap();
+    fn note_delivery(&self, events: &[ChangeEvent]) {
         assert!(events.is_sorted_by(|one, next| one.sequence < next.sequence));
         let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
         events.iter().for_each(|event| *counts.entry(event.batch).or_default() += 1);
-        seen.batches.extend(counts);
-        seen.events.extend(events.into_iter().map(|event| (event.sequence, event)));
+        self.seen.lock().unwrap().batches.extend(counts);
+    }
+
+    fn note_done(&self, events: impl Iterator<Item = ChangeEvent>) {
+        self.seen.lock().unwrap().events.extend(events.map(|event| (event.sequence, event)));
     }
 }
 
@@ -268,6 +270,7 @@ async fn follow(consumer: Arc<Consumer>, broker: Arc<dyn Broker>, store: Arc<Sql
         let interest = consumer.interest(&*store);
         let mut subscription = broker.subscribe(consumer.name.to_owned(), interest).await.unwrap();
         let mut last = 0;
+        let mut held: Vec<ChangeEvent> = Vec::new();
         for _ in 0..rng.random_range(1..30) {
             let patience = Duration::from_millis(rng.random_range(0..20));
             // An impatient one drops the future, and must lose nothing by that.
@@ -282,12 +285,16 @@ async fn follow(consumer: Arc<Consumer>, broker: Arc<dyn Broker>, store: Arc<Sql
             assert!(events[0].sequence > last, "a subscription repeats itself");
             last = events[events.len() - 1].sequence;
             let done = events[rng.random_range(0..events.len())].sequence;
-            consumer.note(events);
-            match rng.random_range(0..4) {
-                0 => {}
-                1 => subscription.acknowledge(done).await.unwrap(),
-                _ => subscription.acknowledge(last).await.unwrap(),
-            }
+            consumer.note_delivery(&events);
+            held.extend(events);
+            let done = match rng.random_range(0..4) {
+                0 => continue,
+                1 => done,
+                _ => last,
+            };
+            let count = held.partition_point(|event| event.sequence <= done);
+            consumer.note_done(held.drain(..count));
+            subscription.acknowledge(done).await.unwrap();
             if rng.random_range(0..6) == 0 {
                 tokio::time::sleep(Duration::from_millis(rng.random_range(0..30))).await;
             }
