@@ -4,6 +4,7 @@
 //! share only through [`Matches`]: the first time two of them stand at the same place they are tied to each
 //! other, and from then on each must appear wherever the other does.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -213,6 +214,13 @@ impl Matches {
     }
 }
 
+/// How two texts stand to each other. Times a millisecond apart are one: the reference reads the clock twice
+/// for what is made at once, and the runner waits longer for what is to be later.
+pub(crate) fn order(left: &str, right: &str) -> Ordering {
+    let apart = parse_milliseconds(left).zip(parse_milliseconds(right)).map(|(left, right)| left - right);
+    if apart.is_some_and(|apart| apart.abs() <= 1) { Ordering::Equal } else { left.cmp(right) }
+}
+
 fn fixed_agree(reference: &Token, subject: &Token) -> bool {
     match (reference, subject) {
         (Token::Generated(left), Token::Generated(right)) => left.len() == right.len(),
@@ -291,6 +299,10 @@ fn parse_timestamp(text: &str) -> Option<i64> {
     Some(((days * 24 + number(11..13)?) * 60 + number(14..16)?) * 60 + number(17..19)?)
 }
 
+fn parse_milliseconds(text: &str) -> Option<i64> {
+    Some(parse_timestamp(text)? * 1000 + text.get(20..23)?.parse::<i64>().ok()?)
+}
+
 /// Days of the Gregorian calendar, counted in years that begin in March.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
@@ -361,6 +373,16 @@ mod tests {
         assert_eq!(parse_timestamp("2000-03-01 00:00:01.000Z"), Some(951_868_801));
         assert!(!agree("", r#""2022-01-01 00:00:00.000Z""#, r#""2022-01-01 00:00:00.001Z""#));
         assert_eq!(Seen::new("").tokens("2022-01-01 00:00:00.000Z").len(), 1);
+    }
+
+    #[test]
+    fn times_a_millisecond_apart_are_one() {
+        let order = |left: &str, right: &str| {
+            super::order(&format!("2026-01-01 00:00:{left}Z"), &format!("2026-01-01 00:00:{right}Z"))
+        };
+        assert_eq!(order("01.000", "00.999"), Ordering::Equal);
+        assert_eq!(order("01.000", "01.002"), Ordering::Less);
+        assert_eq!(super::order("b", "a"), Ordering::Greater);
     }
 
     #[test]

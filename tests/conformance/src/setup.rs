@@ -9,7 +9,7 @@ use testkit::{Client, ROOT_EMAIL, ROOT_PASSWORD, Request, Response};
 use crate::compare::Relation;
 use crate::encoding::{base64_decode, percent_encode};
 use crate::json::Json;
-use crate::normalise::Seen;
+use crate::normalise::{Seen, order};
 use crate::scenario::{
     ActorStep, CollectionStep, FilePart, Pair, Part, RecordsStep, Scenario, Step, StreamStep, uploads,
 };
@@ -86,7 +86,7 @@ impl Side {
         };
         let relation = |(left, right): &(String, String)| {
             let (left, right) = (self.substitute(left)?, self.substitute(right)?);
-            Ok(value(&left).zip(value(&right)).map(|(left, right)| left.cmp(&right)))
+            Ok(value(&left).zip(value(&right)).map(|(left, right)| order(&left, &right)))
         };
         pair.relate.iter().map(relation).collect()
     }
