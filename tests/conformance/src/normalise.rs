@@ -214,7 +214,7 @@ impl Matches {
     }
 }
 
-/// How two texts stand to each other. Times a millisecond apart are one: the reference reads the clock twice
+/// How two texts of the reference stand to each other. Times a millisecond apart are one: the reference reads the clock twice
 /// for what is made at once, and the runner waits longer for what is to be later.
 pub(crate) fn order(left: &str, right: &str) -> Ordering {
     let apart = parse_milliseconds(left).zip(parse_milliseconds(right)).map(|(left, right)| left - right);

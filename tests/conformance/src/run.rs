@@ -146,7 +146,7 @@ pub fn run(selection: &Selection, subject: Subject) -> Result<Vec<Outcome>> {
             continue;
         }
         let servers = (Subject::PocketBase.start_for(&scenario)?, subject.start_for(&scenario)?);
-        outcomes.extend(run_scenario(&scenario, &servers.0.client(), &servers.1.client(), &mut ())?);
+        outcomes.extend(run_scenario(&scenario, &servers.0.client(), &servers.1.client(), subject, &mut ())?);
     }
     outcomes.retain(|outcome| selection.selects_pair(&outcome.name));
     known.apply(&mut outcomes);
@@ -173,6 +173,7 @@ pub fn run_scenario(
     scenario: &Scenario,
     reference: &Client,
     subject: &Client,
+    kind: Subject,
     meddler: &mut dyn Meddler,
 ) -> Result<Vec<Outcome>> {
     let mut reference = Side::set_up(reference.clone(), scenario)
@@ -181,6 +182,7 @@ pub fn run_scenario(
         Ok(subject) => subject,
         Err(error) => return Ok(all_failed(scenario, &format!("setup: {error:#}"))),
     };
+    subject.reads_clock_twice = kind == Subject::PocketBase;
     let mut matches = Matches::default();
     let mut outcomes = Vec::new();
     for pair in &scenario.pairs {

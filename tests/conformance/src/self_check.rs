@@ -53,7 +53,8 @@ fn check_scenario(scenario: &Scenario, turns: &mut Turns, check: &mut SelfCheck)
         events: BTreeMap::new(),
         breaks_events: false,
     };
-    let outcomes = run_scenario(scenario, &reference.client(), &proxy.client(), &mut breaker)?;
+    let outcomes =
+        run_scenario(scenario, &reference.client(), &proxy.client(), Subject::PocketBase, &mut breaker)?;
     let Breaker { armed, events, .. } = breaker;
     let applied = proxy.applied();
     ensure!(applied.len() == armed.len(), "every armed answer is broken once");
