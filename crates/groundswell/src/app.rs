@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
-use blobs::{EncryptedBlobs, FolderBlobs};
+use blobs::{EncryptedBlobs, FolderBlobs, PlainBlobs};
 use broker::EmbeddedBroker;
 use contract::blobs::Blobs;
 use contract::broker::Broker;
@@ -134,10 +134,11 @@ fn queues(store: Arc<dyn Store>, files: &Files) -> Vec<Queue> {
 /// The files of the data folder, and where those of requests wait.
 fn open_files(settings: &Settings) -> anyhow::Result<Files> {
     let dir = &settings.server.dir;
-    let mut blobs: Arc<dyn Blobs> = Arc::new(FolderBlobs::open(blobs::Options::new(dir.join("storage")))?);
-    if let Some(keys) = &settings.blobs.encryption_keys {
-        blobs = Arc::new(EncryptedBlobs::new(blobs, keys.clone()));
-    }
+    let folder = Arc::new(FolderBlobs::open(blobs::Options::new(dir.join("storage")))?);
+    let blobs: Arc<dyn Blobs> = match &settings.blobs.encryption_keys {
+        Some(keys) => Arc::new(EncryptedBlobs::new(folder, keys.clone())),
+        None => Arc::new(PlainBlobs::new(folder)),
+    };
     let bounds = SpoolBounds {
         max_bytes: settings.blobs.max_waiting_bytes,
         max_bytes_per_address: settings.blobs.max_waiting_bytes_per_address,

@@ -31,3 +31,18 @@ mod encrypted {
 
     testkit::blob_suite!(open);
 }
+
+mod plain {
+    use std::sync::Arc;
+
+    use blobs::PlainBlobs;
+
+    use super::*;
+
+    async fn open() -> Opened {
+        let (folder, blobs) = fresh();
+        Opened { blobs: Arc::new(PlainBlobs::new(blobs)), keep: Box::new(folder) }
+    }
+
+    testkit::blob_suite!(open);
+}

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use blobs::{EncryptedBlobs, MasterKeys};
+use blobs::{EncryptedBlobs, MasterKeys, PlainBlobs};
 use bytes::Bytes;
 use contract::blobs::{Answer, Blob, BlobError, BlobKey, Blobs, Content};
 use proptest::prelude::*;
@@ -237,6 +237,35 @@ fn a_blob_under_a_key_that_is_not_given_is_damage() {
     let vault = Vault::new(&[KEY_A]);
     vault.put("b", &plain(300));
     Vault::over(vault.memory, &[KEY_B]).expect_damaged("another key");
+}
+
+#[test]
+fn where_no_key_is_given_an_encrypted_blob_is_damage_and_every_other_is_read() {
+    let vault = Vault::new(&[KEY_A]);
+    let without = PlainBlobs::new(vault.memory.clone());
+    for size in [0, 1, 300, CHUNK, CHUNK + 1] {
+        vault.put("b", &plain(size));
+        let end = vault.stored("b").len() as u64;
+        for range in [0..end, 0..8, 8..end, 60..61] {
+            let read = block_on(async {
+                let blob = without.open(key("b")).await.unwrap().unwrap();
+                blob.content.read(range).await
+            });
+            assert!(matches!(read, Err(BlobError::Damaged(_))), "{size}: {read:?}");
+        }
+    }
+    vault.put("b", &plain(300));
+    let stored = vault.stored("b");
+    for bytes in [&stored[..stored.len() - 1], &stored[..56], &stored[1..], &stored[..7], b"", b"plain"] {
+        vault.store("b", bytes.to_vec());
+        for start in [0, bytes.len() / 2] {
+            let read = block_on(async {
+                let blob = without.open(key("b")).await.unwrap().unwrap();
+                blob.content.read(start as u64..bytes.len() as u64).await
+            });
+            assert_eq!(read.unwrap(), &bytes[start..]);
+        }
+    }
 }
 
 #[test]
