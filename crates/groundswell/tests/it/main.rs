@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
 
+mod app;
+mod batch;
 mod command_line;
 mod configuration;
 mod connections;
+mod files;
 mod http;
 mod passwords;
+mod png;
 mod realtime;
 mod rules;
 mod server;

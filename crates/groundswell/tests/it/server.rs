@@ -4,12 +4,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 /// No test waits longer than this for anything.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server on free ports, over a folder of its own. Killed when dropped.
 pub(crate) struct Server {
@@ -21,7 +22,7 @@ pub(crate) struct Server {
     pub(crate) management: String,
     /// What it printed until it was ready.
     pub(crate) banner: String,
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 /// A response as bytes, taken apart.
@@ -57,8 +58,25 @@ impl Server {
     pub(crate) fn start_with(prepare: impl FnOnce(&Path), flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
+        Self::start_in(Arc::new(folder), &[], flags)
+    }
+
+    /// Starts `serve` with more variables in its environment.
+    pub(crate) fn start_with_env(variables: &[(&str, &str)]) -> Self {
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), variables, &[])
+    }
+
+    /// Ends it and starts another over the same folder, with these variables alone.
+    pub(crate) fn restart_with_env(self, variables: &[(&str, &str)]) -> Self {
+        let folder = Arc::clone(&self.folder);
+        drop(self);
+        Self::start_in(folder, variables, &[])
+    }
+
+    fn start_in(folder: Arc<TempDir>, variables: &[(&str, &str)], flags: &[&str]) -> Self {
         let mut child = groundswell(&["serve", "--http", "127.0.0.1:0"])
             .args(flags)
+            .envs(variables.iter().copied())
             .current_dir(folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -77,6 +95,11 @@ impl Server {
     /// The folder that holds the data folder and the public folder.
     pub(crate) fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
+    }
+
+    /// The id of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// A connection to the API.
