@@ -131,7 +131,11 @@ impl Thumbs {
             }
             Err(error) => return Err(BlobError::Internal(error.to_string())),
         };
-        blobs.put(key.clone(), Arc::new(Bytes::from(thumb.bytes))).await?;
+        // A volume that is full still serves the image.
+        if let Err(error) = blobs.put(key.clone(), Arc::new(Bytes::from(thumb.bytes))).await {
+            tracing::warn!(%error, %original, "a thumb cannot be kept");
+            return Ok(None);
+        }
         // An image that was removed meanwhile takes its thumbs along; this one came too late for that.
         if blobs.open(original.clone()).await?.is_none() {
             blobs.delete(key.clone()).await?;
