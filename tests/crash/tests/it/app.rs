@@ -52,11 +52,16 @@ impl Root {
 
     /// A request as superuser; none when the server went away before it answered.
     pub(crate) fn try_send(&self, method: &str, target: &str, body: Option<Value>) -> Option<Response> {
-        let mut request = Request::new(method, target).header("Authorization", &self.token);
+        let mut request = Request::new(method, target);
         if let Some(body) = body {
             request = request.json(body.to_string());
         }
-        self.client.send(&request).ok()
+        self.try_request(request)
+    }
+
+    /// The same of any request.
+    pub(crate) fn try_request(&self, request: Request) -> Option<Response> {
+        self.client.send(&request.header("Authorization", &self.token)).ok()
     }
 
     pub(crate) fn create(&self, title: &str) -> Option<Response> {

@@ -59,17 +59,17 @@ fn write_until_refused(root: &Root, acknowledged: &mut BTreeSet<String>) -> Stri
     panic!("the volume never filled up");
 }
 
-fn fill(path: &Path) {
+pub(crate) fn fill(path: &Path) {
     use std::io::Write as _;
     let mut file = fs::File::create(path).unwrap();
     while file.write_all(&[0; 65536]).is_ok() {}
 }
 
 /// A small file system mounted over a folder whose content it takes along.
-struct Volume(PathBuf);
+pub(crate) struct Volume(PathBuf);
 
 impl Volume {
-    fn over(dir: &Path) -> Option<Volume> {
+    pub(crate) fn over(dir: &Path) -> Option<Volume> {
         let aside = dir.with_extension("aside");
         fs::rename(dir, &aside).unwrap();
         fs::create_dir(dir).unwrap();

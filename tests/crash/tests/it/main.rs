@@ -4,6 +4,7 @@
 
 mod app;
 mod concurrency;
+mod files;
 mod full_disk;
 mod kill;
 mod schema_changes;
