@@ -57,6 +57,24 @@ fn memory_does_not_grow_with_the_size_of_a_file() {
 }
 
 #[test]
+fn what_is_no_file_gets_no_room_of_files() {
+    let app = library();
+    let large = "x".repeat(100 << 20);
+    let target = "/api/collections/docs/records";
+    let before = app.memory("VmHWM");
+    let answer = app.form("POST", target, &[value("nothing", &large)]);
+    assert_eq!(answer.status, 413, "{}", answer.text());
+    let answer = app.send("POST", target, &json!({"nothing": large}));
+    assert_eq!(answer.status, 413, "{}", answer.text());
+    let answer = app.form("POST", target, &[file("nothing", "a", large.as_bytes())]);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let after = app.memory("VmHWM");
+    // The usual 32 MiB while they grow.
+    assert!(after < before + 100 * MIB, "it went from {before} to {after} bytes");
+    assert!(app.stored().is_empty());
+}
+
+#[test]
 fn a_refused_write_leaves_no_file() {
     let app = library();
     let kept = app.create("docs", &[file("doc", "kept.txt", b"kept"), value("title", "kept")]);

@@ -32,6 +32,8 @@ mod multipart;
 pub struct BodyLimits {
     /// More bytes are answered with 413.
     pub max_bytes: u64,
+    /// So are more that are not in files, which are held in memory.
+    pub max_value_bytes: u64,
     /// The whole body has to be there by then.
     pub deadline: Duration,
     /// No two pieces lie further apart.
@@ -110,12 +112,15 @@ pub async fn read(
     limits: BodyLimits,
     files: TakeFiles<'_>,
 ) -> Result<Submitted, BodyError> {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let is_multipart = content_type.starts_with(b"multipart/form-data");
+    let max_value_bytes = limits.max_value_bytes.min(limits.max_bytes);
+    let max_bytes = if is_multipart { limits.max_bytes } else { max_value_bytes };
+    let limits = BodyLimits { max_bytes, max_value_bytes, ..limits };
     let declared = declared_length(headers);
     if declared.is_some_and(|length| length > limits.max_bytes) {
         return Err(BodyError::TooLarge);
     }
-    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let is_multipart = content_type.starts_with(b"multipart/form-data");
     if declared == Some(0) || body.size_hint().exact() == Some(0) {
         return Ok(Submitted { content: Content::Empty { is_multipart } });
     }
@@ -123,7 +128,7 @@ pub async fn read(
     let content = if content_type.starts_with(b"application/json") {
         Content::Json(chunks.collect().await?)
     } else if is_multipart {
-        let mut data = multipart::read(content_type, chunks, files).await?;
+        let mut data = multipart::read(content_type, chunks, max_value_bytes, files).await?;
         data.add_query(query)?;
         Content::Form(data)
     } else if content_type.starts_with(b"application/x-www-form-urlencoded") {
@@ -152,7 +157,13 @@ impl BodyLimits {
         // silent for half a minute is gone.
         let times = max_bytes.div_ceil(BodyLimits::DEFAULT_MAX_BYTES).max(1);
         let deadline = Duration::from_secs(times.saturating_mul(600).min(86_400));
-        BodyLimits { max_bytes, deadline, stall: Duration::from_secs(30) }
+        BodyLimits { max_bytes, max_value_bytes: max_bytes, deadline, stall: Duration::from_secs(30) }
+    }
+
+    /// The same with a limit of its own for what is not in files.
+    #[must_use]
+    pub fn value_bytes(self, max_value_bytes: u64) -> BodyLimits {
+        BodyLimits { max_value_bytes, ..self }
     }
 }
 

@@ -39,24 +39,29 @@ pub(crate) async fn read_body(
     call: &mut Call,
     collection: &Collection,
 ) -> Result<(JsonObject, Vec<Upload>), ApiError> {
-    let limits = BodyLimits::bytes(max_body_bytes(collection));
+    let [max_bytes, max_value_bytes] = max_body_bytes(collection);
+    let limits = BodyLimits::bytes(max_bytes).value_bytes(max_value_bytes);
     let submitted = call.read_body_with_files(limits, &app.files.spool).await;
     let mut submitted = submitted.map_err(BodyError::into_record_error)?;
     let uploads = submitted.take_uploads();
     Ok((submitted.into_object().map_err(BodyError::into_record_error)?, uploads))
 }
 
-/// The contract's limit: what the fields may hold beyond the usual 32 MiB (CONTRACT §1.4).
-fn max_body_bytes(collection: &Collection) -> u64 {
+/// The contract's limit: what the fields may hold beyond the usual 32 MiB (CONTRACT §1.4); and the same of the
+/// fields that are no files.
+fn max_body_bytes(collection: &Collection) -> [u64; 2] {
     const MIB: u64 = 1 << 20;
     let or_default = |size: u64, default: u64| if size == 0 { default } else { size };
     let of_fields = collection.fields.iter().map(|field| match &field.kind {
         FieldKind::File(options) => {
-            or_default(options.max_size, 5 * MIB).saturating_mul(options.max_select.max(1))
+            let of_files = or_default(options.max_size, 5 * MIB).saturating_mul(options.max_select.max(1));
+            [of_files, 0]
         }
-        FieldKind::Editor(options) => or_default(options.max_size, 5 * MIB),
-        FieldKind::Json(options) => or_default(options.max_size, MIB),
-        _ => 0,
+        FieldKind::Editor(options) => [or_default(options.max_size, 5 * MIB); 2],
+        FieldKind::Json(options) => [or_default(options.max_size, MIB); 2],
+        _ => [0; 2],
     });
-    of_fields.fold(BodyLimits::DEFAULT_MAX_BYTES, u64::saturating_add)
+    of_fields.fold([BodyLimits::DEFAULT_MAX_BYTES; 2], |[all, values], [more, more_values]| {
+        [all.saturating_add(more), values.saturating_add(more_values)]
+    })
 }

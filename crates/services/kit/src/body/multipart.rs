@@ -11,6 +11,7 @@ const MAX_PARTS: usize = 1000;
 pub(super) async fn read(
     content_type: &[u8],
     chunks: Chunks,
+    mut max_value_bytes: u64,
     files: TakeFiles<'_>,
 ) -> Result<FormData, BodyError> {
     let content_type = std::str::from_utf8(content_type).map_err(|_| no_boundary())?;
@@ -22,12 +23,17 @@ pub(super) async fn read(
     let mut data = FormData::default();
     for _ in 0..=MAX_PARTS {
         let Some(part) = parts.next_field().await.map_err(into_body_error)? else { return Ok(data) };
-        add_part(&mut data, part, files).await?;
+        add_part(&mut data, part, &mut max_value_bytes, files).await?;
     }
     Err(BodyError::malformed("too many parts"))
 }
 
-async fn add_part(data: &mut FormData, mut part: Field<'_>, files: TakeFiles<'_>) -> Result<(), BodyError> {
+async fn add_part(
+    data: &mut FormData,
+    mut part: Field<'_>,
+    value_bytes_left: &mut u64,
+    files: TakeFiles<'_>,
+) -> Result<(), BodyError> {
     let name = part.name().map(str::to_owned).filter(|name| !name.is_empty());
     let file_name = file_name(&part).filter(|name| !name.is_empty());
     match (name, file_name) {
@@ -49,8 +55,15 @@ async fn add_part(data: &mut FormData, mut part: Field<'_>, files: TakeFiles<'_>
             Ok(())
         }
         (Some(name), None) => {
-            let bytes = part.bytes().await.map_err(into_body_error)?;
-            data.add(name, String::from_utf8_lossy(&bytes).into_owned());
+            let mut bytes = Vec::new();
+            while let Some(piece) = part.chunk().await.map_err(into_body_error)? {
+                let left = value_bytes_left.checked_sub(piece.len() as u64);
+                *value_bytes_left = left.ok_or(BodyError::TooLarge)?;
+                bytes.extend_from_slice(&piece);
+            }
+            let text = String::from_utf8(bytes);
+            let text = text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+            data.add(name, text);
             Ok(())
         }
         (None, _) => skip(&mut part).await,
