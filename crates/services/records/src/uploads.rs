@@ -91,7 +91,11 @@ impl Prepared {
         let noted = app.store.write(WriteBatch::one(Step::NoteUploads(self.keys()))).await?;
         noted.map_err(|_| ApiError::internal())?;
         for (key, content) in &self.contents {
-            app.files.blobs.put(key.clone(), content.clone()).await.map_err(blob_error)?;
+            if let Err(error) = app.files.blobs.put(key.clone(), content.clone()).await {
+                // Those before it would take room for an hour, of which there may be none.
+                self.clean_up(app).await;
+                return Err(blob_error(error));
+            }
         }
         Ok(())
     }

@@ -123,6 +123,15 @@ fn a_full_volume_refuses_files_keeps_reads_and_recovers() {
     assert_eq!(thumb.status, 200, "an image without room for its thumb: {}", thumb.text());
     assert!(thumb.body.ends_with(PNG_END));
 
+    let stored_then = stored(&server.dir());
+    // Both files have room while they wait, and the first where it is stored.
+    shrink(&ballast, 4 << 20);
+    let files = vec![("doc", content("", 0, 300_000)), ("image", content("", 0, 3_000_000))];
+    let answer = send_form(&root, "POST", RECORDS, &(json!({"title": "two"}), files)).unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    everything.insert("two".to_owned(), Told::Refused);
+    assert_eq!(stored(&server.dir()), stored_then, "one of two refused files stays");
+
     fs::remove_file(&ballast).unwrap();
     let answer = send_form(&root, "POST", RECORDS, &new_record("after", 1_000_000)).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -138,6 +147,12 @@ fn a_full_volume_refuses_files_keeps_reads_and_recovers() {
     assert!(there.map(|(title, _)| title).eq(titles.keys()), "{titles:?}");
     wait_until_only_named_files_are_stored(&root, &server.dir(), &collection);
     drop(volume);
+}
+
+/// Gives so many bytes of a file back.
+fn shrink(path: &Path, bytes: u64) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(file.metadata().unwrap().len().saturating_sub(bytes)).unwrap();
 }
 
 fn start() -> (Server, Root) {
