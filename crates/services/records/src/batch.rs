@@ -27,13 +27,11 @@ use model::json::{Json, JsonObject};
 use model::record::coerce;
 use model::schema::RuleKind;
 use model::settings::Batch;
-use model::step::{
-    Access, CreateRecord, DeleteRecord, PatchRecord, Step, StepResult, UpsertRecord, Why, WriteBatch,
-};
+use model::step::{Access, CreateRecord, DeleteRecord, Step, StepResult, UpsertRecord, Why, WriteBatch};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::uploads::Prepared;
-use crate::{collection, passwords, refusal, uploads};
+use crate::{collection, create_record, refusal, update_record, uploads};
 
 const FAILED: &str = "Batch transaction failed.";
 const UNREADABLE: &str = "Failed to read the submitted batch data.";
@@ -55,9 +53,8 @@ enum Action {
     Delete { collection: String, id: String },
 }
 
-/// A request that became a step.
-struct Prepped {
-    step: Step,
+/// What is left of a request once it has become a step.
+struct Part {
     files: Prepared,
     kind: RuleKind,
     collection: Arc<Collection>,
@@ -77,39 +74,33 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, mut call: Call) -> Resul
     let timeout = if timeout.is_zero() { Duration::from_secs(3) } else { timeout };
     let deadline = Instant::now() + timeout;
 
-    let mut steps = Vec::with_capacity(requests.len());
+    let (mut steps, mut parts) = (Vec::with_capacity(requests.len()), Vec::with_capacity(requests.len()));
     let mut failed = None;
     for (position, request) in requests.into_iter().enumerate() {
-        let prepared =
-            tokio::time::timeout_at(deadline.into(), prepare(&app, &call, request, position)).await;
-        match prepared {
+        match tokio::time::timeout_at(deadline.into(), prepare(&app, &call, request, position)).await {
             Err(_) => {
-                clean_up(&app, &steps).await;
+                clean_up(&app, &parts).await;
                 return Err(ApiError::bad_request_with(FAILED));
             }
-            Ok(Ok(prepped)) => steps.push(prepped),
+            Ok(Ok((step, part))) => {
+                steps.push(step);
+                parts.push(part);
+            }
             Ok(Err(error)) => {
+                steps.push(Step::Impossible);
                 failed = Some(error);
                 break;
             }
         }
     }
-    let batch = WriteBatch {
-        steps: steps
-            .iter()
-            .map(|prepped| prepped.step.clone())
-            .chain(failed.as_ref().map(|_| Step::Impossible))
-            .collect(),
-        schema_version: None,
-        deadline: Some(deadline),
-    };
+    let batch = WriteBatch { steps, schema_version: None, deadline: Some(deadline) };
     match app.store.write(batch).await? {
-        Ok(results) => answer(&app, &call, &steps, results).await,
+        Ok(results) => answer(&app, &call, &parts, results).await,
         Err(refused) => {
-            clean_up(&app, &steps).await;
-            Err(match (steps.get(refused.step), refused.why) {
+            clean_up(&app, &parts).await;
+            Err(match (parts.get(refused.step), refused.why) {
                 (_, Why::Deadline) => ApiError::bad_request_with(FAILED),
-                (Some(prepped), why) => failure(refused.step, prepped.refusal(why)),
+                (Some(part), why) => failure(refused.step, part.refusal(why)),
                 (None, _) => failure(refused.step, failed.unwrap_or_else(ApiError::internal)),
             })
         }
@@ -186,52 +177,47 @@ fn place_of(part: &str) -> Option<(usize, &str)> {
     Some((position.parse().ok()?, field))
 }
 
-async fn prepare(app: &App, outer: &Call, request: SubRequest, position: usize) -> Result<Prepped, ApiError> {
-    let Some(action) = Action::of(&request) else {
-        return Err(unsupported(position));
-    };
+async fn prepare(
+    app: &App,
+    outer: &Call,
+    request: SubRequest,
+    position: usize,
+) -> Result<(Step, Part), ApiError> {
+    let action = Action::of(&request).ok_or_else(|| unsupported(position))?;
     let call = request.call(outer, action.method()).ok_or_else(|| unsupported(position))?;
     let has_bad_fields = call.query().fields().is_some_and(|fields| Fields::parse(fields).is_err());
     if call.query().has_bad_pair() || has_bad_fields {
         return Err(unsupported(position));
     }
-    // To its rule, a change is a PATCH, also where it was asked for by PUT.
-    let as_update = request.call(outer, Method::PATCH).ok_or_else(|| unsupported(position))?;
-    let SubRequest { body, files, .. } = request;
     let collection = collection::find(&app.store.schema(), action.collection())?;
     collection::refuse_view(&collection)?;
-    match action {
+    let (step, files, kind) = match action {
         Action::Create { .. } => {
-            refusal::check_unlocked(call.caller(), &collection, RuleKind::Create)?;
-            let hashes = passwords::hash_all(app, &collection, &body).await?;
-            let files = uploads::prepare(&collection, None, &body, files);
-            files.store(app).await?;
-            let access = access(app, &call);
-            let step = Step::Create(CreateRecord {
-                collection: collection.id.clone(),
-                body,
-                password_hashes: hashes,
-                uploads: files.uploads.clone(),
-                access,
-            });
-            Ok(Prepped { step, files, kind: RuleKind::Create, collection, call })
+            let SubRequest { body, files, .. } = request;
+            let (step, files) = create_record::step(&viewer(app, &call), &collection, body, files).await?;
+            (Step::Create(step), files, RuleKind::Create)
         }
         Action::Update { id, .. } => {
             refusal::check_unlocked(call.caller(), &collection, RuleKind::Update)?;
-            let files = uploads::prepare(&collection, Some(&id), &body, files);
-            let patch = patch(app, &call, &collection, id, body, &files).await?;
-            files.store(app).await?;
-            Ok(Prepped { step: Step::Patch(patch), files, kind: RuleKind::Update, collection, call })
+            let SubRequest { body, files, .. } = request;
+            let viewer = viewer(app, &call);
+            let (step, files) = update_record::step(&viewer, &call, &collection, id, body, files).await?;
+            (Step::Patch(step), files, RuleKind::Update)
         }
-        Action::Upsert { .. } => upsert(app, call, as_update, collection, body, files).await,
+        Action::Upsert { .. } => {
+            // To its rule, a change is a PATCH, also where it was asked for by PUT.
+            let update = request.call(outer, Method::PATCH).ok_or_else(|| unsupported(position))?;
+            let SubRequest { body, files, .. } = request;
+            upsert(app, (&call, &update), &collection, body, files).await?
+        }
         Action::Delete { id, .. } => {
             refusal::check_unlocked(call.caller(), &collection, RuleKind::Delete)?;
-            let access = access(app, &call);
-            let step = DeleteRecord { collection: collection.id.clone(), id, body, access };
-            let files = Prepared::default();
-            Ok(Prepped { step: Step::Delete(step), files, kind: RuleKind::Delete, collection, call })
+            let access = Access::of(viewer(app, &call).context().clone());
+            let step = DeleteRecord { collection: collection.id.clone(), id, body: request.body, access };
+            (Step::Delete(step), Prepared::default(), RuleKind::Delete)
         }
-    }
+    };
+    Ok((step, Part { files, kind, collection, call }))
 }
 
 /// What the contract's server says of a request that a batch cannot hold, as the first and as another.
@@ -239,34 +225,36 @@ fn unsupported(position: usize) -> ApiError {
     if position == 0 { ApiError::bad_request() } else { ApiError::internal() }
 }
 
+fn viewer<'a>(app: &'a App, call: &'a Call) -> Viewer<'a> {
+    Viewer::in_context(app, call, call.caller().clone(), Origin::Batch)
+}
+
 /// Both ways at once where the body names a record: which of them it is, is seen when the step is carried out.
+/// The request comes as one that creates and as one that changes: rules see its method.
 async fn upsert(
     app: &App,
-    call: Call,
-    as_update: Call,
-    collection: Arc<Collection>,
+    (create, update): (&Call, &Call),
+    collection: &Arc<Collection>,
     body: JsonObject,
     files: Vec<body::Upload>,
-) -> Result<Prepped, ApiError> {
+) -> Result<(Step, Prepared, RuleKind), ApiError> {
     let id = body.get("id").map(coerce::text).unwrap_or_default();
-    let files = uploads::prepare(&collection, (!id.is_empty()).then_some(id.as_str()), &body, files);
-    let exists = !id.is_empty() && exists(app, &collection, &id).await?;
-    let kind = if exists { RuleKind::Update } else { RuleKind::Create };
-    refusal::check_unlocked(call.caller(), &collection, kind)?;
-    let patch = patch(app, &as_update, &collection, id.clone(), body, &files).await?;
-    files.store(app).await?;
+    if id.is_empty() {
+        let (step, files) = create_record::step(&viewer(app, create), collection, body, files).await?;
+        return Ok((Step::Create(step), files, RuleKind::Create));
+    }
+    let kind = if exists(app, collection, &id).await? { RuleKind::Update } else { RuleKind::Create };
+    refusal::check_unlocked(update.caller(), collection, kind)?;
+    let as_update = viewer(app, update);
+    let (patch, files) = update_record::step(&as_update, update, collection, id, body, files).await?;
     let create = CreateRecord {
         collection: patch.collection.clone(),
         body: patch.body.clone(),
         password_hashes: patch.password_hashes.clone(),
         uploads: patch.uploads.clone(),
-        access: access(app, &call),
+        access: Access::of(viewer(app, create).context().clone()),
     };
-    let step = match id.is_empty() {
-        true => Step::Create(create),
-        false => Step::Upsert(UpsertRecord { create, patch }),
-    };
-    Ok(Prepped { step, files, kind, collection, call })
+    Ok((Step::Upsert(UpsertRecord { create, patch }), files, kind))
 }
 
 async fn exists(app: &App, collection: &Arc<Collection>, id: &str) -> Result<bool, ApiError> {
@@ -279,49 +267,24 @@ async fn exists(app: &App, collection: &Arc<Collection>, id: &str) -> Result<boo
     Ok(app.store.get(query).await?.is_some())
 }
 
-async fn patch(
-    app: &App,
-    call: &Call,
-    collection: &Arc<Collection>,
-    id: String,
-    body: JsonObject,
-    files: &Prepared,
-) -> Result<PatchRecord, ApiError> {
-    let viewer = Viewer::in_context(app, call, call.caller().clone(), Origin::Batch);
-    Ok(PatchRecord {
-        collection: collection.id.clone(),
-        password_hashes: passwords::hash_all(app, collection, &body).await?,
-        old_password_for: passwords::verify_old(&viewer, call.client_ip(), collection, &id, &body).await?,
-        uploads: files.uploads.clone(),
-        access: Access::of(viewer.context().clone()),
-        id,
-        body,
-    })
-}
-
-fn access(app: &App, call: &Call) -> Access {
-    let viewer = Viewer::in_context(app, call, call.caller().clone(), Origin::Batch);
-    Access::of(viewer.context().clone())
-}
-
 /// `[{"body":…,"status":…}, …]` in the order of the requests.
 async fn answer(
     app: &App,
     outer: &Call,
-    steps: &[Prepped],
+    parts: &[Part],
     results: Vec<StepResult>,
 ) -> Result<Response, ApiError> {
-    let mut text = String::with_capacity(64 + steps.len() * 256);
+    let mut text = String::with_capacity(64 + parts.len() * 256);
     text.push('[');
-    for (position, (prepped, result)) in steps.iter().zip(results).enumerate() {
+    for (position, (part, result)) in parts.iter().zip(results).enumerate() {
         if position > 0 {
             text.push(',');
         }
         match result {
             StepResult::Record(record) => {
-                prepped.files.clean_up_but(app, &record).await;
+                part.files.clean_up_but(app, &record).await;
                 text.push_str("{\"body\":");
-                let call = &prepped.call;
+                let call = &part.call;
                 text.push_str(&Viewer::written_text(app, call, Origin::Batch, record).await?);
                 text.push_str(",\"status\":200}");
             }
@@ -335,9 +298,9 @@ async fn answer(
     Ok(respond::json(StatusCode::OK, text))
 }
 
-async fn clean_up(app: &App, steps: &[Prepped]) {
-    for prepped in steps {
-        prepped.files.clean_up(app).await;
+async fn clean_up(app: &App, parts: &[Part]) {
+    for part in parts {
+        part.files.clean_up(app).await;
     }
 }
 
@@ -477,9 +440,9 @@ impl Action {
     }
 }
 
-// === impl Prepped ===
+// === impl Part ===
 
-impl Prepped {
+impl Part {
     fn refusal(&self, why: Why) -> ApiError {
         let is_locked = self.kind.text(&self.collection).is_none() && !self.call.caller().is_superuser();
         match self.kind {

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use kit::app::App;
+use kit::body::Upload;
 use kit::error::ApiError;
 use kit::request::Call;
 use kit::viewer::Viewer;
+use model::collection::Collection;
+use model::json::JsonObject;
 use model::schema::RuleKind;
 use model::step::{Access, CreateRecord, Step, WriteBatch};
 
+use crate::uploads::Prepared;
 use crate::{collection, passwords, refusal, uploads};
 
 pub(crate) async fn handle(
@@ -22,17 +26,7 @@ pub(crate) async fn handle(
     let collection = collection::to_write(&schema, &name)?;
     let (body, files) = collection::read_body(&app, &mut call, &collection).await?;
     let viewer = Viewer::new(&app, &call);
-    refusal::check_unlocked(viewer.caller(), &collection, RuleKind::Create)?;
-    let password_hashes = passwords::hash_all(&app, &collection, &body).await?;
-    let files = uploads::prepare(&collection, None, &body, files);
-    files.store(&app).await?;
-    let step = CreateRecord {
-        collection: collection.id.clone(),
-        body,
-        password_hashes,
-        uploads: files.uploads.clone(),
-        access: Access::of(viewer.context().clone()),
-    };
+    let (step, files) = step(&viewer, &collection, body, files).await?;
     match app.store.write(WriteBatch::one(Step::Create(step))).await? {
         Ok(results) => {
             let record = refusal::record_of(results)?;
@@ -44,4 +38,25 @@ pub(crate) async fn handle(
             Err(refusal::of_create(refused.why))
         }
     }
+}
+
+/// The step that makes a record, once its files are stored.
+pub(crate) async fn step(
+    viewer: &Viewer<'_>,
+    collection: &Collection,
+    body: JsonObject,
+    files: Vec<Upload>,
+) -> Result<(CreateRecord, Prepared), ApiError> {
+    refusal::check_unlocked(viewer.caller(), collection, RuleKind::Create)?;
+    let password_hashes = passwords::hash_all(viewer.app, collection, &body).await?;
+    let files = uploads::prepare(collection, None, &body, files);
+    files.store(viewer.app).await?;
+    let step = CreateRecord {
+        collection: collection.id.clone(),
+        body,
+        password_hashes,
+        uploads: files.uploads.clone(),
+        access: Access::of(viewer.context().clone()),
+    };
+    Ok((step, files))
 }

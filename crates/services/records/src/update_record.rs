@@ -5,12 +5,16 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use kit::app::App;
+use kit::body::Upload;
 use kit::error::ApiError;
 use kit::request::Call;
 use kit::viewer::Viewer;
+use model::collection::Collection;
+use model::json::JsonObject;
 use model::schema::RuleKind;
 use model::step::{Access, Guard, PatchRecord, Step, Why, WriteBatch};
 
+use crate::uploads::Prepared;
 use crate::{collection, passwords, refusal, uploads};
 
 /// How often a step is built again because the password changed between its check and its write.
@@ -25,28 +29,20 @@ pub(crate) async fn handle(
     let collection = collection::to_write(&schema, &name)?;
     refusal::check_unlocked(call.caller(), &collection, RuleKind::Update)?;
     let (body, files) = collection::read_body(&app, &mut call, &collection).await?;
-    let address = call.client_ip();
     let viewer = Viewer::new(&app, &call);
-    let password_hashes = passwords::hash_all(&app, &collection, &body).await?;
-    let files = uploads::prepare(&collection, Some(&id), &body, files);
-    files.store(&app).await?;
+    let (mut step, files) = step(&viewer, &call, &collection, id, body, files).await?;
     for _ in 0..ATTEMPTS {
-        let step = PatchRecord {
-            collection: collection.id.clone(),
-            id: id.clone(),
-            old_password_for: passwords::verify_old(&viewer, address, &collection, &id, &body).await?,
-            body: body.clone(),
-            password_hashes: password_hashes.clone(),
-            uploads: files.uploads.clone(),
-            access: Access::of(viewer.context().clone()),
-        };
-        match app.store.write(WriteBatch::one(Step::Patch(step))).await? {
+        match app.store.write(WriteBatch::one(Step::Patch(step.clone()))).await? {
             Ok(results) => {
                 let record = refusal::record_of(results)?;
                 files.clean_up_but(&app, &record).await;
                 return Viewer::answer_written(&app, &call, record).await;
             }
-            Err(refused) if refused.why == Why::Guard(Guard::PasswordHash) => continue,
+            Err(refused) if refused.why == Why::Guard(Guard::PasswordHash) => {
+                step.old_password_for =
+                    passwords::verify_old(&viewer, call.client_ip(), &collection, &step.id, &step.body)
+                        .await?;
+            }
             Err(refused) => {
                 files.clean_up(&app).await;
                 return Err(refusal::of_update(refused.why));
@@ -55,4 +51,29 @@ pub(crate) async fn handle(
     }
     files.clean_up(&app).await;
     Err(refusal::of_update(Why::Guard(Guard::PasswordHash)))
+}
+
+/// The step that changes a record, once its files are stored.
+pub(crate) async fn step(
+    viewer: &Viewer<'_>,
+    call: &Call,
+    collection: &Arc<Collection>,
+    id: String,
+    body: JsonObject,
+    files: Vec<Upload>,
+) -> Result<(PatchRecord, Prepared), ApiError> {
+    let password_hashes = passwords::hash_all(viewer.app, collection, &body).await?;
+    let old_password_for = passwords::verify_old(viewer, call.client_ip(), collection, &id, &body).await?;
+    let files = uploads::prepare(collection, Some(&id), &body, files);
+    files.store(viewer.app).await?;
+    let step = PatchRecord {
+        collection: collection.id.clone(),
+        id,
+        body,
+        password_hashes,
+        old_password_for,
+        uploads: files.uploads.clone(),
+        access: Access::of(viewer.context().clone()),
+    };
+    Ok((step, files))
 }
