@@ -28,9 +28,8 @@ use model::filter::{self, Scope};
 use model::json::{Json, JsonObject};
 use model::record::Record;
 use model::schema::RuleKind;
-use model::value::Value;
 
-use crate::{Thumbs, content_type};
+use crate::{Thumbs, content_type, thumbs};
 
 /// What is read of a file at once: a slow client costs no more memory than this.
 const PIECE_BYTES: u64 = 256 << 10;
@@ -39,8 +38,10 @@ const HEAD_BYTES: u64 = 3 << 10;
 
 /// A file that may be sent.
 struct Found {
+    /// The record that holds it.
     record: Record,
-    options: FileOptions,
+    /// The size of the thumb that is asked for, if the field lists it.
+    thumb: Option<String>,
 }
 
 /// A file that is about to be sent.
@@ -71,8 +72,7 @@ pub(crate) async fn handle(
             found => break found?,
         }
     };
-    let served =
-        served(&app, &thumbs, &found, name, call.query().first("thumb")).await.map_err(blob_error)?;
+    let served = served(&app, &thumbs, &found, name).await.map_err(blob_error)?;
     let served = served.ok_or_else(ApiError::not_found)?;
     respond(&call, served).await.map_err(blob_error)
 }
@@ -88,7 +88,9 @@ async fn find(app: &App, call: &Call, collection: &str, record: &str, name: &str
         conditions,
     };
     let record = app.store.get(query(Vec::new())).await?.ok_or_else(ApiError::not_found)?;
-    let options = options_of(&record, name).ok_or_else(ApiError::not_found)?;
+    let (_, options) = file_field(&record, name).ok_or_else(ApiError::not_found)?;
+    let thumb =
+        call.query().first("thumb").filter(|size| thumbs::is_listed(options, size)).map(str::to_owned);
     if options.protected {
         let caller = file_caller(app, call).await?;
         let viewer = Viewer::in_context(app, call, caller, Origin::ProtectedFile);
@@ -99,7 +101,7 @@ async fn find(app: &App, call: &Call, collection: &str, record: &str, name: &str
         }
     }
     let record = if collection.is_view() { holder(app, record, name).await? } else { record };
-    Ok(Found { record, options })
+    Ok(Found { record, thumb })
 }
 
 /// The record that holds the file which a view's record shows: the view's SELECT tells where it came from.
@@ -108,7 +110,7 @@ async fn holder(app: &App, shown: Record, name: &str) -> Result<Record, ApiError
     const MAX_VIEWS: usize = 8;
     let schema = app.store.schema();
     let mut collection = shown.collection.clone();
-    let mut field = file_field(&shown, name).ok_or_else(ApiError::not_found)?.name.clone();
+    let mut field = file_field(&shown, name).ok_or_else(ApiError::not_found)?.0.name.clone();
     for _ in 0..MAX_VIEWS {
         let CollectionKind::View(view) = &collection.kind else { break };
         let list = SelectList::parse(&view.query).map_err(|_| ApiError::not_found())?;
@@ -139,19 +141,14 @@ async fn holder(app: &App, shown: Record, name: &str) -> Result<Record, ApiError
 }
 
 /// The field that names the file.
-fn file_field<'r>(record: &'r Record, name: &str) -> Option<&'r Field> {
+fn file_field<'r>(record: &'r Record, name: &str) -> Option<(&'r Field, &'r FileOptions)> {
     let mut fields = record.collection.fields.iter().zip(&record.values);
-    let is_it = |field: &Field, value: &Value| {
-        matches!(field.kind, FieldKind::File(_)) && value.list().iter().any(|stored| stored == name)
-    };
-    fields.find(|(field, value)| is_it(field, value)).map(|(field, _)| field)
-}
-
-fn options_of(record: &Record, name: &str) -> Option<FileOptions> {
-    match &file_field(record, name)?.kind {
-        FieldKind::File(options) => Some(options.clone()),
+    fields.find_map(|(field, value)| match &field.kind {
+        FieldKind::File(options) if value.list().iter().any(|stored| stored == name) => {
+            Some((field, options))
+        }
         _ => None,
-    }
+    })
 }
 
 /// Who the token in the query speaks for. The request's header counts for nothing here: the URL alone must
@@ -169,11 +166,10 @@ async fn served(
     thumbs: &Thumbs,
     found: &Found,
     name: String,
-    thumb: Option<&str>,
 ) -> Result<Option<Served>, BlobError> {
     let blobs = &*app.files.blobs;
-    if let Some(size) = thumb.filter(|size| !size.is_empty())
-        && let Some(thumb) = thumbs.find(blobs, &found.record, &found.options, &name, size).await?
+    if let Some(size) = &found.thumb
+        && let Some(thumb) = thumbs.find(blobs, &found.record, &name, size).await?
     {
         return Ok(Some(Served { name: thumb.name, key: thumb.key, blob: thumb.blob }));
     }

@@ -42,6 +42,11 @@ const MAX_SOURCE_BYTES: u64 = 64 << 20;
 const MAX_HOPELESS: usize = 4_096;
 const PIECE_BYTES: u64 = 1 << 20;
 
+/// Whether a field's files have thumbs of this size.
+pub(crate) fn is_listed(options: &FileOptions, wanted: &str) -> bool {
+    wanted == ALWAYS || options.thumbs.iter().any(|listed| listed == wanted)
+}
+
 // === impl Thumbs ===
 
 impl Thumbs {
@@ -56,17 +61,15 @@ impl Thumbs {
         }
     }
 
-    /// The thumb of one of the record's files, if it can have one of this size.
+    /// The thumb of one of the record's files, if it can have one of this size, which its field lists.
     pub(crate) async fn find(
         &self,
         blobs: &dyn Blobs,
         record: &Record,
-        options: &FileOptions,
         name: &str,
         wanted: &str,
     ) -> Result<Option<Found>, BlobError> {
-        let is_listed = wanted == ALWAYS || options.thumbs.iter().any(|listed| listed == wanted);
-        let Some(size) = Size::parse(wanted).filter(|_| is_listed) else { return Ok(None) };
+        let Some(size) = Size::parse(wanted) else { return Ok(None) };
         let (folder, thumb) = (format!("thumbs_{name}"), format!("{wanted}_{name}"));
         let (collection, id) = (record.collection.id.as_str(), record.id());
         let original = BlobKey::new([collection, id, name]);
