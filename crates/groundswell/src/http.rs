@@ -12,7 +12,7 @@ mod static_folder;
 mod unmatched;
 
 pub(crate) use cors::Origins;
-pub(crate) use front::Front;
+pub(crate) use front::{Front, MAX_HEAD_BYTES};
 pub(crate) use static_folder::StaticFolder;
 pub(crate) use unmatched::unmatched;
 

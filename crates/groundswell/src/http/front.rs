@@ -9,8 +9,8 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::{
-    ALLOW, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
-    X_XSS_PROTECTION,
+    ALLOW, CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS, X_XSS_PROTECTION,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use axum::response::IntoResponse;
@@ -27,6 +27,9 @@ use super::{caller, clean_path, error as errors};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+
+/// How large a request's head may be.
+pub(crate) const MAX_HEAD_BYTES: usize = 128 * 1024;
 
 /// A request id of a client is kept if it is no longer than this.
 const MAX_REQUEST_ID_BYTES: usize = 64;
@@ -74,6 +77,11 @@ impl Front {
         mut request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Result<Response<Body>, Infallible> {
+        if is_head_too_large(&request) {
+            let mut response = bare(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return Ok(response);
+        }
         if let Some(response) = clean_path::answer(request.method(), request.uri()) {
             return Ok(response);
         }
@@ -154,6 +162,14 @@ impl Front {
         headers.insert(X_REQUEST_ID, asked.request_id);
         self.answered.count(status);
     }
+}
+
+/// hyper looks at its bound only between two reads, and one that begins just below it may go past it by as much
+/// again: whether it refuses a head of that size depends on how the client's bytes happen to arrive.
+fn is_head_too_large<B>(request: &Request<B>) -> bool {
+    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    target + lines.sum::<usize>() > MAX_HEAD_BYTES
 }
 
 /// The headers of every routed response.

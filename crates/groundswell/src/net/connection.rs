@@ -16,13 +16,13 @@ use super::acceptor::Accepted;
 use super::lingering::LingeringStream;
 use super::request_target::RewritingStream;
 use super::stalling::StallingStream;
-use crate::http::Front;
+use crate::http::{Front, MAX_HEAD_BYTES};
 
 /// How many headers a request may have. Clients behind chains of proxies send dozens; the contract asks for 200.
 const MAX_HEADERS: usize = 256;
 
-/// How large a request's head may be, and how much of a body waits for its reader.
-const MAX_BUFFER_BYTES: usize = 128 * 1024;
+/// How much of a body waits for its reader; a head that is much larger is not read to its end.
+const MAX_BUFFER_BYTES: usize = MAX_HEAD_BYTES;
 
 /// How long a client may take nothing of what is written to it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
