@@ -11,7 +11,7 @@ use broker::EmbeddedBroker;
 use contract::blobs::Blobs;
 use contract::broker::Broker;
 use contract::store::{CommitObserver, Store};
-use files::Thumbs;
+use files::Downloads;
 use files::cleanup::{self, RemoveFiles};
 use identity::Identity;
 use jobs::{Crons, Jobs, Policy, Queue, Worker};
@@ -33,7 +33,7 @@ pub(crate) struct App {
     store: Arc<dyn Store>,
     identity: Arc<Identity>,
     files: Arc<Files>,
-    thumbs: Arc<Thumbs>,
+    downloads: Arc<Downloads>,
     realtime: Realtime,
     static_folder: Arc<StaticFolder>,
     has_superuser: bool,
@@ -77,7 +77,7 @@ impl App {
             identity,
             files,
             realtime,
-            thumbs: Arc::default(),
+            downloads: Arc::default(),
             static_folder: Arc::new(static_folder),
             has_superuser,
             jobs,
@@ -118,7 +118,7 @@ pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
     let routes = Router::new()
         .merge(records::router())
         .merge(auth::router())
-        .merge(files::router(app.thumbs.clone()))
+        .merge(files::router(app.downloads.clone()))
         .merge(jobs::router(app.jobs.clone()))
         .merge(app.realtime.router())
         .merge(admin::router());

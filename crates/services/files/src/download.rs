@@ -29,10 +29,10 @@ use model::json::{Json, JsonObject};
 use model::record::Record;
 use model::schema::RuleKind;
 
-use crate::{Thumbs, content_type, thumbs};
+use crate::sending::Sending;
+use crate::thumbs::{self, Thumbs};
+use crate::{Downloads, content_type};
 
-/// What is read of a file at once: a slow client costs no more memory than this.
-const PIECE_BYTES: u64 = 256 << 10;
 /// What a type is told by.
 const HEAD_BYTES: u64 = 3 << 10;
 
@@ -61,7 +61,7 @@ enum Segment {
 
 pub(crate) async fn handle(
     State(app): State<Arc<App>>,
-    Extension(thumbs): Extension<Arc<Thumbs>>,
+    Extension(downloads): Extension<Arc<Downloads>>,
     Path((collection, record, name)): Path<(String, String, String)>,
     call: Call,
 ) -> Result<Response, ApiError> {
@@ -72,9 +72,9 @@ pub(crate) async fn handle(
             found => break found?,
         }
     };
-    let served = served(&app, &thumbs, &found, name).await.map_err(blob_error)?;
+    let served = served(&app, &downloads.thumbs, &found, name).await.map_err(blob_error)?;
     let served = served.ok_or_else(ApiError::not_found)?;
-    respond(&call, served).await.map_err(blob_error)
+    respond(&call, served, &downloads.sending).await.map_err(blob_error)
 }
 
 /// The record that names the file, if the caller may see it.
@@ -178,7 +178,7 @@ async fn served(
     Ok(blob.map(|blob| Served { name, key, blob }))
 }
 
-async fn respond(call: &Call, served: Served) -> Result<Response, BlobError> {
+async fn respond(call: &Call, served: Served, sending: &Sending) -> Result<Response, BlobError> {
     let Served { name, key, blob } = served;
     let size = blob.content.size();
     let etag = format!("\"{:x}-{size:x}\"", crc32fast::hash(key.as_str().as_bytes()));
@@ -186,8 +186,9 @@ async fn respond(call: &Call, served: Served) -> Result<Response, BlobError> {
     let part = part_asked_for(call.headers(), size, validators);
     // The first piece of a whole file tells its type too.
     let is_get = *call.method() == Method::GET;
-    let head_length = if is_get && part == Part::All { size.min(PIECE_BYTES) } else { size.min(HEAD_BYTES) };
-    let head = blob.content.read(0..head_length).await?;
+    let is_whole = is_get && part == Part::All;
+    let head_length = size.min(if is_whole { sending.piece_bytes() } else { HEAD_BYTES });
+    let head = sending.count(blob.content.read(0..head_length).await?);
     let content_type = content_type::of(&name, &head);
 
     let mut response = Response::new(Body::empty());
@@ -233,7 +234,7 @@ async fn respond(call: &Call, served: Served) -> Result<Response, BlobError> {
         let length = segments.iter().map(Segment::length).sum::<u64>();
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         if is_get {
-            *response.body_mut() = body(segments, blob.content);
+            *response.body_mut() = body(segments, blob.content, sending.clone());
         }
     }
     response.extensions_mut().insert(AllowFraming);
@@ -294,14 +295,14 @@ fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
 
 /// The segments as the client takes them, piece by piece. A read that fails cuts the answer short, which its
 /// length tells.
-fn body(segments: Vec<Segment>, content: Arc<dyn Content>) -> Body {
+fn body(segments: Vec<Segment>, content: Arc<dyn Content>, sending: Sending) -> Body {
     if let [Segment::Bytes(whole), Segment::Range(rest)] = segments.as_slice()
         && rest.is_empty()
     {
         return Body::from(whole.clone());
     }
     let pieces = stream::try_unfold(VecDeque::from(segments), move |mut segments| {
-        let content = content.clone();
+        let (content, sending) = (content.clone(), sending.clone());
         async move {
             loop {
                 match segments.pop_front() {
@@ -309,12 +310,12 @@ fn body(segments: Vec<Segment>, content: Arc<dyn Content>) -> Body {
                     Some(Segment::Bytes(bytes)) => return Ok(Some((bytes, segments))),
                     Some(Segment::Range(range)) if range.is_empty() => {}
                     Some(Segment::Range(range)) => {
-                        let end = range.end.min(range.start + PIECE_BYTES);
+                        let end = range.end.min(range.start + sending.piece_bytes());
                         let piece = content.read(range.start..end).await.inspect_err(|error| {
                             tracing::error!(%error, "a file could not be sent to its end");
                         })?;
                         segments.push_front(Segment::Range(end..range.end));
-                        return Ok(Some((piece, segments)));
+                        return Ok(Some((sending.count(piece), segments)));
                     }
                 }
             }

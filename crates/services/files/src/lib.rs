@@ -10,17 +10,26 @@ use kit::app::App;
 pub mod cleanup;
 mod content_type;
 mod download;
+mod sending;
 pub mod sweeper;
 pub mod thumb;
 mod thumbs;
 mod token;
 
-pub use thumbs::Thumbs;
+use sending::Sending;
+use thumbs::Thumbs;
 
-/// The service's routes. `thumbs` is one for the process.
-pub fn router(thumbs: Arc<Thumbs>) -> Router<Arc<App>> {
+/// What downloads share, for the whole process.
+#[derive(Default)]
+pub struct Downloads {
+    thumbs: Thumbs,
+    sending: Sending,
+}
+
+/// The service's routes. `downloads` is one for the process.
+pub fn router(downloads: Arc<Downloads>) -> Router<Arc<App>> {
     Router::new()
         .route("/api/files/token", post(token::handle))
         .route("/api/files/{collection}/{record}/{name}", get(download::handle))
-        .layer(Extension(thumbs))
+        .layer(Extension(downloads))
 }

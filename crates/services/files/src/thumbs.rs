@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::thumb::{self, Size, Source};
 
 /// Makes thumbs for the whole process.
-pub struct Thumbs {
+pub(crate) struct Thumbs {
     /// Making one takes a core, and the memory of a decoded image.
     permits: Semaphore,
     waiting: AtomicUsize,
@@ -51,7 +51,7 @@ pub(crate) fn is_listed(options: &FileOptions, wanted: &str) -> bool {
 
 impl Thumbs {
     /// A maker that uses half the cores at most.
-    pub fn new() -> Thumbs {
+    fn new() -> Thumbs {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Thumbs {
             permits: Semaphore::new((cores / 2).max(1)),
