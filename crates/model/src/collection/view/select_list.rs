@@ -228,10 +228,13 @@ fn cast_type(text: &str) -> Option<&str> {
 fn without_comments(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
+    // Looked for once: a text of many beginnings and no end is not searched for each.
+    let last_end = text.rfind("*/").map_or(0, |end| text.len() - end);
     while let Some(start) = rest.find(['/', '-']) {
         let (before, from) = rest.split_at(start);
         out.push_str(before);
-        let length = comment_length(from);
+        let can_end = from.len() >= last_end + "/*".len() && last_end > 0;
+        let length = if from.starts_with("/*") && !can_end { 0 } else { comment_length(from) };
         if length > 0 {
             out.push(' ');
             rest = &from[length..];

@@ -153,3 +153,11 @@ fn only_a_view_has_a_query_to_try() {
     assert_eq!(submitted(Some("v1"), r#"{"viewQuery": null}"#), None);
     assert!(submitted(Some("v1"), "{}").is_some());
 }
+
+#[test]
+fn a_comment_without_an_end_is_none() {
+    for query in ["select id, '/*a/*b' as t from a", "select /* x */ id, /* y */ '/*a' as t from a /*"] {
+        let list = SelectList::parse(query).unwrap();
+        assert_eq!(list.names().collect::<Vec<_>>(), ["id", "t"], "{query}");
+    }
+}
