@@ -3,6 +3,7 @@
 //! This is where services are wired to engines, in plain sight.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -47,6 +48,9 @@ struct Tasks {
     running: TaskTracker,
     worker: Worker,
 }
+
+/// How long one attempt to remove files may take: a collection's folder may hold hundreds of thousands.
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Letters of a node's code: enough that the nodes of one application differ.
 const NODE_CODE_LETTERS: usize = 4;
@@ -128,7 +132,11 @@ pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
 /// The queues of jobs, and who does them.
 fn queues(store: Arc<dyn Store>, files: &Files) -> Vec<Queue> {
     let remove_files = Arc::new(RemoveFiles::new(store, files.blobs.clone()));
-    vec![Queue { name: FileRemoval::QUEUE, handler: remove_files, policy: Policy::default() }]
+    vec![Queue {
+        name: FileRemoval::QUEUE,
+        handler: remove_files,
+        policy: Policy { deadline: REMOVAL_DEADLINE, ..Policy::default() },
+    }]
 }
 
 /// The files of the data folder, and where those of requests wait.

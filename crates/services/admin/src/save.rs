@@ -78,7 +78,8 @@ fn is_outdated(why: &Why) -> bool {
 /// The steps that remove a collection, and later the files of its records. `check_views` refuses it while a view
 /// needs it.
 pub(crate) fn removal(collection: Arc<Collection>, check_views: bool) -> Vec<Step> {
-    let files = FileRemoval::of_collection(&collection.id).filter(|_| collection.has_files());
+    // Also where no field holds files now: a field that was dropped leaves its files until here.
+    let files = FileRemoval::of_collection(&collection.id).filter(|_| !collection.is_view());
     let jobs = files.into_iter().flat_map(FileRemoval::into_jobs).map(Step::Enqueue);
     std::iter::once(Step::DeleteCollection { collection, check_views }).chain(jobs).collect()
 }

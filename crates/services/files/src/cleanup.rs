@@ -186,8 +186,12 @@ impl RemoveFiles {
                     count += 1;
                 }
             }
-            if is_last || count == 0 {
+            if is_last {
                 info!(%folder, is_there_again, "the files of a collection were removed");
+                return Ok(());
+            }
+            if count == 0 {
+                warn!(%folder, "some files of a removed collection may be left: another has its id now");
                 return Ok(());
             }
         }
