@@ -4,7 +4,8 @@ use crate::event::{Events, Interest};
 use crate::store::Answer;
 
 /// Delivers change events at least once, in order for one record, those of a batch together unless it is
-/// larger than a delivery may be. What a consumer has acknowledged survives every restart.
+/// larger than a delivery may be. What a consumer has acknowledged survives an orderly stop; after a kill the
+/// last of it may come again.
 pub trait Broker: Send + Sync + 'static {
     /// Makes a consumer known and opens its deliveries. It starts after the newest event; one that is
     /// known already goes on where it was, with this interest from now on. One subscription of a name at

@@ -148,8 +148,8 @@ impl Serving {
                 let wait = claimed.next_due.map_or(LONGEST_WAIT, |due| until(due).min(LONGEST_WAIT));
                 (!is_full).then_some(wait)
             }
-            // The store is closing, and so is everything else.
-            Err(StoreError::Closed) => Some(LONGEST_WAIT),
+            // The store is closing, and so is everything else; or this call alone was lost.
+            Err(StoreError::Closed) => Some(AFTER_ERROR),
             Err(error) => {
                 warn!(queue = self.queue.name, %error, "jobs could not be claimed");
                 Some(AFTER_ERROR)

@@ -290,14 +290,24 @@ fn patch_record(
     let schema = effects.schema.clone();
     let collection = schema.by_id(&patch.collection).ok_or(Why::NotFound)?;
     let old = load(conn, collection, &patch.id)?.ok_or(Why::NotFound)?;
+    patch_loaded(conn, patch, &old, effects)
+}
+
+fn patch_loaded(
+    conn: &Connection,
+    patch: &PatchRecord,
+    old: &Record,
+    effects: &mut Effects,
+) -> Result<StepResult, StepFailure> {
+    let schema = effects.schema.clone();
     let mut rng = rand::rng();
     let mut environment = Environment { schema: &schema, now: effects.now, rng: &mut rng };
-    let pending = plan::patch(&mut environment, patch, &old)?;
+    let pending = plan::patch(&mut environment, patch, old)?;
     let answers = questions::answer(conn, &schema, pending.questions())?;
     let record = pending.decide(&answers)?;
     uploads::take(conn, &record, &patch.uploads)?;
-    rows::update(conn, &old, &record)?;
-    effects.emit(conn, &patch.access, Some(&old), Some(&record))?;
+    rows::update(conn, old, &record)?;
+    effects.emit(conn, &patch.access, Some(old), Some(&record))?;
     Ok(StepResult::Record(record))
 }
 
@@ -308,7 +318,7 @@ fn upsert_record(
 ) -> Result<StepResult, StepFailure> {
     let collection = effects.schema.by_id(&upsert.patch.collection).ok_or(Why::NotFound)?.clone();
     match load(conn, &collection, &upsert.patch.id)? {
-        Some(_) => patch_record(conn, &upsert.patch, effects),
+        Some(old) => patch_loaded(conn, &upsert.patch, &old, effects),
         None => create_record(conn, &upsert.create, effects),
     }
 }

@@ -120,10 +120,16 @@ thread_local! {
 /// Lets work on the writer's connection take no longer than this: then its statement is interrupted. The
 /// transaction stays; the work must not have written.
 pub(super) fn with_time<T>(time: Duration, work: impl FnOnce() -> T) -> T {
+    /// Also where the work panics.
+    struct Unset;
+    impl Drop for Unset {
+        fn drop(&mut self) {
+            STOP_AT.set(None);
+        }
+    }
+    let _unset = Unset;
     STOP_AT.set(Some(Instant::now() + time));
-    let result = work();
-    STOP_AT.set(None);
-    result
+    work()
 }
 
 /// When a read must stop: its deadline, or its client went away.

@@ -62,11 +62,11 @@ pub(super) fn end(
         AttemptEnd::Done => conn
             .prepare_cached("DELETE FROM `_gs_jobs` WHERE `id` = ?1 AND `attempts` = ?2")?
             .execute(params![id, number])?,
-        AttemptEnd::Again { due, error } => conn
+        AttemptEnd::Again { due, .. } => conn
             .prepare_cached(
-                "UPDATE `_gs_jobs` SET `due` = ?3, `is_running` = 0, `error` = ?4 WHERE `id` = ?1 AND `attempts` = ?2",
+                "UPDATE `_gs_jobs` SET `due` = ?3, `is_running` = 0 WHERE `id` = ?1 AND `attempts` = ?2",
             )?
-            .execute(params![id, number, due.0, shortened(error)])?,
+            .execute(params![id, number, due.0])?,
         AttemptEnd::Dead { error } => {
             let buried = conn.execute(
                 "INSERT INTO `_gs_dead_jobs` (`queue`, `payload`, `created`, `attempts`, `died`, `error`) \

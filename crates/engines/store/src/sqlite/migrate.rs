@@ -87,8 +87,7 @@ CREATE TABLE `_gs_jobs` (
     `created`    INTEGER NOT NULL,
     `due`        INTEGER NOT NULL,
     `attempts`   INTEGER NOT NULL DEFAULT 0,
-    `is_running` INTEGER NOT NULL DEFAULT 0,
-    `error`      TEXT NOT NULL DEFAULT ''
+    `is_running` INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX `_gs_jobs_due` ON `_gs_jobs` (`queue`, `due`);
 CREATE TABLE `_gs_dead_jobs` (

@@ -96,12 +96,18 @@ pub(super) fn next(
     )?;
     let mut rows = statement.query(params![after, MOST_LOOKED_AT as i64])?;
     let mut delivery = Delivery::new(limit, after.unsigned_abs());
+    let mut looked_at = 0;
     while let Some(row) = rows.next()? {
+        looked_at += 1;
         if !is_wanted(interest, row)? {
             delivery.through = row.get::<_, i64>(0)?.unsigned_abs();
         } else if !delivery.take(row)? {
             break;
         }
+    }
+    if looked_at == MOST_LOOKED_AT && delivery.whole > 0 {
+        // The last batch may go on after what was looked at.
+        delivery.end(delivery.whole);
     }
     Ok(EventPage { events: Events::Some(delivery.events), through: delivery.through })
 }
@@ -169,23 +175,33 @@ fn text_bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<usize> {
 }
 
 /// Brings the consumers' positions into the table, removes what all of them are done with, and cuts the
-/// outbox to its bounds. Whether more is left to be removed: one transaction does not remove everything.
+/// outbox to its bounds.
 pub(super) fn tidy(
     conn: &Connection,
     positions: &Positions,
     bounds: OutboxBounds,
     now: Timestamp,
-) -> rusqlite::Result<bool> {
+) -> rusqlite::Result<Removal> {
     positions.store(conn)?;
-    let is_done_left = remove(conn, positions.done)?.is_left;
-    let Some(cut) = last_to_cut(conn, bounds, now)? else { return Ok(is_done_left) };
+    if remove(conn, positions.done)?.is_left {
+        return Ok(Removal { is_more_left: true, cut_through: None });
+    }
+    let Some(cut) = last_to_cut(conn, bounds, now)? else { return Ok(Removal::default()) };
     let removed = remove(conn, cut)?;
     conn.execute(
         "UPDATE `_gs_meta` SET `value` = max(`value`, ?1) WHERE `key` = 'outbox_floor'",
         [removed.through],
     )?;
-    tracing::warn!(through = removed.through, "events were cut off that a consumer had not seen");
-    Ok(is_done_left || removed.is_left)
+    Ok(Removal { is_more_left: removed.is_left, cut_through: Some(removed.through) })
+}
+
+/// What was removed of the outbox.
+#[derive(Default)]
+pub(super) struct Removal {
+    /// Whether more is to go: one transaction does not remove everything.
+    pub(super) is_more_left: bool,
+    /// The last event that a consumer had not seen and will not.
+    pub(super) cut_through: Option<i64>,
 }
 
 /// How far a removal came.

@@ -35,10 +35,16 @@ thread_local! {
 /// Holds everything that this thread compiles to what views may read. Of a table whose rows alone count
 /// and no column, as in `EXISTS (SELECT 1 FROM …)`, SQLite does not say that it is read inside of a view.
 pub(super) fn strictly<T>(work: impl FnOnce() -> T) -> T {
+    /// Also where the work panics.
+    struct Unset;
+    impl Drop for Unset {
+        fn drop(&mut self) {
+            IS_STRICT.set(false);
+        }
+    }
+    let _unset = Unset;
     IS_STRICT.set(true);
-    let result = work();
-    IS_STRICT.set(false);
-    result
+    work()
 }
 
 // === impl Secrets ===

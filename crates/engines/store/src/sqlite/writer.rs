@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use super::apply::{self, Effects};
 use super::checkpoint::{Checkpoints, LogEnd};
 use super::consumers::{Positions, Wanted};
-use super::outbox;
+use super::outbox::{self, Removal};
 use super::shared::Shared;
 use super::views::{self, Tried};
 use super::{Options, OutboxBounds};
@@ -36,6 +36,9 @@ const GROUP: usize = 64;
 
 /// The outbox is tidied at most so often while others write: each time costs some pages.
 const TIDY: Duration = Duration::from_millis(200);
+/// A consumer that is stuck loses events all the time; it is said this often.
+const TELL_CUTS_EVERY: Duration = Duration::from_secs(60);
+
 /// Without a request for this long, the writer is idle.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -117,6 +120,7 @@ impl Writer {
             observers: options.observers.clone(),
             wanted,
             tidied: None,
+            cut_told: None,
         };
         let thread = std::thread::Builder::new()
             .name("store-write".to_owned())
@@ -212,12 +216,15 @@ struct WriterThread {
     wanted: Arc<Wanted>,
     /// When the outbox was last tidied; none when it is to be tidied at once.
     tidied: Option<Instant>,
+    /// When it was last told that a consumer lost events.
+    cut_told: Option<Instant>,
 }
 
 /// What a transaction did to the outbox beside its events: noted once it is committed.
 struct Tidied {
     positions: Positions,
     is_more_left: bool,
+    cut_through: Option<i64>,
 }
 
 // === impl WriterThread ===
@@ -242,7 +249,14 @@ impl WriterThread {
                     while queue.recv().is_ok() {}
                     return;
                 }
-                other => self.serve_other(other),
+                // A panic in it must not take the thread from the others.
+                other => {
+                    let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve_other(other)));
+                    if served.is_err() {
+                        tracing::error!("the writer's work for one caller panicked");
+                        self.roll_back();
+                    }
+                }
             }
         }
         self.tidy_alone();
@@ -280,14 +294,7 @@ impl WriterThread {
             }
             // What is next is done when nobody writes, or by the next who does.
             Request::Acknowledged => {}
-            // A panic in it must not take the thread from the others.
-            Request::Alone(work) => {
-                let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(self)));
-                if done.is_err() {
-                    tracing::error!("a small write panicked");
-                    self.roll_back();
-                }
-            }
+            Request::Alone(work) => work(self),
             Request::Count { collection, reply } => {
                 let _ = reply.send(self.count(&collection).map_err(|e| store_error(&e)));
             }
@@ -451,14 +458,20 @@ impl WriterThread {
 
     fn tidy(&self, now: Timestamp) -> rusqlite::Result<Tidied> {
         let positions = self.shared.consumers.positions();
-        let is_more_left = outbox::tidy(&self.conn, &positions, self.bounds, now)?;
-        Ok(Tidied { positions, is_more_left })
+        let Removal { is_more_left, cut_through } = outbox::tidy(&self.conn, &positions, self.bounds, now)?;
+        Ok(Tidied { positions, is_more_left, cut_through })
     }
 
     /// What was tidied is committed.
     fn note(&mut self, tidied: Tidied) -> bool {
         self.shared.consumers.stored(tidied.positions);
         self.tidied = (!tidied.is_more_left).then(Instant::now);
+        if let Some(through) = tidied.cut_through
+            && self.cut_told.is_none_or(|told| told.elapsed() >= TELL_CUTS_EVERY)
+        {
+            tracing::warn!(through, "events were cut off that a consumer had not seen");
+            self.cut_told = Some(Instant::now());
+        }
         tidied.is_more_left
     }
 
