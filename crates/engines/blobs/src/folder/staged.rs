@@ -51,7 +51,8 @@ impl Staged {
         Ok(())
     }
 
-    /// A delete of the folder's last blob may remove it after it is made here and before it holds this file.
+    /// A delete of the folder's last blob may remove it after it is made here, or found to be there, and before it
+    /// holds this file.
     fn rename(self, target: &Path) -> io::Result<()> {
         let folder = target.parent().ok_or(ErrorKind::InvalidInput)?;
         let mut attempt = 0;
@@ -59,7 +60,7 @@ impl Staged {
             attempt += 1;
             let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
             match made.and_then(|()| fs::rename(self.file.path(), target)) {
-                Err(error) if error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => {}
+                Err(error) if is_race(&error) && attempt < ATTEMPTS => {}
                 Err(error) => return Err(error),
                 Ok(()) => break,
             }
@@ -68,4 +69,9 @@ impl Staged {
         self.file.into_temp_path().keep()?;
         Ok(())
     }
+}
+
+/// The folder is gone; or it was there when it was to be made, and gone when it was looked at.
+fn is_race(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists)
 }
