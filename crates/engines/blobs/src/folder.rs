@@ -203,9 +203,13 @@ impl Content for FileContent {
             let Some(length) = length.ok().filter(|_| is_within) else {
                 return Err(BlobError::Internal("a range outside of the blob".to_owned()));
             };
+            let mut bytes = vec![0; length];
+            let at_hand = disk::read_at_hand(&file, &mut bytes, range.start);
+            if at_hand == length {
+                return Ok(Bytes::from(bytes));
+            }
             let read = self.disk.run("read a blob", move || {
-                let mut bytes = vec![0; length];
-                file.read_exact_at(&mut bytes, range.start)?;
+                file.read_exact_at(&mut bytes[at_hand..], range.start + at_hand as u64)?;
                 Ok(Bytes::from(bytes))
             });
             self.disk.within(self.disk.deadline(), read).await

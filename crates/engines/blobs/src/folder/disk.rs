@@ -2,12 +2,13 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::blobs::BlobError;
+use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::sync::Semaphore;
 
 /// Calls that are at the disk at once; more wait, each within its deadline. It is also how many threads
@@ -60,6 +61,17 @@ impl Disk {
         let no_answer = || BlobError::Unavailable("the disk gave no answer in time".to_owned());
         tokio::time::timeout(deadline, call).await.unwrap_or_else(|_| Err(no_answer()))
     }
+}
+
+/// Reads what the system has in memory of a file, and how much that is: a copy on the thread that asks costs less than
+/// the way to another one and back. The disk is not waited for.
+pub(super) fn read_at_hand(file: &File, bytes: &mut [u8], offset: u64) -> usize {
+    /// A larger copy holds up the thread: about a tenth of a millisecond for this.
+    const MOST: usize = 1 << 20;
+    let most = bytes.len().min(MOST);
+    let mut buffers = [IoSliceMut::new(&mut bytes[..most])];
+    // A system or a file that cannot say reads nothing here.
+    preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
 }
 
 /// Removes a file, then the folders above it that are empty, up to the root. A file that is not there is
