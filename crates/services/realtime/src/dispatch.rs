@@ -51,12 +51,13 @@ pub(crate) struct Dispatcher {
 struct SchemaChanged;
 
 /// What an event comes to.
-#[derive(Default)]
 struct Outcome {
     /// By loop.
     messages: Vec<(usize, Message)>,
     /// Who should perhaps have been told.
     lost: Seats,
+    /// Whether everybody could be judged.
+    is_judged: bool,
 }
 
 /// An event with its row.
@@ -67,6 +68,9 @@ struct Happened {
     row: Arc<Record>,
     now: Timestamp,
     body: Arc<RuleBody>,
+    /// Whether other records that a rule asks for may be gone since: those of a delete's own batch, or any
+    /// where it was long ago.
+    may_miss_others: bool,
 }
 
 /// Clients that are judged together.
@@ -96,6 +100,7 @@ type ShapeKey = (Class, Visibility, Option<Who>);
 
 struct Judgement {
     verdict: Verdict,
+    is_superusers: bool,
     /// What the store is asked.
     open: Vec<Condition>,
 }
@@ -127,11 +132,12 @@ impl Dispatcher {
     }
 
     /// Works an event out. Its messages are handed over by [`Dispatcher::flush`], or before when they are many.
-    pub(crate) async fn event(&mut self, event: &Arc<ChangeEvent>) {
+    /// `is_alone` says that it is the only one of its batch.
+    pub(crate) async fn event(&mut self, event: &Arc<ChangeEvent>, is_alone: bool) {
         let is_kept = self.shared.hub.has_resuming();
         self.recent.note(event, is_kept);
         let mark = is_kept.then(|| self.recent.mark().into());
-        self.send(event, None, mark).await;
+        self.send(event, None, mark, !is_alone).await;
     }
 
     /// Sets the topics of a client that connects again, and tells it what it missed.
@@ -144,34 +150,55 @@ impl Dispatcher {
             return;
         }
         let missed = since.map_or_else(|| Some(Vec::new()), |since| self.recent.since(&since));
-        let answer = if missed.is_some() { "GS_RESUMED" } else { "GS_RESYNC" };
-        let mark = self.recent.mark();
+        let mut is_known = missed.is_some();
         for event in missed.unwrap_or_default() {
-            self.send(&event, Some(key), Some(mark.as_str().into())).await;
+            // The stream may end before the last of them: each says how far it is itself.
+            let mark = self.recent.mark_of(event.sequence);
+            is_known &= self.send(&event, Some(key), Some(mark.into()), true).await;
         }
+        let answer = if is_known { "GS_RESUMED" } else { "GS_RESYNC" };
+        let mark = self.recent.mark();
         let tail = tail(answer, &format!(r#"{{"seq":"{mark}"}}"#));
         let message = |(outlet, to)| (outlet, Message { tail: tail.clone(), to, mark: None });
         self.queue(self.shared.hub.seat_of(key).0.into_iter().map(message).collect()).await;
         self.flush().await;
     }
 
-    /// Tells all of an event, or one.
-    async fn send(&mut self, event: &ChangeEvent, only: Option<ClientKey>, mark: Option<Arc<str>>) {
-        self.tell(event, only, mark).await;
+    /// Tells all of an event, or one. Whether everybody could be judged.
+    async fn send(
+        &mut self,
+        event: &ChangeEvent,
+        only: Option<ClientKey>,
+        mark: Option<Arc<str>>,
+        may_miss_others: bool,
+    ) -> bool {
+        let is_judged = self.tell(event, only, mark, may_miss_others).await;
         // Who is deleted hears of that himself: the rules were to judge it as it was before (CONTRACT §7.4).
         let schema = self.shared.app.store.schema();
         if event.action == Action::Delete && is_of_auth(&schema, &event.collection) {
             self.verify_record(event).await;
         }
+        is_judged
     }
 
-    async fn tell(&mut self, event: &ChangeEvent, only: Option<ClientKey>, mark: Option<Arc<str>>) {
+    async fn tell(
+        &mut self,
+        event: &ChangeEvent,
+        only: Option<ClientKey>,
+        mark: Option<Arc<str>>,
+        may_miss_others: bool,
+    ) -> bool {
         self.classes.make_room();
         for _ in 0..SCHEMA_ATTEMPTS {
             let schema = self.shared.app.store.schema();
             self.verify_callers(event, &schema).await;
-            let Some(collection) = schema.by_id(&event.collection).cloned() else { return };
-            let Some(row) = event.after.as_ref().or(event.before.as_ref()) else { return };
+            let Some(collection) = schema.by_id(&event.collection).cloned() else { return true };
+            let Some(row) = event.after.as_ref().or(event.before.as_ref()) else { return true };
+            let names = [collection.name.as_str(), collection.id.as_str()];
+            let interested = self.shared.hub.interested(names, &event.record, only);
+            if interested.is_empty() {
+                return true;
+            }
             let happened = Happened {
                 action: event.action,
                 row: Arc::new(event::record(&collection, row)),
@@ -179,18 +206,21 @@ impl Dispatcher {
                 schema,
                 now: now(),
                 body: Arc::default(),
+                may_miss_others: may_miss_others && event.action == Action::Delete,
             };
-            match self.work_out(&happened, only).await {
+            match self.work_out(&happened, &interested).await {
                 Ok(mut outcome) => {
                     outcome.messages.iter_mut().for_each(|(_, message)| message.mark.clone_from(&mark));
                     self.lose(&outcome.lost);
-                    return self.queue(outcome.messages).await;
+                    self.queue(outcome.messages).await;
+                    return outcome.is_judged;
                 }
                 Err(SchemaChanged) => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
             }
         }
         error!("the schema changes faster than an event can be judged");
         self.lose(&self.shared.hub.seats_of_followers());
+        false
     }
 
     /// Hands all messages over.
@@ -277,14 +307,10 @@ impl Dispatcher {
     async fn work_out(
         &mut self,
         happened: &Happened,
-        only: Option<ClientKey>,
+        interested: &[(Arc<Topic>, bool, Arc<Audience>)],
     ) -> Result<Outcome, SchemaChanged> {
-        let Happened { collection, row, .. } = happened;
-        let interested = self.shared.hub.interested([&collection.name, &collection.id], row.id(), only);
-        if interested.is_empty() {
-            return Ok(Outcome::default());
-        }
-        let (groups, mut judgements) = self.judge(happened, &interested);
+        let (groups, mut judgements) = self.judge(happened, interested);
+        let is_judged = !happened.may_miss_others || !deny_the_open(&mut judgements);
         self.ask_store(happened, &mut judgements).await?;
         let mut told = Told::default();
         let mut lost = Vec::new();
@@ -300,7 +326,7 @@ impl Dispatcher {
                 },
             }
         }
-        Ok(Outcome { messages: told.into_messages(&interested), lost: Seats::merged(&lost) })
+        Ok(Outcome { messages: told.into_messages(interested), lost: Seats::merged(&lost), is_judged })
     }
 
     /// The groups that are to be told, as far as the evaluator can tell.
@@ -407,6 +433,14 @@ impl Dispatcher {
     }
 }
 
+/// Of a delete whose surroundings may be gone too, a rule that asks for them would be judged by their absence,
+/// which a `!=` takes for a yes: who is no superuser is not told. Whether that befell anybody.
+fn deny_the_open(judgements: &mut [Judgement]) -> bool {
+    let open = judgements.iter_mut();
+    let open = open.filter(|judgement| !judgement.is_superusers && judgement.verdict == Verdict::NeedsStore);
+    open.map(|judgement| judgement.verdict = Verdict::No).count() > 0
+}
+
 fn is_of_auth(schema: &Schema, collection: &str) -> bool {
     schema.by_id(collection).is_some_and(|collection| collection.is_auth())
 }
@@ -457,7 +491,8 @@ impl Happened {
         } else {
             [&plan.rule, &plan.filter]
         };
-        let mut judgement = Judgement { verdict: Verdict::Yes, open: Vec::new() };
+        let is_superusers = caller.is_superuser();
+        let mut judgement = Judgement { verdict: Verdict::Yes, is_superusers, open: Vec::new() };
         if asked.iter().any(|access| matches!(access, Access::Nobody)) {
             judgement.verdict = Verdict::No;
             return judgement;
@@ -471,7 +506,7 @@ impl Happened {
             let context = context.get_or_insert_with(|| self.context(topic, caller));
             match filter.judge(&self.row, context, &self.body) {
                 Verdict::Yes => {}
-                Verdict::No => return Judgement { verdict: Verdict::No, open: Vec::new() },
+                Verdict::No => return Judgement { verdict: Verdict::No, is_superusers, open: Vec::new() },
                 Verdict::NeedsStore => {
                     judgement.verdict = Verdict::NeedsStore;
                     judgement.open.push(Condition {

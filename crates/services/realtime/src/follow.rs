@@ -41,6 +41,8 @@ enum End {
 #[derive(Default)]
 struct Progress {
     sent: u64,
+    /// The batch of the last event.
+    batch: u64,
     unacknowledged: usize,
 }
 
@@ -127,8 +129,8 @@ async fn take(
         interval(shared.options.times.linger.clamp(Duration::from_millis(10), Duration::from_secs(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        // Each has its turn: neither events nor those who ask for older ones can hold up the other.
         tokio::select! {
-            biased;
             () = shared.draining.cancelled() => return End::Draining,
             _ = ticks.tick() => {
                 if let Err(error) = progress.acknowledge(subscription).await {
@@ -152,7 +154,7 @@ async fn take(
                 Ok(Events::Resync { from }) => {
                     error!(from, "change events were lost: all realtime clients connect again");
                     dispatcher.lost_events();
-                    *progress = Progress { sent: from, unacknowledged: 1 };
+                    *progress = Progress { sent: from, unacknowledged: 1, ..Progress::default() };
                     if let Err(error) = progress.acknowledge(subscription).await {
                         return End::Failed(error);
                     }
@@ -166,12 +168,16 @@ async fn take(
 async fn send(dispatcher: &mut Dispatcher, events: Vec<ChangeEvent>, progress: &mut Progress) {
     let started = Instant::now();
     let count = events.len();
-    for event in events {
+    let batches: Vec<u64> = events.iter().map(|event| event.batch).collect();
+    for (position, event) in events.into_iter().enumerate() {
+        let is_next = |other: Option<&u64>| other == Some(&event.batch);
+        let is_alone = progress.batch != event.batch && !is_next(batches.get(position + 1));
+        progress.batch = event.batch;
         // What was sent, and not acknowledged before a failure, comes again.
         if event.sequence > progress.sent {
             progress.sent = event.sequence;
             progress.unacknowledged += 1;
-            dispatcher.event(&Arc::new(event)).await;
+            dispatcher.event(&Arc::new(event), is_alone).await;
         }
     }
     dispatcher.flush().await;

@@ -72,7 +72,7 @@ pub(crate) struct Known {
 struct State {
     clients: HashMap<ClientKey, Client>,
     ids: HashMap<ClientId, ClientKey>,
-    addresses: HashMap<IpAddr, usize>,
+    addresses: HashMap<IpAddr, Usage>,
     /// By collection and record as they are written in topics, then by the whole text.
     topics: HashMap<Arc<str>, HashMap<Arc<str>, Entry>>,
     bound: HashMap<AuthKey, HashSet<ClientKey>>,
@@ -102,6 +102,14 @@ struct Generations {
 pub(crate) struct Generation {
     place: usize,
     number: u64,
+}
+
+/// What the streams of one address take.
+#[derive(Default)]
+struct Usage {
+    clients: usize,
+    topics: usize,
+    topic_bytes: usize,
 }
 
 struct Client {
@@ -142,10 +150,11 @@ impl Hub {
         if state.clients.len() >= self.limits.clients {
             return Err(Full::Node);
         }
-        if state.addresses.get(&address).is_some_and(|count| *count >= self.limits.clients_per_address) {
+        if state.addresses.get(&address).is_some_and(|usage| usage.clients >= self.limits.clients_per_address)
+        {
             return Err(Full::Address);
         }
-        *state.addresses.entry(address).or_default() += 1;
+        state.addresses.entry(address).or_default().clients += 1;
         state.last_key += 1;
         let key = ClientKey(state.last_key);
         let caller = Caller::Guest;
@@ -185,6 +194,13 @@ impl Hub {
             || state.topic_bytes - had_bytes + bytes > self.limits.topic_bytes
         {
             return Err(Full::Node);
+        }
+        let of_address =
+            state.addresses.get(&client.address).map_or((0, 0), |usage| (usage.topics, usage.topic_bytes));
+        if of_address.0 - had + topics.len() > self.limits.topics_per_address
+            || of_address.1 - had_bytes + bytes > self.limits.topic_bytes_per_address
+        {
+            return Err(Full::Address);
         }
         state.clear_topics(key);
         state.set_caller(key, caller);
@@ -335,10 +351,10 @@ impl Drop for Registration {
         state.set_caller(self.key, Caller::Guest);
         let Some(client) = state.clients.remove(&self.key) else { return };
         state.ids.remove(&client.id);
-        if let MapEntry::Occupied(mut count) = state.addresses.entry(client.address) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+        if let MapEntry::Occupied(mut usage) = state.addresses.entry(client.address) {
+            usage.get_mut().clients -= 1;
+            if usage.get().clients == 0 {
+                usage.remove();
             }
         }
     }
@@ -380,6 +396,9 @@ impl State {
         let Some(client) = self.clients.get_mut(&key) else { return };
         self.topic_count += followed.len();
         self.topic_bytes += bytes;
+        let usage = self.addresses.entry(client.address).or_default();
+        usage.topics += followed.len();
+        usage.topic_bytes += bytes;
         client.topics = followed;
         client.topic_bytes = bytes;
         self.following += usize::from(client.follows_records());
@@ -390,8 +409,13 @@ impl State {
         let Some(client) = self.clients.get_mut(&key) else { return };
         self.following -= usize::from(client.follows_records());
         let topics = std::mem::take(&mut client.topics);
+        let bytes = std::mem::take(&mut client.topic_bytes);
         self.topic_count -= topics.len();
-        self.topic_bytes -= std::mem::take(&mut client.topic_bytes);
+        self.topic_bytes -= bytes;
+        if let Some(usage) = self.addresses.get_mut(&client.address) {
+            usage.topics -= topics.len();
+            usage.topic_bytes -= bytes;
+        }
         for topic in topics {
             let Some(of_base) = self.topics.get_mut(topic.base()) else { continue };
             if let Some(entry) = of_base.get_mut(topic.text()) {

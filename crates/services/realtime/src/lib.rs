@@ -22,7 +22,7 @@
 //! |---|---|
 //! | streams of a node, and of one address ([`Limits`]) | 503, and 429, with `Retry-After` |
 //! | topics of a client (1,000, of 2,500 bytes each) | 400, the contract's |
-//! | topics of a node, and their bytes | 503 with `Retry-After` |
+//! | topics of a node, and of one address, and their bytes | 503, and 429, with `Retry-After` |
 //! | messages that wait for a client, and their bytes | the stream ends, and the client connects again |
 //! | events kept for clients that connect again | these are told to read anew |
 //!
@@ -34,8 +34,9 @@
 //!
 //! An event is judged by its own row, not by what is stored by then: rule and filter see the row after a create
 //! or an update, and the row as it was before a delete. Other records that they ask for are asked as they are when
-//! the event is sent. So after a delete, what was deleted along with it no longer counts, and nobody is told
-//! because of it but superusers.
+//! the event is sent. Of a delete that took others along, a rule that asks for other records cannot be judged any
+//! more; only superusers are told then. A related record that goes by itself within the milliseconds between
+//! a delete and its telling is not noticed.
 
 mod bound;
 mod client_id;

@@ -13,6 +13,10 @@ pub struct Limits {
     pub topics: usize,
     /// Bytes of these topics, as sent.
     pub topic_bytes: usize,
+    /// Topics of the clients of one address.
+    pub topics_per_address: usize,
+    /// Bytes of these.
+    pub topic_bytes_per_address: usize,
     /// Messages that wait for one client.
     pub waiting_messages: usize,
     /// Bytes of the messages that wait for one client. A single message may be larger.
@@ -41,6 +45,8 @@ impl Default for Limits {
             clients_per_address: 20_000,
             topics: 250_000,
             topic_bytes: 64 << 20,
+            topics_per_address: 100_000,
+            topic_bytes_per_address: 24 << 20,
             waiting_messages: 1_024,
             waiting_bytes: 1 << 20,
         }

@@ -1,6 +1,6 @@
 //! The clients of one request loop: a queue of messages for each, and the streams that empty them.
 //!
-//! Only the loop's own thread touches the queues, so their lock is never waited for. What is to be sent arrives in
+//! The loop's own thread works the queues; others only end streams, so their lock is hardly ever waited for. What is to be sent arrives in
 //! batches through one channel a loop; one task puts a batch into the queues and wakes the streams, and lets them
 //! write before it takes the next. A stream writes all that waits for its client in one piece.
 

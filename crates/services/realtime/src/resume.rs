@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 use crate::hub::{ClientKey, Full, Generation};
 use crate::topic::Topic;
 
-/// Events that are kept.
-const EVENTS: usize = 2_000;
+/// Events that are kept. Others wait while a client is told them, and its queue has to hold them.
+const EVENTS: usize = 500;
 /// Rough bytes of the rows that are kept.
 const BYTES: usize = 8 << 20;
 
@@ -77,7 +77,12 @@ impl Recent {
 
     /// Where the stream of events stands.
     pub(crate) fn mark(&self) -> String {
-        format!("{}.{}", self.session, self.newest)
+        self.mark_of(self.newest)
+    }
+
+    /// Where it stood after an event.
+    pub(crate) fn mark_of(&self, sequence: u64) -> String {
+        format!("{}.{sequence}", self.session)
     }
 
     /// What came after a mark, unless some of it is gone.

@@ -163,3 +163,27 @@ async fn expanded_records_are_those_that_the_subscriber_may_view() {
     assert!(node.told(&mut ann).await[0].data.contains(r#""expand":{"board":{"#));
     assert!(!node.told(&mut guest).await[0].data.contains(r#""board":{"#));
 }
+
+/// Where the project is gone too, `!= true` holds for what is not there.
+#[tokio::test]
+async fn a_delete_that_takes_others_along_tells_nobody_who_could_not_have_read() {
+    let node = Node::start().await;
+    let projects = r#"{"name": "projects", "listRule": "", "fields": [{"name": "private", "type": "bool"}]}"#;
+    let id = node.collection(projects).await.get("id").unwrap().as_str().unwrap().to_owned();
+    node.collection(&format!(
+        r#"{{"name": "tasks", "listRule": "project.private != true", "fields": [
+            {{"name": "project", "type": "relation", "collectionId": "{id}", "cascadeDelete": true}}]}}"#
+    ))
+    .await;
+    let mut guest = node.follower("", &["tasks"]).await;
+    let mut root = node.follower("root", &["tasks"]).await;
+    node.create("projects", r#"{"id": "secret000000000", "private": true}"#).await;
+    node.create("projects", r#"{"id": "open00000000000"}"#).await;
+    node.create("tasks", r#"{"id": "task00000000001", "project": "secret000000000"}"#).await;
+    node.create("tasks", r#"{"id": "task00000000002", "project": "open00000000000"}"#).await;
+    node.delete("projects", "secret000000000").await;
+    node.delete("tasks", "task00000000002").await;
+    assert_eq!(said(&node.told(&mut guest).await), ["create task00000000002", "delete task00000000002"]);
+    let deleted = ["delete task00000000001", "delete task00000000002"];
+    assert_eq!(said(&node.told(&mut root).await)[2..], deleted);
+}
