@@ -9,7 +9,7 @@ use async_compression::Level;
 use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder};
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, VARY,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
 };
 use axum::http::{HeaderMap, HeaderValue, Response};
 use futures_util::TryStreamExt;
@@ -73,10 +73,19 @@ pub(super) fn compress(response: &mut Response<Body>, encoding: Encoding) {
     let headers = response.headers_mut();
     headers.remove(CONTENT_LENGTH);
     headers.remove(ACCEPT_RANGES);
+    // Other bytes than those of the tag: parts of the two must not be joined.
+    if let Some(weak) = headers.get(ETAG).and_then(weak) {
+        headers.insert(ETAG, weak);
+    }
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
     headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     let body = std::mem::take(response.body_mut());
     *response.body_mut() = encoded(body, encoding);
+}
+
+fn weak(etag: &HeaderValue) -> Option<HeaderValue> {
+    let text = etag.to_str().ok().filter(|text| !text.starts_with("W/"))?;
+    HeaderValue::from_str(&format!("W/{text}")).ok()
 }
 
 fn is_wanted(response: &Response<Body>) -> bool {

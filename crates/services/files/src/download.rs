@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use kit::app::{App, SchemaAttempts, now};
 use kit::conditions::{Part, Validators, part_asked_for};
 use kit::error::ApiError;
-use kit::files::blob_error;
+use kit::files::{HEAD_BYTES, blob_error};
 use kit::request::Call;
 use kit::respond::AllowFraming;
 use kit::viewer::{ReadAccess, Viewer};
@@ -32,9 +32,6 @@ use model::schema::RuleKind;
 use crate::sending::Sending;
 use crate::thumbs::{self, Thumbs};
 use crate::{Downloads, content_type};
-
-/// What a type is told by.
-const HEAD_BYTES: u64 = 3 << 10;
 
 /// A file that may be sent.
 struct Found {
@@ -186,8 +183,12 @@ async fn respond(call: &Call, served: Served, sending: &Sending) -> Result<Respo
     let part = part_asked_for(call.headers(), size, validators);
     // The first piece of a whole file tells its type too.
     let is_get = *call.method() == Method::GET;
-    let is_whole = is_get && part == Part::All;
-    let head_length = size.min(if is_whole { sending.piece_bytes() } else { HEAD_BYTES });
+    let head_length = size.min(match part {
+        Part::All if is_get => sending.piece_bytes(),
+        // Not even its type is told.
+        Part::NotModified => 0,
+        _ => HEAD_BYTES as u64,
+    });
     let head = sending.count(blob.content.read(0..head_length).await?);
     let content_type = content_type::of(&name, &head);
 

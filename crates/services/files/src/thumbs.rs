@@ -12,18 +12,22 @@ use model::field::FileOptions;
 use model::record::Record;
 use tokio::sync::Semaphore;
 
+use crate::cleanup::THUMBS_PREFIX;
 use crate::thumb::{self, Size, Source};
 
 /// Makes thumbs for the whole process.
 pub(crate) struct Thumbs {
     /// Making one takes a core, and the memory of a decoded image.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// Those that are being made: who asks for the same one waits for it.
-    making: Mutex<HashMap<BlobKey, Arc<tokio::sync::Mutex<()>>>>,
+    making: Arc<Mutex<Making>>,
     /// Those that could not be made.
     hopeless: Mutex<HashSet<BlobKey>>,
 }
+
+/// By thumb: whose turn it is to make it.
+type Making = HashMap<BlobKey, Arc<tokio::sync::Mutex<()>>>;
 
 /// A thumb that is there.
 pub(crate) struct Found {
@@ -54,9 +58,9 @@ impl Thumbs {
     fn new() -> Thumbs {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Thumbs {
-            permits: Semaphore::new((cores / 2).max(1)),
+            permits: Arc::new(Semaphore::new((cores / 2).max(1))),
             waiting: AtomicUsize::new(0),
-            making: Mutex::default(),
+            making: Arc::default(),
             hopeless: Mutex::default(),
         }
     }
@@ -70,7 +74,7 @@ impl Thumbs {
         wanted: &str,
     ) -> Result<Option<Found>, BlobError> {
         let Some(size) = Size::parse(wanted) else { return Ok(None) };
-        let (folder, thumb) = (format!("thumbs_{name}"), format!("{wanted}_{name}"));
+        let (folder, thumb) = (format!("{THUMBS_PREFIX}{name}"), format!("{wanted}_{name}"));
         let (collection, id) = (record.collection.id.as_str(), record.id());
         let original = BlobKey::new([collection, id, name]);
         let Some((original, key)) = original.zip(BlobKey::new([collection, id, &folder, &thumb])) else {
@@ -94,21 +98,12 @@ impl Thumbs {
         size: Size,
     ) -> Result<Option<Blob>, BlobError> {
         let Some(_waiting) = Waiting::begin(&self.waiting) else { return Ok(None) };
-        let turn = self.making().entry(key.clone()).or_default().clone();
-        let blob = {
-            let _turn = turn.lock().await;
-            match blobs.open(key.clone()).await? {
-                Some(blob) => Ok(Some(blob)),
-                None => self.make(blobs, original, key, size).await,
-            }
-        };
-        // The last one to wait takes the entry away: the map's and this one's are the only ones left.
-        let mut making = self.making();
-        if Arc::strong_count(&turn) <= 2 {
-            making.remove(key);
+        let turn = Turn::of(&self.making, key);
+        let _turn = turn.turn.lock().await;
+        match blobs.open(key.clone()).await? {
+            Some(blob) => Ok(Some(blob)),
+            None => self.make(blobs, original, key, size).await,
         }
-        drop(making);
-        blob
     }
 
     async fn make(
@@ -118,23 +113,30 @@ impl Thumbs {
         key: &BlobKey,
         size: Size,
     ) -> Result<Option<Blob>, BlobError> {
-        let Ok(_permit) = self.permits.acquire().await else { return Ok(None) };
+        let Ok(permit) = self.permits.clone().acquire_owned().await else { return Ok(None) };
         let Some(image) = blobs.open(original.clone()).await? else { return Ok(None) };
         let Some((bytes, source)) = read_image(&*image.content).await? else {
             self.give_up(key);
             return Ok(None);
         };
-        let made = tokio::task::spawn_blocking(move || thumb::make(&bytes, size, source)).await;
-        let thumb = match made {
+        // The work goes on when nobody waits for it any more, and so it holds the permit itself.
+        let made = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            thumb::make(&bytes, size, source)
+        });
+        let thumb = match made.await {
             Ok(Ok(thumb)) => thumb,
             Ok(Err(error)) => {
                 tracing::debug!(%error, %original, "no thumb can be made");
                 self.give_up(key);
                 return Ok(None);
             }
-            Err(error) => return Err(BlobError::Internal(error.to_string())),
+            Err(error) => {
+                tracing::error!(%error, %original, "a thumb could not be made");
+                self.give_up(key);
+                return Ok(None);
+            }
         };
-        // A volume that is full still serves the image.
         if let Err(error) = blobs.put(key.clone(), Arc::new(Bytes::from(thumb.bytes))).await {
             tracing::warn!(%error, %original, "a thumb cannot be kept");
             return Ok(None);
@@ -153,10 +155,6 @@ impl Thumbs {
             hopeless.clear();
         }
         hopeless.insert(key.clone());
-    }
-
-    fn making(&self) -> MutexGuard<'_, HashMap<BlobKey, Arc<tokio::sync::Mutex<()>>>> {
-        self.making.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hopeless(&self) -> MutexGuard<'_, HashSet<BlobKey>> {
@@ -184,6 +182,31 @@ async fn read_image(content: &dyn Content) -> Result<Option<(Bytes, Source)>, Bl
         bytes.extend_from_slice(&content.read(at..size.min(at + PIECE_BYTES)).await?);
     }
     Ok(Some((bytes.freeze(), source)))
+}
+
+/// A place in the line of those who want one thumb. The last who drops theirs takes the line away.
+struct Turn {
+    making: Arc<Mutex<Making>>,
+    key: BlobKey,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Turn {
+    fn of(making: &Arc<Mutex<Making>>, key: &BlobKey) -> Turn {
+        let mut all = making.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = all.entry(key.clone()).or_default().clone();
+        Turn { making: making.clone(), key: key.clone(), turn }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut all = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        // Besides the map's, this is the only one.
+        if Arc::strong_count(&self.turn) <= 2 {
+            all.remove(&self.key);
+        }
+    }
 }
 
 /// Counts one who waits, until it is dropped.

@@ -48,7 +48,7 @@ pub struct Submitted {
 
 #[derive(Debug)]
 enum Content {
-    Empty { is_multipart: bool },
+    Empty,
     Json(Bytes),
     Form(FormData),
 }
@@ -122,7 +122,7 @@ pub async fn read(
         return Err(BodyError::TooLarge);
     }
     if declared == Some(0) || body.size_hint().exact() == Some(0) {
-        return Ok(Submitted { content: Content::Empty { is_multipart } });
+        return Ok(Submitted { content: Content::Empty });
     }
     let chunks = Chunks::new(body, limits);
     let content = if content_type.starts_with(b"application/json") {
@@ -183,7 +183,7 @@ impl Submitted {
 
     /// Whether there was no body. A JSON `null` is a body.
     pub fn is_empty(&self) -> bool {
-        matches!(self.content, Content::Empty { .. })
+        matches!(self.content, Content::Empty)
     }
 
     /// Whether it is a JSON `null`, which [`Submitted::into_object`] takes for an object without members.
@@ -195,32 +195,18 @@ impl Submitted {
         matches!(&self.content, Content::Json(bytes) if is_null(bytes))
     }
 
-    /// Whether there was no body, though the type said multipart: the routes that look for files
-    /// answer that with `Failed to read the submitted data.`
-    pub fn is_empty_multipart(&self) -> bool {
-        matches!(self.content, Content::Empty { is_multipart: true })
-    }
-
-    /// The files in the body.
-    pub fn uploads(&self) -> &[Upload] {
-        match &self.content {
-            Content::Form(data) => &data.uploads,
-            Content::Empty { .. } | Content::Json(_) => &[],
-        }
-    }
-
     /// Takes the files out of the body.
     pub fn take_uploads(&mut self) -> Vec<Upload> {
         match &mut self.content {
             Content::Form(data) => std::mem::take(&mut data.uploads),
-            Content::Empty { .. } | Content::Json(_) => Vec::new(),
+            Content::Empty | Content::Json(_) => Vec::new(),
         }
     }
 
     /// The body as a dynamic object: keys as given, the types of form values inferred.
     pub fn into_object(self) -> Result<JsonObject, BodyError> {
         match self.content {
-            Content::Empty { .. } => Ok(JsonObject::new()),
+            Content::Empty => Ok(JsonObject::new()),
             Content::Json(bytes) => parse_object(&bytes),
             Content::Form(data) => data.into_object(),
         }
@@ -229,7 +215,7 @@ impl Submitted {
     /// The body as a form of declared fields.
     pub fn into_form(self) -> Result<Form, BodyError> {
         match self.content {
-            Content::Empty { .. } => Ok(Form::default()),
+            Content::Empty => Ok(Form::default()),
             Content::Json(bytes) => Ok(Form::from_json(parse_object(&bytes)?)),
             Content::Form(data) => data.into_form(),
         }

@@ -27,8 +27,12 @@ pub struct FileType {
     pub extension: &'static str,
 }
 
+/// What a type is told by: more is not looked at, so that it does not depend on how much is at hand.
+pub const HEAD_BYTES: usize = 3 << 10;
+
 /// Tells the type by a file's first bytes, whatever its name and its sender say.
 pub fn sniff(head: &[u8]) -> FileType {
+    let head = &head[..head.len().min(HEAD_BYTES)];
     if head.is_empty() {
         return FileType { mime_type: "text/plain", extension: ".txt" };
     }
@@ -95,14 +99,13 @@ fn as_the_contract_says(found: FileType, head: &[u8]) -> FileType {
 
 /// Whether a text is JSON, as far as it is there: the library takes any bracket for it.
 fn is_json(head: &[u8]) -> bool {
-    // A head as long as this may be cut off anywhere.
-    const CUT_BYTES: usize = 3 << 10;
     let Ok(text) =
         std::str::from_utf8(head).or_else(|error| std::str::from_utf8(&head[..error.valid_up_to()]))
     else {
         return false;
     };
-    if head.len() < CUT_BYTES {
+    // One that is longer may be cut off anywhere.
+    if head.len() < HEAD_BYTES {
         return Json::parse_whole(text).is_ok();
     }
     let text = text.trim_start();

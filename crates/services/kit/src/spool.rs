@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 use contract::blobs::{Answer, BlobError, Content};
 
+use crate::files::HEAD_BYTES;
+
 /// The bounds and the folder. One for the process.
 pub struct Spool {
     folder: PathBuf,
@@ -29,14 +31,17 @@ pub struct SpoolBounds {
     pub max_bytes: u64,
     /// Bytes of the files of one address.
     pub max_bytes_per_address: u64,
-    /// Bytes of the files that are kept in memory; past it they go to the disk at once.
+    /// Bytes of the files that are kept in memory; past it they go to the disk, in pieces of 256 KiB.
     pub max_bytes_in_memory: u64,
+    /// Files that lie on the disk, each an open file of the process.
+    pub max_files_on_disk: u64,
 }
 
 #[derive(Default)]
 struct Usage {
     bytes: u64,
     bytes_in_memory: u64,
+    files_on_disk: u64,
     by_address: HashMap<IpAddr, u64>,
 }
 
@@ -68,6 +73,7 @@ struct Lease {
     address: IpAddr,
     bytes: u64,
     bytes_in_memory: u64,
+    is_on_disk: bool,
 }
 
 /// Why a file cannot wait.
@@ -83,8 +89,8 @@ pub(crate) enum SpoolError {
 const MAX_MEMORY_BYTES: usize = 256 << 10;
 /// Pieces in which files go to the disk.
 const PIECE_BYTES: usize = 256 << 10;
-/// What a type is told by.
-const HEAD_BYTES: usize = 3 << 10;
+/// What a file takes of the bounds however small it is: its first bytes, and a descriptor.
+const MIN_BYTES: u64 = 4 << 10;
 
 // === impl Spool ===
 
@@ -94,14 +100,11 @@ impl Spool {
         Spool { folder, bounds, usage: Mutex::new(Usage::default()) }
     }
 
-    pub(crate) fn begin(self: &Arc<Spool>, address: IpAddr) -> SpoolWriter {
-        SpoolWriter {
-            head: BytesMut::new(),
-            pending: BytesMut::new(),
-            file: None,
-            written: 0,
-            lease: Lease { spool: self.clone(), address, bytes: 0, bytes_in_memory: 0 },
-        }
+    pub(crate) fn begin(self: &Arc<Spool>, address: IpAddr) -> Result<SpoolWriter, SpoolError> {
+        let mut lease =
+            Lease { spool: self.clone(), address, bytes: 0, bytes_in_memory: 0, is_on_disk: false };
+        lease.take(MIN_BYTES)?;
+        Ok(SpoolWriter { head: BytesMut::new(), pending: BytesMut::new(), file: None, written: 0, lease })
     }
 
     fn usage(&self) -> MutexGuard<'_, Usage> {
@@ -111,7 +114,12 @@ impl Spool {
 
 impl Default for SpoolBounds {
     fn default() -> SpoolBounds {
-        SpoolBounds { max_bytes: 8 << 30, max_bytes_per_address: 2 << 30, max_bytes_in_memory: 64 << 20 }
+        SpoolBounds {
+            max_bytes: 8 << 30,
+            max_bytes_per_address: 2 << 30,
+            max_bytes_in_memory: 64 << 20,
+            max_files_on_disk: 4_096,
+        }
     }
 }
 
@@ -143,6 +151,19 @@ impl Lease {
         fits
     }
 
+    /// Counts the file among those on the disk, once.
+    fn take_file(&mut self) -> Result<(), SpoolError> {
+        let mut usage = self.spool.usage();
+        if !self.is_on_disk {
+            if usage.files_on_disk >= self.spool.bounds.max_files_on_disk {
+                return Err(SpoolError::Full);
+            }
+            usage.files_on_disk += 1;
+            self.is_on_disk = true;
+        }
+        Ok(())
+    }
+
     fn give_back_memory(&mut self) {
         self.spool.usage().bytes_in_memory -= std::mem::take(&mut self.bytes_in_memory);
     }
@@ -153,6 +174,7 @@ impl Drop for Lease {
         self.give_back_memory();
         let mut usage = self.spool.usage();
         usage.bytes -= self.bytes;
+        usage.files_on_disk -= u64::from(self.is_on_disk);
         if let Some(of_address) = usage.by_address.get_mut(&self.address) {
             *of_address -= self.bytes;
             if *of_address == 0 {
@@ -180,6 +202,7 @@ impl SpoolWriter {
     }
 
     async fn flush(&mut self) -> Result<(), SpoolError> {
+        self.lease.take_file()?;
         let pending = self.pending.split().freeze();
         let (file, folder) = (self.file.take(), self.lease.spool.folder.clone());
         self.written += pending.len() as u64;
@@ -264,7 +287,7 @@ mod tests {
     }
 
     async fn keep(spool: &Arc<Spool>, address: IpAddr, bytes: &[u8]) -> Result<SpooledFile, SpoolError> {
-        let mut writer = spool.begin(address);
+        let mut writer = spool.begin(address)?;
         for piece in bytes.chunks(10_000) {
             writer.write(piece).await?;
         }
@@ -290,7 +313,13 @@ mod tests {
     #[tokio::test]
     async fn what_may_wait_is_bounded_for_one_address_and_for_all() {
         let folder = tempfile::tempdir().unwrap();
-        let bounds = SpoolBounds { max_bytes: 100, max_bytes_per_address: 60, max_bytes_in_memory: 30 };
+        const MIN: u64 = MIN_BYTES;
+        let bounds = SpoolBounds {
+            max_bytes: 2 * MIN + 100,
+            max_bytes_per_address: MIN + 60,
+            max_bytes_in_memory: 30,
+            max_files_on_disk: 2,
+        };
         let spool = spool(&folder, bounds);
         let first = keep(&spool, HERE, &[1; 50]).await.unwrap();
         assert!(matches!(first.kept, Kept::Disk { .. }), "memory has room for 30");

@@ -94,9 +94,13 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, mut call: Call) -> Resul
         }
     }
     let batch = WriteBatch { steps, schema_version: None, deadline: Some(deadline) };
-    match app.store.write(batch).await? {
-        Ok(results) => answer(&app, &call, &parts, results).await,
-        Err(refused) => {
+    match app.store.write(batch).await {
+        Ok(Ok(results)) => answer(&app, &call, &parts, results).await,
+        Err(error) => {
+            clean_up(&app, &parts).await;
+            Err(error.into())
+        }
+        Ok(Err(refused)) => {
             clean_up(&app, &parts).await;
             Err(match (parts.get(refused.step), refused.why) {
                 (_, Why::Deadline) => ApiError::bad_request_with(FAILED),

@@ -27,15 +27,19 @@ pub(crate) async fn handle(
     let (body, files) = collection::read_body(&app, &mut call, &collection).await?;
     let viewer = Viewer::new(&app, &call);
     let (step, files) = step(&viewer, &collection, body, files).await?;
-    match app.store.write(WriteBatch::one(Step::Create(step))).await? {
-        Ok(results) => {
+    match app.store.write(WriteBatch::one(Step::Create(step))).await {
+        Ok(Ok(results)) => {
             let record = refusal::record_of(results)?;
             files.clean_up_but(&app, &record).await;
             Viewer::answer_written(&app, &call, record).await
         }
-        Err(refused) => {
+        Ok(Err(refused)) => {
             files.clean_up(&app).await;
             Err(refusal::of_create(refused.why))
+        }
+        Err(error) => {
+            files.clean_up(&app).await;
+            Err(error.into())
         }
     }
 }

@@ -11,6 +11,7 @@ use kit::request::Call;
 use kit::viewer::Viewer;
 use model::collection::Collection;
 use model::json::JsonObject;
+use model::record::Record;
 use model::schema::RuleKind;
 use model::step::{Access, Guard, PatchRecord, Step, Why, WriteBatch};
 
@@ -30,26 +31,36 @@ pub(crate) async fn handle(
     refusal::check_unlocked(call.caller(), &collection, RuleKind::Update)?;
     let (body, files) = collection::read_body(&app, &mut call, &collection).await?;
     let viewer = Viewer::new(&app, &call);
-    let (mut step, files) = step(&viewer, &call, &collection, id, body, files).await?;
-    for _ in 0..ATTEMPTS {
-        match app.store.write(WriteBatch::one(Step::Patch(step.clone()))).await? {
-            Ok(results) => {
-                let record = refusal::record_of(results)?;
-                files.clean_up_but(&app, &record).await;
-                return Viewer::answer_written(&app, &call, record).await;
-            }
-            Err(refused) if refused.why == Why::Guard(Guard::PasswordHash) => {
-                step.old_password_for =
-                    passwords::verify_old(&viewer, call.client_ip(), &collection, &step.id, &step.body)
-                        .await?;
-            }
-            Err(refused) => {
-                files.clean_up(&app).await;
-                return Err(refusal::of_update(refused.why));
-            }
+    let (step, files) = step(&viewer, &call, &collection, id, body, files).await?;
+    match write(&viewer, &call, &collection, step).await {
+        Ok(record) => {
+            files.clean_up_but(&app, &record).await;
+            Viewer::answer_written(&app, &call, record).await
+        }
+        Err(error) => {
+            files.clean_up(&app).await;
+            Err(error)
         }
     }
-    files.clean_up(&app).await;
+}
+
+async fn write(
+    viewer: &Viewer<'_>,
+    call: &Call,
+    collection: &Arc<Collection>,
+    mut step: PatchRecord,
+) -> Result<Record, ApiError> {
+    for _ in 0..ATTEMPTS {
+        match viewer.app.store.write(WriteBatch::one(Step::Patch(step.clone()))).await? {
+            Ok(results) => return refusal::record_of(results),
+            Err(refused) if refused.why == Why::Guard(Guard::PasswordHash) => {
+                let address = call.client_ip();
+                step.old_password_for =
+                    passwords::verify_old(viewer, address, collection, &step.id, &step.body).await?;
+            }
+            Err(refused) => return Err(refusal::of_update(refused.why)),
+        }
+    }
     Err(refusal::of_update(Why::Guard(Guard::PasswordHash)))
 }
 

@@ -92,8 +92,10 @@ impl Prepared {
         noted.map_err(|_| ApiError::internal())?;
         for (key, content) in &self.contents {
             if let Err(error) = app.files.blobs.put(key.clone(), content.clone()).await {
-                // Those before it would take room for an hour, of which there may be none.
-                self.clean_up(app).await;
+                // Those before it would take room for an hour, of which there may be none. This one may yet
+                // appear, if it ran out of time: its note stays, and the sweeper looks again.
+                let keys = self.keys().into_iter().filter(|noted| noted != key.as_str()).collect();
+                clean_up(app, keys).await;
                 return Err(blob_error(error));
             }
         }

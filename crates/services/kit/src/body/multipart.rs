@@ -44,7 +44,7 @@ async fn add_part(
                     None
                 }
                 TakeFiles::Into(spool, address) => {
-                    let mut writer = spool.begin(address);
+                    let mut writer = spool.begin(address)?;
                     while let Some(piece) = part.chunk().await.map_err(into_body_error)? {
                         writer.write(&piece).await?;
                     }
