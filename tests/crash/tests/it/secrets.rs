@@ -107,7 +107,7 @@ fn kept(dir: &Path) -> String {
     let data = Connection::open(dir.join("data.db")).unwrap();
     let queries = [
         "SELECT `record` || `caller` || coalesce(`before`, '') || coalesce(`after`, '') FROM `_gs_outbox`",
-        "SELECT `payload` || `error` FROM `_gs_jobs`",
+        "SELECT `payload` FROM `_gs_jobs`",
         "SELECT `payload` || `error` FROM `_gs_dead_jobs`",
     ];
     queries.iter().flat_map(|query| texts(&data, query)).collect()
