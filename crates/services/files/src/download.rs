@@ -185,8 +185,6 @@ async fn respond(call: &Call, served: Served, sending: &Sending) -> Result<Respo
     let is_get = *call.method() == Method::GET;
     let head_length = size.min(match part {
         Part::All if is_get => sending.piece_bytes(),
-        // Not even its type is told.
-        Part::NotModified => 0,
         _ => HEAD_BYTES as u64,
     });
     let head = sending.count(blob.content.read(0..head_length).await?);
