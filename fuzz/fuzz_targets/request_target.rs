@@ -4,10 +4,10 @@
 
 use libfuzzer_sys::fuzz_target;
 
-// `groundswell` is a program, so there is no crate to ask for it: the same source is built in here.
+// It is private in its crate: the same source is built in here.
 #[allow(dead_code, reason = "the stream around it is not tried here")]
 #[rustfmt::skip]
-#[path = "../../crates/groundswell/src/net/request_target.rs"]
+#[path = "../../crates/gateway/src/net/request_target.rs"]
 mod request_target;
 
 fuzz_target!(|bytes: &[u8]| request_target::try_bytes(bytes));

@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Settings, Synchronous};
-use crate::http::{StaticFolder, unmatched};
 use crate::readiness::has_superuser;
+use crate::unmatched::{StaticFolder, unmatched};
 
 /// What the services of this process stand on. One for the process, shared by its request loops.
 pub(crate) struct App {

@@ -1,9 +1,8 @@
 //! The `groundswell` binary: the command line, the configuration, the runtimes, and the wiring of services to
 //! engines. It is the only crate that knows every other.
 //!
-//! A call of `serve` goes [`cli`] → [`config`] → [`commands`] → [`app`] (what answers) on [`runtimes`] (where it
-//! runs) behind [`http`] (what every request passes) over [`net`] (sockets and connections). What a service
-//! does is left to the services.
+//! A call of `serve` goes [`cli`] → [`config`] → [`commands`] → [`app`] (what answers) behind [`gateway`] (what every
+//! request passes, and the loops and sockets beneath). What a service does is left to the services.
 
 use std::process::ExitCode;
 
@@ -12,15 +11,14 @@ mod cli;
 mod commands;
 mod config;
 mod control_socket;
-mod http;
 mod logs;
 mod manage;
-mod net;
 mod output;
 mod readiness;
 mod runtimes;
 mod shutdown;
 mod superusers;
+mod unmatched;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

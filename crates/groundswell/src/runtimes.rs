@@ -1,35 +1,12 @@
-//! The two kinds of runtime: request loops, one thread each, where a connection and its requests stay on one;
-//! and one small `background` runtime for whatever is not a request.
+//! The runtime of whatever is not a request: one small `background` runtime. The other kind, the request loops, is the
+//! gateway's.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use tokio::runtime::{self, Runtime};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::warn;
-
-use crate::net::{Accepted, ConnectionServer};
 
 /// Threads of the background runtime. Its work waits much and computes little.
 const BACKGROUND_THREADS: usize = 2;
-
-/// The request loops, with how many connections each has open.
-pub(crate) struct RequestLoops {
-    loops: Vec<RequestLoop>,
-}
-
-struct RequestLoop {
-    // Unbounded in type, bounded in fact: the acceptor counts a connection before it sends it, and stops at
-    // `server.max_connections`.
-    accepted: mpsc::UnboundedSender<Accepted>,
-    open_connections: Arc<AtomicUsize>,
-    thread: JoinHandle<()>,
-}
 
 /// Builds the background runtime.
 pub(crate) fn background() -> io::Result<Runtime> {
@@ -38,106 +15,4 @@ pub(crate) fn background() -> io::Result<Runtime> {
         .thread_name("background")
         .enable_all()
         .build()
-}
-
-// === impl RequestLoops ===
-
-impl RequestLoops {
-    /// Starts `count` loops. `server` is called once for each, so that what a loop touches on every request
-    /// (the router, its counters) is its own and no core waits for another's cache line.
-    pub(crate) fn start(
-        count: usize,
-        draining: &CancellationToken,
-        drain_limit: Duration,
-        mut server: impl FnMut() -> ConnectionServer,
-    ) -> io::Result<Self> {
-        let loops = (0..count)
-            .map(|index| RequestLoop::start(index, draining.clone(), drain_limit, server()))
-            .collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { loops })
-    }
-
-    /// Connections open now, on all loops.
-    pub(crate) fn open_connections(&self) -> usize {
-        self.loops.iter().map(RequestLoop::open_connections).sum()
-    }
-
-    /// Hands a connection to the loop that has the fewest.
-    pub(crate) fn hand_over(&self, accepted: Accepted) {
-        let Some(idlest) = self.loops.iter().min_by_key(|candidate| candidate.open_connections()) else {
-            return;
-        };
-        idlest.open_connections.fetch_add(1, Ordering::Relaxed);
-        if idlest.accepted.send(accepted).is_err() {
-            idlest.open_connections.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Waits until every loop has ended: at once when all its connections are, at the latest after the drain
-    /// limit.
-    pub(crate) fn join(self) {
-        for request_loop in self.loops {
-            drop(request_loop.accepted);
-            if request_loop.thread.join().is_err() {
-                warn!("a request loop ended in a panic");
-            }
-        }
-    }
-}
-
-// === impl RequestLoop ===
-
-impl RequestLoop {
-    fn start(
-        index: usize,
-        draining: CancellationToken,
-        drain_limit: Duration,
-        server: ConnectionServer,
-    ) -> io::Result<Self> {
-        let (accepted, receiver) = mpsc::unbounded_channel();
-        let open_connections = Arc::new(AtomicUsize::new(0));
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let open = Arc::clone(&open_connections);
-        let thread = thread::Builder::new().name(format!("loop-{index}")).spawn(move || {
-            runtime.block_on(serve_connections(receiver, open, server, draining, drain_limit))
-        })?;
-        Ok(Self { accepted, open_connections, thread })
-    }
-
-    fn open_connections(&self) -> usize {
-        self.open_connections.load(Ordering::Relaxed)
-    }
-}
-
-/// One loop's life: connections until the acceptor is gone, then their end or the limit.
-async fn serve_connections(
-    mut accepted: mpsc::UnboundedReceiver<Accepted>,
-    open_connections: Arc<AtomicUsize>,
-    server: ConnectionServer,
-    draining: CancellationToken,
-    drain_limit: Duration,
-) {
-    let server = Arc::new(server);
-    let connections = TaskTracker::new();
-    while let Some(connection) = accepted.recv().await {
-        let counted = CountedConnection(Arc::clone(&open_connections));
-        let served = Arc::clone(&server).serve(connection, draining.clone());
-        connections.spawn(async move {
-            let _counted = counted;
-            served.await;
-        });
-    }
-    connections.close();
-    if tokio::time::timeout(drain_limit, connections.wait()).await.is_err() {
-        warn!(connections = connections.len(), "cut connections that did not end in time");
-    }
-}
-
-/// Takes its connection off the count when it ends, however it ends.
-struct CountedConnection(Arc<AtomicUsize>);
-
-impl Drop for CountedConnection {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use store::sqlite::{self, Inspection};
 
 use crate::config::Settings;
-use crate::{net, output};
+use crate::output;
 
 /// Checks the folder and the ports; that the configuration is right is known already.
 pub(super) fn run(settings: &Settings) -> ExitCode {
@@ -38,7 +38,9 @@ fn report(what: &str, finding: Result<String, String>) -> bool {
 }
 
 fn port(address: std::net::SocketAddr) -> Result<String, String> {
-    net::bind(address).map(|_| format!("{address} is free")).map_err(|error| format!("{address}: {error}"))
+    gateway::bind(address)
+        .map(|_| format!("{address} is free"))
+        .map_err(|error| format!("{address}: {error}"))
 }
 
 fn folder(dir: &Path) -> Result<String, String> {

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Context;
+use gateway::{ConnectionServer, Front, Origins, RequestLoops};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -12,17 +13,14 @@ use tracing::{info, warn};
 use crate::app::{self, App};
 use crate::config::{Address, Settings};
 use crate::control_socket::ControlSocket;
-use crate::http::{Front, Origins};
 use crate::manage::{self, Management};
-use crate::net::{self, ConnectionServer};
 use crate::readiness::Readiness;
-use crate::runtimes::{self, RequestLoops};
-use crate::{control_socket, logs, output, shutdown};
+use crate::{control_socket, logs, output, runtimes, shutdown};
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     logs::start(&settings.log);
-    let max_connections = net::raise_open_files(settings.server.max_connections);
+    let max_connections = gateway::raise_open_files(settings.server.max_connections);
     let metrics = manage::install_metrics()?;
     let http = bind(settings.server.http)?;
     let management = bind_management(settings.server.manage)?;
@@ -38,7 +36,7 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     let commands = serve_commands(settings, &app, &draining);
     let acceptor = background.spawn({
         let (loops, draining) = (Arc::clone(&loops), draining.clone());
-        async move { net::accept(http, &loops, max_connections, draining).await }
+        async move { gateway::accept(http, &loops, max_connections, draining).await }
     });
     readiness.set_ready(app.store().clone());
     announce(settings, address, management_address, app.has_superuser());
@@ -86,15 +84,15 @@ fn start_loops(settings: &Settings, app: &App, draining: &CancellationToken) -> 
 }
 
 fn bind(address: Address) -> anyhow::Result<TcpListener> {
-    net::bind(address.socket).with_context(|| format!("listen on {}", address.socket))
+    gateway::bind(address.socket).with_context(|| format!("listen on {}", address.socket))
 }
 
 /// A default that is taken, as by a second server on one machine, gives way to a free port.
 fn bind_management(address: Address) -> anyhow::Result<TcpListener> {
-    match net::bind(address.socket) {
+    match gateway::bind(address.socket) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && !address.is_explicit => {
             let any_port = SocketAddr::new(address.socket.ip(), 0);
-            net::bind(any_port).with_context(|| format!("listen on {any_port} for management"))
+            gateway::bind(any_port).with_context(|| format!("listen on {any_port} for management"))
         }
         bound => bound.with_context(|| format!("listen on {} for management", address.socket)),
     }

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::runtimes::RequestLoops;
+use crate::loops::RequestLoops;
 
 /// How long to wait when the process is out of files or memory, which accepting again would not mend.
 const PAUSE_WHEN_EXHAUSTED: Duration = Duration::from_millis(50);
@@ -27,7 +27,7 @@ pub(crate) struct Accepted {
 }
 
 /// Accepts until `draining`, then closes the socket.
-pub(crate) async fn accept(
+pub async fn accept(
     listener: std::net::TcpListener,
     loops: &RequestLoops,
     max_connections: usize,

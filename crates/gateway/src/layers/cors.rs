@@ -11,7 +11,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,D
 
 /// The origins that are allowed.
 #[derive(Debug, Clone)]
-pub(crate) enum Origins {
+pub enum Origins {
     /// All of them.
     Any,
     /// Those that match one of these patterns.
@@ -20,13 +20,13 @@ pub(crate) enum Origins {
 
 /// An origin, in which `*` stands for any characters and `?` for any one.
 #[derive(Debug, Clone)]
-pub(crate) struct OriginPattern(String);
+pub struct OriginPattern(String);
 
 // === impl Origins ===
 
 impl Origins {
     /// From the list in the configuration.
-    pub(crate) fn new(patterns: &[String]) -> Self {
+    pub fn new(patterns: &[String]) -> Self {
         if patterns.iter().any(|pattern| pattern == "*") {
             return Self::Any;
         }
@@ -34,7 +34,7 @@ impl Origins {
     }
 
     /// What to say about the request's origin, if it has one and it is allowed.
-    pub(super) fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+    pub(crate) fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let origin = headers.get(ORIGIN).filter(|origin| !origin.is_empty())?;
         match self {
             Self::Any => Some(HeaderValue::from_static("*")),
@@ -46,7 +46,7 @@ impl Origins {
     }
 
     /// The answer to any OPTIONS request.
-    pub(super) fn preflight(&self, headers: &HeaderMap) -> Response<Body> {
+    pub(crate) fn preflight(&self, headers: &HeaderMap) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let answer = response.headers_mut();
@@ -67,7 +67,7 @@ impl Origins {
 }
 
 /// Every routed response depends on the origin, allowed or not.
-pub(super) fn vary_by_origin(headers: &mut HeaderMap) {
+pub(crate) fn vary_by_origin(headers: &mut HeaderMap) {
     headers.append(VARY, HeaderValue::from_static("Origin"));
 }
 

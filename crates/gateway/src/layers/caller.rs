@@ -12,7 +12,7 @@ use kit::request::{CallInfo, RequestId};
 use model::context::Caller;
 
 /// Puts what is known of the request among its extensions. Refuses a superuser from an address that is not listed.
-pub(super) async fn note(
+pub(crate) async fn note(
     app: &App,
     request: &mut Request<Body>,
     peer: SocketAddr,

@@ -16,7 +16,7 @@ use super::acceptor::Accepted;
 use super::lingering::LingeringStream;
 use super::request_target::RewritingStream;
 use super::stalling::StallingStream;
-use crate::http::{Front, MAX_HEAD_BYTES};
+use crate::front::{Front, MAX_HEAD_BYTES};
 
 /// How many headers a request may have. Clients behind chains of proxies send dozens; the contract asks for 200.
 const MAX_HEADERS: usize = 256;
@@ -28,7 +28,7 @@ const MAX_BUFFER_BYTES: usize = MAX_HEAD_BYTES;
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Serves the connections of one request loop.
-pub(crate) struct ConnectionServer {
+pub struct ConnectionServer {
     http: http1::Builder,
     front: Arc<Front>,
 }
@@ -36,7 +36,7 @@ pub(crate) struct ConnectionServer {
 impl ConnectionServer {
     /// A server that answers with `front`. A request's head may take `head_timeout` to arrive, and a kept
     /// connection may be silent as long.
-    pub(crate) fn new(front: Front, head_timeout: Duration) -> Self {
+    pub fn new(front: Front, head_timeout: Duration) -> Self {
         let mut http = http1::Builder::new();
         // Without `pipeline_flush`: with it, a refusal of a head is not flushed while bytes after the head wait.
         http.timer(TokioTimer::new())

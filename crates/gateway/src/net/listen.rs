@@ -13,7 +13,7 @@ const BACKLOG: i32 = 4096;
 const ENOUGH_OPEN_FILES: u64 = 65_536;
 
 /// Binds and listens. A port in use is an error: `SO_REUSEPORT` would let a second process share it silently.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Only lets the port be taken again while old connections linger in TIME_WAIT.
     socket.set_reuse_address(true)?;
@@ -24,7 +24,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Raises the limit of open files to the highest allowed, and gives how many of `wanted` connections fit below it.
-pub(crate) fn raise_open_files(wanted: usize) -> usize {
+pub fn raise_open_files(wanted: usize) -> usize {
     let limit = match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => limit,
         Err(error) => {

@@ -27,13 +27,13 @@ const BROTLI_LEVEL: Level = Level::Precise(3);
 
 /// A coding that both sides know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     Brotli,
     Gzip,
 }
 
 /// The coding that the client likes best, if it asked for one.
-pub(super) fn accepted(headers: &HeaderMap) -> Option<Encoding> {
+pub(crate) fn accepted(headers: &HeaderMap) -> Option<Encoding> {
     let mut best: Option<(f32, Encoding)> = None;
     for value in headers.get_all(ACCEPT_ENCODING) {
         for item in value.to_str().ok()?.split(',') {
@@ -66,7 +66,7 @@ fn parse_item(item: &str) -> Option<(f32, Encoding)> {
 }
 
 /// Compresses the response if that is worth it and allowed.
-pub(super) fn compress(response: &mut Response<Body>, encoding: Encoding) {
+pub(crate) fn compress(response: &mut Response<Body>, encoding: Encoding) {
     if !is_wanted(response) {
         return;
     }

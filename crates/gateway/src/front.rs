@@ -16,14 +16,14 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
+use kit::error::ApiError;
 use kit::respond::AllowFraming;
 use metrics::Counter;
 use tower::Service;
 use tracing::{Level, debug, enabled, error};
 
-use super::compress::{self, Encoding};
-use super::cors::Origins;
-use super::{caller, clean_path, error as errors};
+use crate::layers::compress::{self, Encoding};
+use crate::layers::{Origins, caller, clean_path, cors};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
@@ -35,7 +35,7 @@ pub(crate) const MAX_HEAD_BYTES: usize = 128 * 1024;
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
 /// Everything between the connections of one request loop and its router.
-pub(crate) struct Front {
+pub struct Front {
     services: Arc<kit::app::App>,
     router: Router,
     origins: Origins,
@@ -67,7 +67,7 @@ struct Access {
 
 impl Front {
     /// A front of `router`, for browsers of `origins`.
-    pub(crate) fn new(services: Arc<kit::app::App>, router: Router, origins: Origins) -> Self {
+    pub fn new(services: Arc<kit::app::App>, router: Router, origins: Origins) -> Self {
         Self { services, router, origins, answered: AnsweredRequests::new() }
     }
 
@@ -152,7 +152,7 @@ impl Front {
         if is_routed {
             secure(headers, may_be_framed);
         }
-        super::cors::vary_by_origin(headers);
+        cors::vary_by_origin(headers);
         if let Some(origin) = asked.allowed_origin {
             headers.insert(axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         }
@@ -200,7 +200,7 @@ fn new_request_id() -> HeaderValue {
 fn after_panic() -> Response<Body> {
     metrics::counter!("groundswell_panics_total").increment(1);
     error!("a request was answered 500 because of a panic");
-    errors::response(StatusCode::INTERNAL_SERVER_ERROR, errors::SOMETHING_WRONG)
+    ApiError::internal().into_response()
 }
 
 /// A response that no route gave, and so without a routed response's headers.
@@ -242,3 +242,6 @@ impl Access {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,8 @@ use kit::files::Files;
 use kit::respond::AllowFraming;
 use kit::spool::{Spool, SpoolBounds};
 
-use super::{Front, Origins};
+use super::Front;
+use crate::layers::Origins;
 
 /// What a client reads that sends `request` to a front of `router`.
 async fn answer(router: Router, request: &str) -> String {

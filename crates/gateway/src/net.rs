@@ -8,6 +8,7 @@ mod listen;
 mod request_target;
 mod stalling;
 
-pub(crate) use acceptor::{Accepted, accept};
-pub(crate) use connection::ConnectionServer;
-pub(crate) use listen::{bind, raise_open_files};
+pub(crate) use acceptor::Accepted;
+pub use acceptor::accept;
+pub use connection::ConnectionServer;
+pub use listen::{bind, raise_open_files};

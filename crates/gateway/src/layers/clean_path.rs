@@ -8,7 +8,7 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderValue, Method, Response, StatusCode, Uri};
 
 /// The answer to a request whose path is not clean.
-pub(super) fn answer(method: &Method, uri: &Uri) -> Option<Response<Body>> {
+pub(crate) fn answer(method: &Method, uri: &Uri) -> Option<Response<Body>> {
     let path = uri.path();
     if !is_escaped_well(path) {
         return Some(bad_request());
@@ -25,7 +25,7 @@ pub(super) fn answer(method: &Method, uri: &Uri) -> Option<Response<Body>> {
 
 /// Rewrites escapes that need not be: routes are matched on the text, and `%68` is an `h` (RFC 3986, section
 /// 2.3). Bytes that are no UTF-8 become U+FFFD, which names nothing.
-pub(super) fn decode<B>(request: &mut axum::http::Request<B>) {
+pub(crate) fn decode<B>(request: &mut axum::http::Request<B>) {
     let uri = request.uri();
     if !uri.path().contains('%') {
         return;

@@ -9,8 +9,11 @@ use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{Method, Response, StatusCode};
 
-use super::static_folder::StaticFolder;
-use super::{body, error};
+mod body;
+mod error;
+mod static_folder;
+
+pub(crate) use static_folder::StaticFolder;
 
 /// `router`, with an answer for every other path and method. Routes added later would not have it.
 pub(crate) fn unmatched(router: Router, folder: Arc<StaticFolder>) -> Router {
