@@ -24,7 +24,7 @@ use tokio::runtime;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
-/// As in `groundswell`.
+/// As in `gateway`.
 const BACKLOG: i32 = 4096;
 
 /// About 50 µs of a core, somewhat more than a list costs.
@@ -33,8 +33,8 @@ const STEPS_OF_WORK: u64 = 100_000;
 /// How a connection gets to a loop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// One listening socket, whose thread hands each connection to the loop with the fewest: as in `groundswell`,
-    /// `net/acceptor.rs` and `runtimes.rs`.
+    /// One listening socket, whose thread hands each connection to the loop with the fewest: as in `gateway`,
+    /// `net/acceptor.rs` and `loops.rs`.
     Acceptor,
     /// A listening socket for each loop by `SO_REUSEPORT`: the kernel chooses by a hash of the addresses.
     SocketPerLoop,

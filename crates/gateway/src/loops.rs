@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::net::{Accepted, ConnectionServer};
+use crate::upstream::Upstream;
 
 /// The request loops, with how many connections each has open.
 pub struct RequestLoops {
@@ -32,11 +34,11 @@ struct RequestLoop {
 impl RequestLoops {
     /// Starts `count` loops. `server` is called once for each, so that what a loop touches on every request
     /// (the router, its counters) is its own and no core waits for another's cache line.
-    pub fn start(
+    pub fn start<S: Upstream>(
         count: usize,
         draining: &CancellationToken,
         drain_limit: Duration,
-        mut server: impl FnMut() -> ConnectionServer,
+        mut server: impl FnMut() -> ConnectionServer<S>,
     ) -> io::Result<Self> {
         let loops = (0..count)
             .map(|index| RequestLoop::start(index, draining.clone(), drain_limit, server()))
@@ -75,11 +77,11 @@ impl RequestLoops {
 // === impl RequestLoop ===
 
 impl RequestLoop {
-    fn start(
+    fn start<S: Upstream>(
         index: usize,
         draining: CancellationToken,
         drain_limit: Duration,
-        server: ConnectionServer,
+        server: ConnectionServer<S>,
     ) -> io::Result<Self> {
         let (accepted, receiver) = mpsc::unbounded_channel();
         let open_connections = Arc::new(AtomicUsize::new(0));
@@ -97,18 +99,17 @@ impl RequestLoop {
 }
 
 /// One loop's life: connections until the acceptor is gone, then their end or the limit.
-async fn serve_connections(
+async fn serve_connections<S: Upstream>(
     mut accepted: mpsc::UnboundedReceiver<Accepted>,
     open_connections: Arc<AtomicUsize>,
-    server: ConnectionServer,
+    server: ConnectionServer<S>,
     draining: CancellationToken,
     drain_limit: Duration,
 ) {
-    let server = Arc::new(server);
     let connections = TaskTracker::new();
     while let Some(connection) = accepted.recv().await {
         let counted = CountedConnection(Arc::clone(&open_connections));
-        let served = Arc::clone(&server).serve(connection, draining.clone());
+        let served = serve(server.clone(), connection, draining.clone());
         connections.spawn(async move {
             let _counted = counted;
             served.await;
@@ -117,6 +118,15 @@ async fn serve_connections(
     connections.close();
     if tokio::time::timeout(drain_limit, connections.wait()).await.is_err() {
         warn!(connections = connections.len(), "cut connections that did not end in time");
+    }
+}
+
+/// One connection. What lies between the socket and HTTP is put in here.
+async fn serve<S: Upstream>(server: ConnectionServer<S>, accepted: Accepted, draining: CancellationToken) {
+    let Accepted { stream, peer } = accepted;
+    match TcpStream::from_std(stream) {
+        Ok(stream) => server.serve(stream, peer, draining).await,
+        Err(error) => debug!(%peer, %error, "could not watch a connection"),
     }
 }
 

@@ -8,7 +8,9 @@ mod listen;
 mod request_target;
 mod stalling;
 
-pub(crate) use acceptor::Accepted;
 pub use acceptor::accept;
 pub use connection::ConnectionServer;
 pub use listen::{bind, raise_open_files};
+
+pub(crate) use acceptor::Accepted;
+pub(crate) use connection::Peer;

@@ -1,14 +1,30 @@
 //! Paths that no route may see: those that a cleaner path stands for are redirected to it, and those that do not
-//! decode are refused. Both before anything else, and so without the headers of a routed response.
+//! decode are refused, both without the headers of a routed response. The others are spelt as routes are.
 
 use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, LOCATION};
-use axum::http::{HeaderValue, Method, Response, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+
+use super::before::Before;
+
+/// Answers what has no clean path, and rewrites the rest.
+#[derive(Debug, Clone)]
+pub(crate) struct CleanPath;
+
+impl Before for CleanPath {
+    fn answer(&self, request: &mut Request<Body>) -> Option<Response<Body>> {
+        let answer = unclean(request.method(), request.uri());
+        if answer.is_none() {
+            decode(request);
+        }
+        answer
+    }
+}
 
 /// The answer to a request whose path is not clean.
-pub(crate) fn answer(method: &Method, uri: &Uri) -> Option<Response<Body>> {
+fn unclean(method: &Method, uri: &Uri) -> Option<Response<Body>> {
     let path = uri.path();
     if !is_escaped_well(path) {
         return Some(bad_request());
@@ -25,7 +41,7 @@ pub(crate) fn answer(method: &Method, uri: &Uri) -> Option<Response<Body>> {
 
 /// Rewrites escapes that need not be: routes are matched on the text, and `%68` is an `h` (RFC 3986, section
 /// 2.3). Bytes that are no UTF-8 become U+FFFD, which names nothing.
-pub(crate) fn decode<B>(request: &mut axum::http::Request<B>) {
+fn decode(request: &mut Request<Body>) {
     let uri = request.uri();
     if !uri.path().contains('%') {
         return;
@@ -149,7 +165,31 @@ fn escape_html(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tower::service_fn;
+
     use super::*;
+    use crate::layers::before::BeforeLayer;
+    use crate::layers::testing::{answer, text};
+
+    /// The status of a target's answer, and where it points to, or else the target as the service sees it.
+    async fn passed(target: &str) -> (u16, String) {
+        let seen = service_fn(|request: Request<Body>| async move {
+            Ok(Response::new(Body::from(request.uri().to_string())))
+        });
+        let request = Request::get(target).body(Body::empty()).unwrap();
+        let response = answer(&BeforeLayer(CleanPath), seen, request).await;
+        let location = response.headers().get(LOCATION).map(|location| location.to_str().unwrap().to_owned());
+        let status = response.status().as_u16();
+        (status, if let Some(location) = location { location } else { text(response).await })
+    }
+
+    #[tokio::test]
+    async fn an_unclean_path_is_answered_and_escapes_that_need_not_be_are_undone() {
+        assert_eq!(passed("/a//b?c").await, (307, "/a/b?c".to_owned()));
+        assert_eq!(passed("/a%zz").await, (400, "400 Bad Request".to_owned()));
+        assert_eq!(passed("/%68%2f%20?%68").await, (200, "/h%2F%20?%68".to_owned()));
+        assert_eq!(passed("/a%20b").await, (200, "/a%20b".to_owned()));
+    }
 
     #[test]
     fn paths_are_cleaned_as_the_real_server_cleans_them() {

@@ -11,12 +11,14 @@ use axum::body::Body;
 use axum::http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, Response};
+use axum::http::{HeaderMap, HeaderValue, Request, Response};
 use futures_util::TryStreamExt;
 use http_body::Body as _;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use kit::respond::NoCompression;
+
+use super::around::Around;
 
 /// Below this a packet is a packet.
 const MIN_BYTES: u64 = 1024;
@@ -25,6 +27,10 @@ const MIN_BYTES: u64 = 1024;
 const GZIP_LEVEL: Level = Level::Precise(4);
 const BROTLI_LEVEL: Level = Level::Precise(3);
 
+/// Compresses what is worth it, for clients that take it.
+#[derive(Debug, Clone)]
+pub(crate) struct Compress;
+
 /// A coding that both sides know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -32,8 +38,22 @@ pub(crate) enum Encoding {
     Gzip,
 }
 
+impl Around for Compress {
+    type Noted = Option<Encoding>;
+
+    fn note(&self, request: &mut Request<Body>) -> Option<Encoding> {
+        accepted(request.headers())
+    }
+
+    fn finish(encoding: Option<Encoding>, response: &mut Response<Body>) {
+        if let Some(encoding) = encoding {
+            compress(response, encoding);
+        }
+    }
+}
+
 /// The coding that the client likes best, if it asked for one.
-pub(crate) fn accepted(headers: &HeaderMap) -> Option<Encoding> {
+fn accepted(headers: &HeaderMap) -> Option<Encoding> {
     let mut best: Option<(f32, Encoding)> = None;
     for value in headers.get_all(ACCEPT_ENCODING) {
         for item in value.to_str().ok()?.split(',') {
@@ -66,7 +86,7 @@ fn parse_item(item: &str) -> Option<(f32, Encoding)> {
 }
 
 /// Compresses the response if that is worth it and allowed.
-pub(crate) fn compress(response: &mut Response<Body>, encoding: Encoding) {
+fn compress(response: &mut Response<Body>, encoding: Encoding) {
     if !is_wanted(response) {
         return;
     }
@@ -140,6 +160,31 @@ impl Encoding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::around::AroundLayer;
+    use crate::layers::testing::{answer, answering};
+
+    /// What a client that takes both codings gets of this.
+    async fn coding_of(content_type: &'static str, bytes: usize, is_secret: bool) -> Option<HeaderValue> {
+        let inner = answering(move || {
+            let mut response = Response::new(Body::from(vec![b' '; bytes]));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            if is_secret {
+                response.extensions_mut().insert(NoCompression);
+            }
+            response
+        });
+        let request = Request::get("/").header(ACCEPT_ENCODING, "gzip, br").body(Body::empty()).unwrap();
+        let response = answer(&AroundLayer(Compress), inner, request).await;
+        response.headers().get(CONTENT_ENCODING).cloned()
+    }
+
+    #[tokio::test]
+    async fn only_what_is_large_shrinks_and_is_no_secret_is_compressed() {
+        assert_eq!(coding_of("application/json", 1024, false).await.unwrap(), "br");
+        assert_eq!(coding_of("application/json", 1023, false).await, None);
+        assert_eq!(coding_of("image/png", 1024, false).await, None);
+        assert_eq!(coding_of("application/json", 1024, true).await, None);
+    }
 
     fn accepted_of(text: &'static str) -> Option<Encoding> {
         let mut headers = HeaderMap::new();

@@ -1,26 +1,74 @@
 //! Which browsers' pages may read our answers.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+
+use super::around::Around;
+use super::before::{Before, bare};
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE");
 
 /// The origins that are allowed.
 #[derive(Debug, Clone)]
-pub enum Origins {
+pub struct Origins(Allowed);
+
+#[derive(Debug, Clone)]
+enum Allowed {
     /// All of them.
     Any,
     /// Those that match one of these patterns.
-    Matching(Vec<OriginPattern>),
+    Matching(Arc<[OriginPattern]>),
 }
 
 /// An origin, in which `*` stands for any characters and `?` for any one.
 #[derive(Debug, Clone)]
-pub struct OriginPattern(String);
+struct OriginPattern(String);
+
+/// Answers every OPTIONS request: what a page asks before it sends one that is out of the ordinary. The server-wide
+/// one is nobody's.
+#[derive(Debug, Clone)]
+pub(crate) struct Preflight(pub(crate) Origins);
+
+/// Says on every response whose pages may read it.
+#[derive(Debug, Clone)]
+pub(crate) struct Cors(pub(crate) Origins);
+
+// === impl Preflight ===
+
+impl Before for Preflight {
+    fn answer(&self, request: &mut Request<Body>) -> Option<Response<Body>> {
+        if request.method() != Method::OPTIONS {
+            return None;
+        }
+        if request.uri().path() == "*" {
+            return Some(bare(StatusCode::OK));
+        }
+        Some(self.0.preflight(request.headers()))
+    }
+}
+
+// === impl Cors ===
+
+impl Around for Cors {
+    type Noted = Option<HeaderValue>;
+
+    fn note(&self, request: &mut Request<Body>) -> Option<HeaderValue> {
+        self.0.allowed(request.headers())
+    }
+
+    fn finish(origin: Option<HeaderValue>, response: &mut Response<Body>) {
+        vary_by_origin(response.headers_mut());
+        if let Some(origin) = origin {
+            response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        }
+    }
+}
 
 // === impl Origins ===
 
@@ -28,27 +76,26 @@ impl Origins {
     /// From the list in the configuration.
     pub fn new(patterns: &[String]) -> Self {
         if patterns.iter().any(|pattern| pattern == "*") {
-            return Self::Any;
+            return Self(Allowed::Any);
         }
-        Self::Matching(patterns.iter().cloned().map(OriginPattern).collect())
+        Self(Allowed::Matching(patterns.iter().cloned().map(OriginPattern).collect()))
     }
 
     /// What to say about the request's origin, if it has one and it is allowed.
-    pub(crate) fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+    fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let origin = headers.get(ORIGIN).filter(|origin| !origin.is_empty())?;
-        match self {
-            Self::Any => Some(HeaderValue::from_static("*")),
-            Self::Matching(patterns) => {
+        match &self.0 {
+            Allowed::Any => Some(HeaderValue::from_static("*")),
+            Allowed::Matching(patterns) => {
                 let text = origin.as_bytes();
                 patterns.iter().any(|pattern| pattern.matches(text)).then(|| origin.clone())
             }
         }
     }
 
-    /// The answer to any OPTIONS request.
-    pub(crate) fn preflight(&self, headers: &HeaderMap) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
+    /// The answer to an OPTIONS request.
+    fn preflight(&self, headers: &HeaderMap) -> Response<Body> {
+        let mut response = bare(StatusCode::NO_CONTENT);
         let answer = response.headers_mut();
         vary_by_origin(answer);
         let Some(origin) = self.allowed(headers) else {
@@ -67,7 +114,7 @@ impl Origins {
 }
 
 /// Every routed response depends on the origin, allowed or not.
-pub(crate) fn vary_by_origin(headers: &mut HeaderMap) {
+fn vary_by_origin(headers: &mut HeaderMap) {
     headers.append(VARY, HeaderValue::from_static("Origin"));
 }
 
@@ -106,6 +153,40 @@ impl OriginPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::around::AroundLayer;
+    use crate::layers::before::BeforeLayer;
+    use crate::layers::testing::{answer, inner};
+
+    fn origins() -> Origins {
+        Origins::new(&["https://a.de".to_owned()])
+    }
+
+    fn request(method: Method, target: &str, origin: &str) -> Request<Body> {
+        Request::builder().method(method).uri(target).header(ORIGIN, origin).body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_options_is_answered_before_the_service() {
+        let preflight = BeforeLayer(Preflight(origins()));
+        for (method, target, status) in
+            [(Method::OPTIONS, "/a", 204), (Method::OPTIONS, "*", 200), (Method::GET, "/a", 200)]
+        {
+            let response = answer(&preflight, inner(), request(method, target, "https://a.de")).await;
+            assert_eq!(response.status(), status, "{target}");
+            let has_methods = response.headers().contains_key(ACCESS_CONTROL_ALLOW_METHODS);
+            assert_eq!(has_methods, status == 204, "{target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_response_varies_and_an_allowed_origin_is_named() {
+        let cors = AroundLayer(Cors(origins()));
+        for (origin, named) in [("https://a.de", true), ("https://b.de", false)] {
+            let response = answer(&cors, inner(), request(Method::GET, "/", origin)).await;
+            assert_eq!(response.headers()[VARY], "Origin");
+            assert_eq!(response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), named, "{origin}");
+        }
+    }
 
     fn matches(pattern: &str, origin: &str) -> bool {
         OriginPattern(pattern.to_owned()).matches(origin.as_bytes())

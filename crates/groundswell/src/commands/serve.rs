@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Context;
-use gateway::{ConnectionServer, Front, Origins, RequestLoops};
+use gateway::{Callers, ConnectionServer, Origins, RequestLoops};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -77,9 +77,9 @@ fn start_loops(settings: &Settings, app: &App, draining: &CancellationToken) -> 
     let origins = Origins::new(&server.origins);
     RequestLoops::start(server.request_loops, draining, server.drain_timeout, || {
         let services = app.services();
-        let router = app::router(app, services.clone());
-        let front = Front::new(services, router, origins.clone());
-        ConnectionServer::new(front, server.head_timeout)
+        let callers = Callers::new(services.store.clone(), services.identity.clone());
+        let stack = gateway::stack(origins.clone(), callers, app::router(app, services));
+        ConnectionServer::new(stack, server.head_timeout)
     })
 }
 

@@ -1,48 +1,31 @@
-//! The front before small routers, over a connection in memory.
+//! The stack before small routers, over a connection in memory.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::Response;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{Request, Response};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Extension, http};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use identity::Identity;
-use kit::respond::NoCompression;
-use store::sqlite::{self, SqliteStore};
+use kit::respond::{AllowFraming, NoCompression};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
 
-use blobs::FolderBlobs;
-use kit::files::Files;
-use kit::respond::AllowFraming;
-use kit::spool::{Spool, SpoolBounds};
+use super::stack;
+use crate::layers::cors::Origins;
+use crate::layers::testing::callers;
+use crate::net::ConnectionServer;
 
-use super::Front;
-use crate::layers::Origins;
-
-/// What a client reads that sends `request` to a front of `router`.
+/// What a client reads that sends `request` to a stack over `router`.
 async fn answer(router: Router, request: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let identity = Arc::new(Identity::start().unwrap());
-    let store = Arc::new(SqliteStore::open(sqlite::Options::new(folder.path().to_owned())).unwrap());
-    let files = Arc::new(Files {
-        blobs: Arc::new(FolderBlobs::open(blobs::Options::new(folder.path().join("storage"))).unwrap()),
-        spool: Arc::new(Spool::new(folder.path().to_owned(), SpoolBounds::default())),
-    });
-    let services = Arc::new(kit::app::App::new(store, identity, files));
-    let front = Arc::new(Front::new(services, router, Origins::new(&["*".to_owned()])));
-    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    let (mut client, server) = tokio::io::duplex(64 * 1024);
-    tokio::spawn(async move {
-        let service = service_fn(move |request| Arc::clone(&front).handle(request, peer));
-        let _ = http1::Builder::new().serve_connection(TokioIo::new(server), service).await;
-    });
+    let stack = stack(Origins::new(&["*".to_owned()]), callers(folder.path()), router);
+    let server = ConnectionServer::new(stack, Duration::from_secs(60));
+    let (mut client, stream) = tokio::io::duplex(64 * 1024);
+    tokio::spawn(server.serve(stream, SocketAddr::from(([127, 0, 0, 1], 1)), CancellationToken::new()));
     client.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     client.read_to_end(&mut bytes).await.unwrap();
@@ -110,4 +93,36 @@ async fn a_stream_is_neither_compressed_nor_held_back() {
     );
     let answer = answer(router, &get_request("Accept-Encoding: gzip\r\n")).await;
     assert!(!answer.contains("content-encoding"), "{answer}");
+}
+
+#[tokio::test]
+async fn headers_stand_in_the_order_of_the_layers() {
+    let asked = get_request("Accept-Encoding: br\r\nOrigin: https://a.de\r\nX-Request-Id: r1\r\n");
+    let answer = answer(page(large_json()), &asked).await;
+    let head = answer.split("\r\n\r\n").next().unwrap();
+    let names =
+        head.lines().skip(1).map(|line| line.split(':').next().unwrap()).collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        names,
+        "content-type content-encoding vary vary x-xss-protection x-content-type-options x-frame-options \
+         cross-origin-opener-policy access-control-allow-origin x-request-id connection transfer-encoding date"
+    );
+}
+
+#[tokio::test]
+async fn what_the_head_decides_has_no_headers_of_a_routed_response() {
+    for request in ["GET //a HTTP/1.1\r\n", "OPTIONS /a HTTP/1.1\r\n", "OPTIONS * HTTP/1.1\r\n"] {
+        let answer = answer(page("x"), &format!("{request}Host: x\r\nConnection: close\r\n\r\n")).await;
+        assert!(!answer.contains("x-request-id") && !answer.contains("x-frame-options"), "{answer}");
+    }
+}
+
+/// hyper keeps one for each connection and moves each into it: what a layer adds here is paid on every request.
+#[tokio::test]
+async fn the_future_of_a_request_stays_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stack = stack(Origins::new(&["*".to_owned()]), callers(folder.path()), page("x"));
+    let future = tower::Service::call(&mut stack, Request::new(Body::empty()));
+    let bytes = std::mem::size_of_val(&future);
+    assert!(bytes <= 1024, "{bytes} bytes");
 }

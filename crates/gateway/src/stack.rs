@@ -1,0 +1,38 @@
+//! The stack of one request loop, put together. Each line is a layer; the first is the first to see a request and the
+//! last to see its response.
+
+use tower::ServiceBuilder;
+
+use crate::layers::around::AroundLayer;
+use crate::layers::before::BeforeLayer;
+use crate::layers::caller::{self, Callers};
+use crate::layers::catch_panic::CatchPanicLayer;
+use crate::layers::clean_path::CleanPath;
+use crate::layers::compress::Compress;
+use crate::layers::cors::{Cors, Origins, Preflight};
+use crate::layers::count::Count;
+use crate::layers::framing::Framing;
+use crate::layers::head_size::HeadSize;
+use crate::layers::request_id::RequestIds;
+use crate::layers::security_headers::SecurityHeaders;
+use crate::upstream::Upstream;
+
+/// Everything between the connections of one request loop and `upstream`.
+pub fn stack(origins: Origins, callers: Callers, upstream: impl Upstream) -> impl Upstream {
+    ServiceBuilder::new()
+        .layer(BeforeLayer(HeadSize))
+        .layer(BeforeLayer(CleanPath))
+        .layer(BeforeLayer(Framing))
+        .layer(BeforeLayer(Preflight(origins.clone())))
+        .layer(AroundLayer(RequestIds))
+        .layer(AroundLayer(Count::new()))
+        .layer(AroundLayer(Cors(origins)))
+        .layer(AroundLayer(SecurityHeaders))
+        .layer(AroundLayer(Compress))
+        .layer(CatchPanicLayer)
+        .layer(caller::layer(callers))
+        .service(upstream)
+}
+
+#[cfg(test)]
+mod tests;
