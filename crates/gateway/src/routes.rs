@@ -1,0 +1,322 @@
+//! Where a request goes: to the services of this process, to a pool of servers, or somewhere else by a redirect.
+//!
+//! Of the routes that fit the one that says most wins: a named host before a wildcard before none, then the longest path,
+//! then the one that asks for methods or headers, then the one that stands first. What fits none goes to the services.
+
+use std::cmp::Reverse;
+
+use axum::body::Body;
+use axum::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use axum::http::uri::PathAndQuery;
+use axum::http::{Method, Request, Response, StatusCode, Uri, request};
+use axum::response::IntoResponse;
+use kit::error::ApiError;
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Which requests it is for; every host where there is none.
+    pub host: Option<HostPattern>,
+    /// The beginning of the path, up to the end of a segment.
+    pub path: String,
+    /// Every method where there are none.
+    pub methods: Vec<Method>,
+    /// Headers that a request must have; without a value, whatever theirs is.
+    pub headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// Where it leads.
+    pub target: Target,
+    /// What the beginning of the path becomes.
+    pub rewrite: Option<String>,
+    /// Set in what the server gets; removed where there is no value.
+    pub request_headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// Set in what the client gets; removed where there is no value.
+    pub response_headers: Vec<(HeaderName, Option<HeaderValue>)>,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The services of this process.
+    Services,
+    /// The pool of servers of this name.
+    Upstream(String),
+    /// Another URL: this, and what follows the route's path.
+    Redirect(String),
+}
+
+/// `app.example` or `*.app.example`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPattern {
+    /// Without the asterisk; with the dot behind it.
+    name: String,
+    is_wildcard: bool,
+}
+
+// === impl Route ===
+
+impl Route {
+    /// For every request whose path begins so.
+    pub fn new(path: impl Into<String>, target: Target) -> Self {
+        Self {
+            host: None,
+            path: path.into(),
+            methods: Vec::new(),
+            headers: Vec::new(),
+            target,
+            rewrite: None,
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+        }
+    }
+
+    fn fits(&self, request: &Request<Body>, host: &str) -> bool {
+        follows(request.uri().path(), &self.path).is_some()
+            && self.host.as_ref().is_none_or(|pattern| pattern.fits(host))
+            && (self.methods.is_empty() || self.methods.contains(request.method()))
+            && self.headers.iter().all(|(name, value)| match value {
+                Some(value) => request.headers().get_all(name).iter().any(|given| given == value),
+                None => request.headers().contains_key(name),
+            })
+    }
+
+    /// The target of the request at the server.
+    pub(crate) fn rewritten(&self, uri: &Uri) -> Option<Uri> {
+        let begins = self.rewrite.as_deref()?;
+        let target = joined(begins, follows(uri.path(), &self.path)?, uri.query());
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = Some(PathAndQuery::from_maybe_shared(target).ok()?);
+        Uri::from_parts(parts).ok()
+    }
+
+    /// The answer of a redirect. 308: the client does the same there, with the same method.
+    pub(crate) fn redirect(&self, to: &str, uri: &Uri) -> Response<Body> {
+        let rest = follows(uri.path(), &self.path).unwrap_or_default();
+        let Ok(location) = HeaderValue::from_str(&joined(to, rest, uri.query())) else {
+            return ApiError::bad_request().into_response();
+        };
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+        response.headers_mut().insert(LOCATION, location);
+        response
+    }
+
+    fn rank(&self) -> impl Ord + use<> {
+        let of_host = match &self.host {
+            Some(pattern) if !pattern.is_wildcard => (2, 0),
+            Some(pattern) => (1, pattern.name.len()),
+            None => (0, 0),
+        };
+        Reverse((of_host, self.path.len(), self.headers.len() + usize::from(!self.methods.is_empty())))
+    }
+}
+
+/// Puts routes into the order in which they are looked at.
+pub(crate) fn sort(routes: &mut [Route]) {
+    routes.sort_by_key(Route::rank);
+}
+
+/// The first that fits.
+pub(crate) fn find(routes: &[Route], request: &Request<Body>) -> Option<usize> {
+    if routes.is_empty() {
+        return None;
+    }
+    let host = host(request.headers(), request.uri());
+    routes.iter().position(|route| route.fits(request, host))
+}
+
+/// Sets and removes headers.
+pub(crate) fn apply(rules: &[(HeaderName, Option<HeaderValue>)], headers: &mut HeaderMap) {
+    for (name, value) in rules {
+        match value {
+            Some(value) => _ = headers.insert(name.clone(), value.clone()),
+            None => _ = headers.remove(name),
+        }
+    }
+}
+
+/// Whether a server could take a path for one outside of its route: by a segment of dots, or by something that it might
+/// decode to one, or to the end of a segment.
+pub(crate) fn may_leave_its_route(parts: &request::Parts) -> bool {
+    let path = parts.uri.path();
+    if !path.contains(['.', '%', '\\']) {
+        return false;
+    }
+    let decoded = percent_encoding::percent_decode_str(path).collect::<Vec<u8>>();
+    let has_more_segments = |byte: &u8| matches!(byte, b'/' | b'\\');
+    decoded.split(has_more_segments).any(|segment| matches!(segment, b"." | b".."))
+        || decoded.iter().filter(|byte| has_more_segments(byte)).count() != path.matches('/').count()
+}
+
+/// What follows a path that ends with a segment.
+fn follows<'p>(path: &'p str, begin: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(begin)?;
+    (begin.ends_with('/') || rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+fn joined(begin: &str, rest: &str, query: Option<&str>) -> String {
+    let mut target = String::with_capacity(begin.len() + rest.len() + query.map_or(0, str::len) + 2);
+    target.push_str(begin);
+    match (begin.ends_with('/'), rest.strip_prefix('/')) {
+        (true, Some(rest)) => target.push_str(rest),
+        (false, None) if !rest.is_empty() => {
+            target.push('/');
+            target.push_str(rest);
+        }
+        _ => target.push_str(rest),
+    }
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(query);
+    }
+    target
+}
+
+/// The host that is asked for, without a port.
+fn host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> &'r str {
+    let given = headers.get(HOST).and_then(|host| host.to_str().ok()).or_else(|| uri.host()).unwrap_or_default();
+    match given.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => given,
+    }
+}
+
+// === impl HostPattern ===
+
+impl HostPattern {
+    /// Reads one. None for what is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, is_wildcard) = match text.strip_prefix('*') {
+            Some(rest) => (rest, true),
+            None => (text, false),
+        };
+        let is_name = !name.is_empty() && !name.contains(['*', '/', ':', ' ', '@']);
+        let is_whole = !is_wildcard || name.starts_with('.') && name.len() > 1;
+        (is_name && is_whole).then(|| Self { name: name.to_ascii_lowercase(), is_wildcard })
+    }
+
+    fn fits(&self, host: &str) -> bool {
+        let host = host.as_bytes();
+        let name = self.name.as_bytes();
+        match host.len().checked_sub(name.len()) {
+            Some(0) => !self.is_wildcard && host.eq_ignore_ascii_case(name),
+            Some(start) => self.is_wildcard && host[start..].eq_ignore_ascii_case(name),
+            None => false,
+        }
+    }
+}
+
+impl std::fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", if self.is_wildcard { "*" } else { "" }, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(host: &str, path: &str, target: &str) -> Route {
+        Route { host: HostPattern::parse(host), ..Route::new(path, Target::Upstream(target.to_owned())) }
+    }
+
+    fn request(target: &str, lines: &[(&str, &str)]) -> Request<Body> {
+        let mut request = Request::get(target);
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        request.body(Body::empty()).unwrap()
+    }
+
+    fn found<'r>(routes: &'r [Route], host: &str, target: &str) -> &'r str {
+        let position = find(routes, &request(target, &[("host", host)]));
+        match position.map(|position| &routes[position].target) {
+            Some(Target::Upstream(name)) => name,
+            _ => "services",
+        }
+    }
+
+    #[test]
+    fn the_route_that_says_most_wins() {
+        let mut routes = [
+            route("", "/", "all"),
+            route("", "/shop/", "shop"),
+            route("", "/shop/admin", "admin"),
+            route("*.shop.example", "/", "wild"),
+            route("www.shop.example", "/", "named"),
+        ];
+        sort(&mut routes);
+        for (host, target, expected) in [
+            ("a", "/", "all"),
+            ("a", "/shop", "all"),
+            ("a", "/shop/x", "shop"),
+            ("a", "/shop/admin", "admin"),
+            ("a", "/shop/admin/x?y", "admin"),
+            ("a", "/shop/administrator", "shop"),
+            ("www.shop.example:8080", "/shop/x", "named"),
+            ("WWW.Shop.Example", "/", "named"),
+            ("a.b.shop.example", "/shop/x", "wild"),
+            ("shop.example", "/", "all"),
+            ("notshop.example", "/", "all"),
+        ] {
+            assert_eq!(found(&routes, host, target), expected, "{host} {target}");
+        }
+        assert_eq!(found(&[], "a", "/"), "services");
+    }
+
+    #[test]
+    fn methods_and_headers_must_fit() {
+        let mut write = route("", "/", "write");
+        write.methods = vec![Method::POST];
+        let mut canary = route("", "/", "canary");
+        canary.headers = vec![("x-canary".parse().unwrap(), Some("1".parse().unwrap()))];
+        let routes = [write, canary];
+        assert_eq!(find(&routes, &request("/", &[])), None);
+        assert_eq!(find(&routes, &request("/", &[("x-canary", "0"), ("x-canary", "1")])), Some(1));
+        let mut post = request("/", &[]);
+        *post.method_mut() = Method::POST;
+        assert_eq!(find(&routes, &post), Some(0));
+    }
+
+    #[test]
+    fn the_beginning_of_a_path_is_rewritten() {
+        for (path, rewrite, target, expected) in [
+            ("/shop/", "/", "/shop/a/b?c=d", "/a/b?c=d"),
+            ("/shop", "/", "/shop", "/"),
+            ("/shop", "/", "/shop/a", "/a"),
+            ("/shop/", "/v2", "/shop/a", "/v2/a"),
+            ("/", "/v2/", "/a%20b", "/v2/a%20b"),
+        ] {
+            let route = Route { rewrite: Some(rewrite.to_owned()), ..route("", path, "u") };
+            assert_eq!(route.rewritten(&target.parse().unwrap()).unwrap(), expected, "{path} {rewrite} {target}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_keeps_what_follows() {
+        let route = route("", "/old/", "");
+        let response = route.redirect("https://new.example/x/", &"/old/a?b".parse().unwrap());
+        assert_eq!(response.status(), 308);
+        assert_eq!(response.headers()[LOCATION], "https://new.example/x/a?b");
+    }
+
+    #[test]
+    fn a_path_that_may_lead_elsewhere_is_noticed() {
+        let may_leave = |path: &str| may_leave_its_route(&request(path, &[]).into_parts().0);
+        for path in ["/a/../b", "/a/.", "/a/%2e%2E/b", "/a/..%2fb", "/a%2Fb", "/a%5c..%5cb", "/a/%2e."] {
+            assert!(may_leave(path), "{path}");
+        }
+        for path in ["/", "/a.b/..c/d..", "/a%20b/c%2eb", "/%252e%252e/"] {
+            assert!(!may_leave(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_perhaps_with_an_asterisk_before() {
+        for text in ["a.example", "*.a.example", "localhost"] {
+            assert_eq!(HostPattern::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["", "*", "*.", "*a", "a.*", "a:80", "a/b"] {
+            assert_eq!(HostPattern::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Asking servers whether they are well, from the background runtime.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::header::{CONNECTION, HOST, USER_AGENT};
+use axum::http::{HeaderValue, Request};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{HealthCheck, Pool, ServerUrl};
+
+/// A server is down after so many checks in a row that it failed.
+const MAX_FAILURES: u32 = 2;
+/// And well again after so many that it passed.
+const MIN_PASSES: u32 = 2;
+
+/// Checks all servers of a pool until it is told to stop. Ends at once where there is nothing to check.
+pub async fn watch(pool: Arc<Pool>, stop: CancellationToken) {
+    let Some(check) = pool.settings.health.clone() else { return };
+    let checks = (0..pool.servers.len()).map(|position| watch_one(&pool, position, &check));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = futures_util::future::join_all(checks) => {}
+    }
+}
+
+async fn watch_one(pool: &Pool, position: usize, check: &HealthCheck) {
+    let server = &pool.servers[position];
+    let mut ticks = interval(check.every.max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut failed, mut passed) = (0, 0);
+    loop {
+        ticks.tick().await;
+        let is_well = timeout(check.timeout, is_well(&server.url, &check.path)).await == Ok(true);
+        (failed, passed) = if is_well { (0, passed + 1) } else { (failed + 1, 0) };
+        if failed >= MAX_FAILURES {
+            server.note_health(false, pool.now());
+        } else if passed >= MIN_PASSES {
+            server.note_health(true, pool.now());
+        }
+    }
+}
+
+/// Whether a server answers with 2xx, over a connection of its own.
+async fn is_well(url: &ServerUrl, path: &str) -> bool {
+    let Ok(stream) = TcpStream::connect(url.target()).await else { return false };
+    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else { return false };
+    let request = Request::get(path)
+        .header(HOST, url.to_string().trim_start_matches("http://"))
+        .header(USER_AGENT, HeaderValue::from_static("Groundswell health check"))
+        .header(CONNECTION, HeaderValue::from_static("close"))
+        .body(Empty::<bytes::Bytes>::new());
+    let Ok(request) = request else { return false };
+    tokio::select! {
+        answer = sender.send_request(request) => answer.is_ok_and(|answer| answer.status().is_success()),
+        _ = connection => false,
+    }
+}

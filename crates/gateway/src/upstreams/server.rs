@@ -1,0 +1,263 @@
+//! One server of a pool, as all request loops see it: how it is, what it has to do, and what an answer takes.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::latency::Latency;
+use super::settings::ServerUrl;
+
+/// A server is left alone after so many tries without an answer in a row...
+const MAX_FAILURES: u32 = 3;
+/// ...or so many answers of 500 and above.
+const MAX_ERRORS: u32 = 5;
+/// For how long, the first time; each time that it fails again at once it is as much longer.
+const EJECTED_FOR: Duration = Duration::from_secs(2);
+const MOST_EJECTED_FOR: Duration = Duration::from_secs(30);
+
+/// A server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) url: ServerUrl,
+    latency: Latency,
+    /// Requests that it has from this process.
+    in_flight: AtomicU32,
+    /// Those of them that wait for the head of an answer.
+    unanswered: AtomicU32,
+    /// When it last answered, or nothing waited before. Instants are nanoseconds of the clock of the pool.
+    progressed: AtomicU64,
+    /// A health check says so.
+    is_down: AtomicBool,
+    failures: AtomicU32,
+    errors: AtomicU32,
+    /// How often it was ejected without a good answer since.
+    ejections: AtomicU32,
+    ejected_until: AtomicU64,
+    /// Since when it gets requests again; 0 for a server that was never away.
+    back_since: AtomicU64,
+}
+
+/// What became of a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// An answer below 500.
+    Answered,
+    /// An answer of 500 and above.
+    Erred,
+    /// No answer, or none in time.
+    Failed,
+}
+
+// === impl Server ===
+
+impl Server {
+    pub(super) fn new(url: ServerUrl) -> Self {
+        Self {
+            url,
+            latency: Latency::new(),
+            in_flight: AtomicU32::new(0),
+            unanswered: AtomicU32::new(0),
+            progressed: AtomicU64::new(0),
+            is_down: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
+            errors: AtomicU32::new(0),
+            ejections: AtomicU32::new(0),
+            ejected_until: AtomicU64::new(0),
+            back_since: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether it may be sent requests.
+    pub(crate) fn is_well(&self, now: Duration) -> bool {
+        !self.is_down.load(Ordering::Relaxed) && !self.is_ejected(now)
+    }
+
+    /// Whether a health check found it wanting.
+    pub(super) fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed)
+    }
+
+    fn is_ejected(&self, now: Duration) -> bool {
+        nanos(now) < self.ejected_until.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// What one more request would cost here: what an answer takes, times those that wait. One that has not answered
+    /// for longer than usual is as slow as that.
+    pub(super) fn cost(&self, now: Duration, slow_start: Duration) -> f64 {
+        let mut latency = self.latency.nanos();
+        if self.unanswered.load(Ordering::Relaxed) > 0 {
+            let silent = nanos(now).saturating_sub(self.progressed.load(Ordering::Relaxed));
+            latency = latency.max(silent as f64);
+        }
+        latency * f64::from(self.in_flight() + 1) / self.share(now, slow_start)
+    }
+
+    /// The share of its requests that a server gets which came back: from a tenth to all.
+    pub(super) fn share(&self, now: Duration, slow_start: Duration) -> f64 {
+        let back_since = self.back_since.load(Ordering::Relaxed);
+        if back_since == 0 || slow_start.is_zero() {
+            return 1.0;
+        }
+        let back_for = nanos(now).saturating_sub(back_since) as f64;
+        (back_for / slow_start.as_nanos() as f64).clamp(0.1, 1.0)
+    }
+
+    /// A request goes to it.
+    pub(super) fn begin(&self, now: Duration) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if self.unanswered.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.progressed.store(nanos(now), Ordering::Relaxed);
+        }
+    }
+
+    /// What came of a request. Whether the server may be ejected for it is the pool's to say.
+    pub(super) fn note(&self, outcome: Outcome, took: Duration, now: Duration, may_eject: bool) {
+        self.unanswered.fetch_sub(1, Ordering::Relaxed);
+        self.latency.note(took, now);
+        match outcome {
+            Outcome::Failed => {
+                if 1 + self.failures.fetch_add(1, Ordering::Relaxed) >= MAX_FAILURES && may_eject {
+                    self.eject(now, "it does not answer");
+                }
+                return;
+            }
+            Outcome::Answered => {
+                reset(&self.errors);
+                self.recover(now);
+            }
+            Outcome::Erred => {
+                if 1 + self.errors.fetch_add(1, Ordering::Relaxed) >= MAX_ERRORS && may_eject {
+                    self.eject(now, "it answers 500 and above");
+                }
+            }
+        }
+        self.progressed.store(nanos(now), Ordering::Relaxed);
+        reset(&self.failures);
+    }
+
+    /// It is done with a request, of which something was noted or not.
+    pub(super) fn end(&self, is_noted: bool) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !is_noted {
+            self.unanswered.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What a health check found.
+    pub(super) fn note_health(&self, is_well: bool, now: Duration) {
+        if self.is_down.swap(!is_well, Ordering::Relaxed) == is_well {
+            if is_well {
+                info!(server = %self.url, "a server passes its health check again");
+                self.ejected_until.store(0, Ordering::Relaxed);
+                self.back_since.store(nanos(now).max(1), Ordering::Relaxed);
+            } else {
+                warn!(server = %self.url, "a server fails its health check, and gets no requests");
+            }
+        }
+    }
+
+    fn recover(&self, now: Duration) {
+        if self.ejections.load(Ordering::Relaxed) != 0 && !self.is_ejected(now) {
+            self.ejections.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn eject(&self, now: Duration, why: &str) {
+        if self.is_ejected(now) {
+            return;
+        }
+        self.failures.store(0, Ordering::Relaxed);
+        self.errors.store(0, Ordering::Relaxed);
+        let times = 1 + self.ejections.fetch_add(1, Ordering::Relaxed);
+        let pause = EJECTED_FOR.saturating_mul(times).min(MOST_EJECTED_FOR);
+        let until = nanos(now + pause);
+        self.ejected_until.store(until, Ordering::Relaxed);
+        self.back_since.store(until, Ordering::Relaxed);
+        warn!(server = %self.url, ?pause, why, "a server is left alone for a while");
+    }
+}
+
+/// Without a write where there is nothing to change: loops share the line.
+fn reset(count: &AtomicU32) {
+    if count.load(Ordering::Relaxed) != 0 {
+        count.store(0, Ordering::Relaxed);
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn server() -> Server {
+        Server::new(ServerUrl::parse("http://a:1").unwrap())
+    }
+
+    fn tried(server: &Server, outcome: Outcome, now: Duration) {
+        server.begin(now);
+        server.note(outcome, Duration::from_millis(1), now, true);
+        server.end(true);
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_left_alone_and_ever_longer() {
+        let server = server();
+        for _ in 0..MAX_FAILURES {
+            assert!(server.is_well(SECOND));
+            tried(&server, Outcome::Failed, SECOND);
+        }
+        assert!(!server.is_well(SECOND));
+        let back = SECOND + EJECTED_FOR;
+        assert!(server.is_well(back));
+        for _ in 0..MAX_FAILURES {
+            tried(&server, Outcome::Failed, back);
+        }
+        assert!(!server.is_well(back + EJECTED_FOR) && server.is_well(back + EJECTED_FOR * 2));
+    }
+
+    #[test]
+    fn failures_count_only_in_a_row() {
+        let server = server();
+        for _ in 0..MAX_FAILURES * 3 {
+            tried(&server, Outcome::Failed, SECOND);
+            tried(&server, Outcome::Answered, SECOND);
+            tried(&server, Outcome::Erred, SECOND);
+        }
+        assert!(server.is_well(SECOND));
+        for _ in 0..MAX_ERRORS {
+            tried(&server, Outcome::Erred, SECOND);
+        }
+        assert!(!server.is_well(SECOND));
+    }
+
+    #[test]
+    fn a_server_that_came_back_gets_less_for_a_while() {
+        let server = server();
+        server.note_health(false, SECOND);
+        assert!(!server.is_well(SECOND));
+        server.note_health(true, SECOND);
+        let share = |after: u64| server.share(SECOND + Duration::from_secs(after), SECOND * 10);
+        assert_eq!([share(0), share(5), share(10), share(99)], [0.1, 0.5, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_server_that_is_silent_costs_as_long_as_it_is() {
+        let server = server();
+        tried(&server, Outcome::Answered, SECOND);
+        let idle = server.cost(SECOND * 9, SECOND);
+        server.begin(SECOND * 10);
+        let at_work = server.cost(SECOND * 10, SECOND);
+        let silent = server.cost(SECOND * 11, SECOND);
+        assert!(idle < at_work && at_work * 100.0 < silent, "{idle} {at_work} {silent}");
+    }
+}
