@@ -7,6 +7,7 @@
 //! services share of files is in [`files`]. Routes are left to the services.
 
 pub mod app;
+pub mod before_hooks;
 pub mod body;
 pub mod conditions;
 pub mod error;

@@ -142,6 +142,7 @@ impl Stage {
 
     pub(crate) fn create_step(&self, collection: &str, body: &str, access: Access) -> Step {
         Step::Create(CreateRecord {
+            set_by_hooks: JsonObject::new(),
             collection: self.find(collection).id.clone(),
             body: object(body),
             password_hashes: BTreeMap::new(),
@@ -152,6 +153,7 @@ impl Stage {
 
     pub(crate) fn patch_step(&self, collection: &str, id: &str, body: &str, access: Access) -> Step {
         Step::Patch(PatchRecord {
+            set_by_hooks: JsonObject::new(),
             collection: self.find(collection).id.clone(),
             id: id.to_owned(),
             body: object(body),
@@ -190,6 +192,7 @@ impl Stage {
             r#"{{"id": "{id}", "email": "{id}@example.com", "password": "secret1234", "passwordConfirm": "secret1234"}}"#
         );
         let step = Step::Create(CreateRecord {
+            set_by_hooks: JsonObject::new(),
             collection: self.find(collection).id.clone(),
             body: object(&body),
             password_hashes: BTreeMap::from([("password".to_owned(), "hash".to_owned())]),
