@@ -133,7 +133,7 @@ pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
 fn queues(store: Arc<dyn Store>, files: &Files) -> Vec<Queue> {
     let remove_files = Arc::new(RemoveFiles::new(store, files.blobs.clone()));
     vec![Queue {
-        name: FileRemoval::QUEUE,
+        name: FileRemoval::QUEUE.to_owned(),
         handler: remove_files,
         policy: Policy { deadline: REMOVAL_DEADLINE, ..Policy::default() },
     }]

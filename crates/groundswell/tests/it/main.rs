@@ -9,6 +9,7 @@ mod configuration;
 mod connections;
 mod files;
 mod http;
+mod jobs;
 mod passwords;
 mod png;
 mod realtime;
