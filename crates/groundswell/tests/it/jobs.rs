@@ -13,7 +13,7 @@ const DEAD: &str =
 #[test]
 fn the_jobs_of_one_queue_are_listed_replayed_and_forgotten() {
     let app = App::start();
-    Connection::open(app.server.folder().join("data.db")).unwrap().execute_batch(DEAD).unwrap();
+    Connection::open(app.server.folder().join("gs_data/data.db")).unwrap().execute_batch(DEAD).unwrap();
     let dead = |query: &str| {
         let page = app.done("GET", &format!("/api/gs/jobs/dead{query}"), &json!({}));
         let payloads = page["items"].as_array().unwrap().iter().map(|job| job["payload"].as_i64().unwrap());
