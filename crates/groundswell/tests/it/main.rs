@@ -10,6 +10,7 @@ mod connections;
 mod files;
 mod hooks;
 mod http;
+mod jobs;
 mod passwords;
 mod png;
 mod realtime;

@@ -109,6 +109,7 @@ fn kept(dir: &Path) -> String {
         "SELECT `record` || `caller` || coalesce(`before`, '') || coalesce(`after`, '') FROM `_gs_outbox`",
         "SELECT `payload` FROM `_gs_jobs`",
         "SELECT `payload` || `error` FROM `_gs_dead_jobs`",
+        "SELECT `error` || `note` FROM `_gs_attempts`",
     ];
     queries.iter().flat_map(|query| texts(&data, query)).collect()
 }
