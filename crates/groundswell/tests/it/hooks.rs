@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use testkit::receiver::{Message, Receiver, Reply};
 
 use crate::app::{App, json_of, wait_until};
-use crate::receiver::{Message, Receiver, Reply};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const LOOPBACK: (&str, &str) = ("GROUNDSWELL__OUTBOUND__ALLOW", "127.0.0.1");
@@ -302,7 +302,7 @@ fn private_targets_are_refused_unless_the_configuration_allows_them() {
     app.collection("notes", &json!([{"name": "title", "type": "text"}]));
     let receiver = Receiver::start(|_| agrees());
     let port = receiver.address.rsplit(':').next().unwrap().to_owned();
-    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "169.254.169.254", "0.0.0.0"] {
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "169.254.169.254", "0.0.0.0"] {
         named("h", &app, &format!("{host}:{port}"), &["records.create.before"], json!({"timeout": 1}));
         assert_eq!(guest(&app, "POST", NOTES, &json!({"title": "one"})).0, 503, "{host}");
         let tried = app.done("POST", "/api/gs/hooks/h/test", &json!({}));
@@ -310,6 +310,10 @@ fn private_targets_are_refused_unless_the_configuration_allows_them() {
         assert_eq!(app.send("DELETE", "/api/gs/hooks/h", &Value::Null).status, 204);
     }
     assert!(receiver.rest().is_empty());
+    for url in ["http://2130706433", "http://0x7f.1", "ftp://a.example", "http://u:p@a.example", "http://", "/"] {
+        let body = json!({"name": "h", "url": url, "on": ["records.create.after"]});
+        assert_eq!(app.send("POST", "/api/gs/hooks", &body).status, 400, "{url}");
+    }
 }
 
 #[test]

@@ -14,6 +14,5 @@ mod jobs;
 mod passwords;
 mod png;
 mod realtime;
-mod receiver;
 mod rules;
 mod server;

@@ -213,10 +213,10 @@ fn attempt_json(attempt: LoggedAttempt) -> Json {
         _ => JsonObject::new(),
     };
     let mut put = |name: &str, value: Json| _ = json.insert(name.to_owned(), value);
-    put("attempt", Json::from(f64::from(attempt.number)));
+    put("attempt", Json::from(f64::from(attempt.attempt.number)));
     put("error", Json::from(attempt.error));
     put("id", Json::from(attempt.id.to_string()));
-    put("job", Json::from(attempt.job.to_string()));
+    put("job", Json::from(attempt.attempt.job.to_string()));
     put("outcome", Json::from(attempt.outcome.as_str()));
     put("started", Json::from(attempt.started.to_text()));
     put("took", Json::from(attempt.took.as_millis() as f64));

@@ -148,7 +148,7 @@ impl Stage {
 
     pub(crate) fn create_step(&self, collection: &str, body: &str, access: Access) -> Step {
         Step::Create(CreateRecord {
-            set_by_hooks: JsonObject::new(),
+            set_by_hooks: Default::default(),
             collection: self.find(collection).id.clone(),
             body: object(body),
             password_hashes: BTreeMap::new(),
@@ -159,7 +159,7 @@ impl Stage {
 
     pub(crate) fn patch_step(&self, collection: &str, id: &str, body: &str, access: Access) -> Step {
         Step::Patch(PatchRecord {
-            set_by_hooks: JsonObject::new(),
+            set_by_hooks: Default::default(),
             collection: self.find(collection).id.clone(),
             id: id.to_owned(),
             body: object(body),
@@ -198,7 +198,7 @@ impl Stage {
             r#"{{"id": "{id}", "email": "{id}@example.com", "password": "secret1234", "passwordConfirm": "secret1234"}}"#
         );
         let step = Step::Create(CreateRecord {
-            set_by_hooks: JsonObject::new(),
+            set_by_hooks: Default::default(),
             collection: self.find(collection).id.clone(),
             body: object(&body),
             password_hashes: BTreeMap::from([("password".to_owned(), "hash".to_owned())]),

@@ -64,7 +64,7 @@ impl Stage {
         );
         let Ok(Json::Object(body)) = Json::parse_whole(&body) else { panic!() };
         let create = Step::Create(CreateRecord {
-            set_by_hooks: JsonObject::new(),
+            set_by_hooks: Default::default(),
             collection: self.users(),
             body,
             uploads: Uploads::default(),

@@ -1,4 +1,5 @@
-//! The target of hooks: a server that answers what a test tells it to, and remembers what came.
+//! A target of requests that leave the server, such as hooks: it answers what a test tells it to, and remembers
+//! what came.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,22 +7,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver as Channel, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::server::PATIENCE;
+/// No test waits longer than this for a message.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A request that came.
 #[derive(Debug, Clone)]
-pub(crate) struct Message {
+pub struct Message {
     /// Header lines, names in lower case.
-    pub(crate) head: Vec<(String, String)>,
+    pub head: Vec<(String, String)>,
     /// The body as it came.
-    pub(crate) body: String,
+    pub body: String,
 }
 
 /// How the target behaves.
-pub(crate) enum Reply {
+pub enum Reply {
     /// A status and a JSON body.
     Json(u16, String),
     /// A status, a header line and no body.
@@ -33,9 +36,9 @@ pub(crate) enum Reply {
 }
 
 /// A target on a free port. It ends with the test.
-pub(crate) struct Receiver {
+pub struct Receiver {
     /// HOST:PORT
-    pub(crate) address: String,
+    pub address: String,
     messages: Mutex<Channel<Message>>,
     is_over: Arc<AtomicBool>,
 }
@@ -43,7 +46,8 @@ pub(crate) struct Receiver {
 // === impl Receiver ===
 
 impl Receiver {
-    pub(crate) fn start(reply: impl Fn(&Message) -> Reply + Send + Sync + 'static) -> Receiver {
+    /// Answers each message as `reply` says.
+    pub fn start(reply: impl Fn(&Message) -> Reply + Send + Sync + 'static) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let is_over = Arc::<AtomicBool>::default();
@@ -62,14 +66,14 @@ impl Receiver {
     }
 
     /// The next message, as JSON with its head.
-    pub(crate) fn next(&self) -> (Message, Value) {
+    pub fn next(&self) -> (Message, Value) {
         let message = self.messages.lock().unwrap().recv_timeout(PATIENCE).expect("a message in time");
         let json = serde_json::from_str(&message.body).unwrap();
         (message, json)
     }
 
     /// What came and was not taken.
-    pub(crate) fn rest(&self) -> Vec<Message> {
+    pub fn rest(&self) -> Vec<Message> {
         self.messages.lock().unwrap().try_iter().collect()
     }
 }
@@ -82,7 +86,8 @@ impl Drop for Receiver {
 }
 
 impl Message {
-    pub(crate) fn header(&self, name: &str) -> &str {
+    /// The value of a header, by its name in lower case; empty if it did not come.
+    pub fn header(&self, name: &str) -> &str {
         let found = self.head.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
     }
