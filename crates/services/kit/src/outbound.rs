@@ -32,7 +32,7 @@ mod tests;
 mod url;
 
 use connector::Connector;
-use stream::Patience;
+use stream::Hold;
 
 pub use error::OutboundError;
 pub use host::Target;
@@ -94,7 +94,8 @@ struct Bounds {
     idle: Duration,
     /// For a free place, looking up, connecting and TLS. It ends what no request waits for any more.
     connect: Duration,
-    patience: Patience,
+    /// For a peer that takes nothing of what is written.
+    patience: Duration,
 }
 
 /// Where the client's tasks run: on the runtime that sends, until the client is dropped.
@@ -106,7 +107,7 @@ const BOUNDS: Bounds = Bounds {
     max_idle_per_host: 4,
     idle: Duration::from_secs(30),
     connect: Duration::from_secs(30),
-    patience: Patience { writing: Duration::from_secs(30), parting: Duration::from_secs(5) },
+    patience: Duration::from_secs(30),
 };
 /// hyper reads this much of a head, and buffers as much of a body.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -183,12 +184,17 @@ impl Outbound {
         max_answer_bytes: usize,
     ) -> Result<OutboundAnswer, OutboundError> {
         let failed = |error: &(dyn std::error::Error + 'static)| OutboundError::of(target.clone(), error);
-        let response = self.client.request(to_http(request)).await.map_err(|error| failed(&error))?;
+        let mut request = to_http(request);
+        let hold = Hold::of(&mut request);
+        let response = self.client.request(request).await.map_err(|error| failed(&error))?;
         let (head, body) = response.into_parts();
         if head_bytes(&head.headers) > MAX_HEAD_BYTES {
             return Err(OutboundError::BadAnswer(target.clone(), error::HEAD_TOO_LARGE));
         }
         let (body, is_cut) = read(body, max_answer_bytes).await.map_err(|error| failed(&error))?;
+        if !is_cut {
+            hold.release();
+        }
         Ok(OutboundAnswer { status: head.status, headers: head.headers, body, is_cut })
     }
 }
@@ -215,8 +221,7 @@ fn head_bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
 }
 
-/// The body up to so many bytes, and whether that is not all. A body that is dropped before its end takes
-/// its connection along.
+/// The body up to so many bytes, and whether that is not all.
 async fn read(mut body: Incoming, max_bytes: usize) -> Result<(Bytes, bool), hyper::Error> {
     let mut bytes = BytesMut::new();
     while !body.is_end_stream() {

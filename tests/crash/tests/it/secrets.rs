@@ -19,7 +19,10 @@ const HIDDEN: &str = "value-of-a-hidden-field";
 #[test]
 fn no_event_job_hook_or_log_line_holds_a_password_a_hash_or_a_key() {
     // What it answers is logged and looked at, too.
-    let receiver = Receiver::start(|_| Reply::Json(200, r#"{"set": {"name": "set-by-a-hook"}}"#.to_owned()));
+    let receiver = Receiver::start(|message| {
+        let may_set = message.body.contains(r#""name":"users""#) && !message.body.contains("delete.before");
+        Reply::Json(200, if may_set { r#"{"set": {"name": "set-by-a-hook"}}"# } else { "{}" }.to_owned())
+    });
     let mut server = Groundswell::default()
         .env("GROUNDSWELL__LOG__LEVEL", "trace")
         .env("GROUNDSWELL__OUTBOUND__ALLOW", "127.0.0.1")

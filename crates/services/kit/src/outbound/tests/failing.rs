@@ -176,7 +176,7 @@ async fn a_peer_that_answers_and_does_not_read_is_heard_and_keeps_no_connection(
         stream.write_all(OK).await.unwrap();
         std::future::pending::<()>().await;
     });
-    let client = bounded_client(Bounds { max_connections: 1, idle: Duration::from_millis(100), ..BOUNDS });
+    let client = bounded_client(Bounds { max_connections: 1, ..BOUNDS });
     let answer = client.send(post(&url("http", "127.0.0.1", port), large()), LONG).await.unwrap();
     assert_eq!(answer.body, "ok");
     assert!(has_a_free_connection(&client).await);
@@ -203,8 +203,7 @@ async fn patience_with_a_peer_that_reads_nothing_ends() {
         let _unread = listener.accept().await.unwrap();
         std::future::pending::<()>().await;
     });
-    let patience = Patience { writing: Duration::from_millis(100), ..BOUNDS.patience };
-    let client = bounded_client(Bounds { patience, ..BOUNDS });
+    let client = bounded_client(Bounds { patience: Duration::from_millis(100), ..BOUNDS });
     let unread = url("http", "127.0.0.1", port);
     assert_eq!(client.send(post(&unread, large()), LONG).await.unwrap_err().kind(), "bad_answer");
 }

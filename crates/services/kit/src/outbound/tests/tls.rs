@@ -117,8 +117,7 @@ async fn a_peer_that_reads_nothing_does_not_hold_up_the_end_of_tls() {
         std::future::pending::<()>().await;
     });
     let tls = roots::tls_connector(Some(&signed.authority_pem)).unwrap();
-    let patience = Patience { parting: Duration::from_millis(100), ..BOUNDS.patience };
-    let bounds = Bounds { max_connections: 1, patience, ..BOUNDS };
+    let bounds = Bounds { max_connections: 1, ..BOUNDS };
     let client = Outbound::build(policy(&["127.0.0.1"]), tls, bounds);
     // No buffer holds so much.
     let (body, unread) = (Bytes::from(vec![b'x'; 32 << 20]), url("https", "127.0.0.1", port));
