@@ -50,7 +50,8 @@ test('a hook before a create sets a field', { skip }, async () => {
 });
 
 test('a hook before a create refuses with words for a field', { skip }, async () => {
-  const error = await refused(guest().collection(orders.name).create({ fruit: 'stone' }), 400);
+  const codes = { fruit: 'validation_unknown_fruit' };
+  const error = await refused(guest().collection(orders.name).create({ fruit: 'stone' }), 400, codes);
   assert.deepEqual(error.response.data.fruit, {
     code: 'validation_unknown_fruit',
     message: 'We sell apple and pear.',
