@@ -5,6 +5,7 @@
 //! [`reader::Section`], which notes every problem with its place. A key that nobody asked for is unknown.
 
 mod engine_url;
+mod hooks;
 mod print;
 mod problem;
 mod reader;

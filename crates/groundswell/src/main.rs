@@ -12,6 +12,7 @@ mod cli;
 mod commands;
 mod config;
 mod control_socket;
+mod hook_queues;
 mod http;
 mod logs;
 mod manage;

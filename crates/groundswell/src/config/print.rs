@@ -3,17 +3,19 @@
 use std::fmt;
 use std::time::Duration;
 
+use hooks::Hook;
+
 use super::settings::Settings;
 
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, store, blobs, log } = self;
+        let Self { server, store, blobs, hooks, outbound, log } = self;
         writeln!(f, "[server]")?;
         writeln!(f, "http = {}", quoted(server.http.socket))?;
         writeln!(f, "dir = {}", quoted(server.dir.display()))?;
         writeln!(f, "public_dir = {}", quoted(server.public_dir.display()))?;
         writeln!(f, "index_fallback = {}", server.index_fallback)?;
-        writeln!(f, "origins = [{}]", server.origins.iter().map(quoted).collect::<Vec<_>>().join(", "))?;
+        writeln!(f, "origins = {}", list(&server.origins))?;
         writeln!(f, "manage = {}", quoted(server.manage.socket))?;
         writeln!(f, "roles = [\"all\"]")?;
         writeln!(f, "query_timeout = {}", quoted(seconds(server.query_timeout)))?;
@@ -32,10 +34,35 @@ impl fmt::Display for Settings {
         }
         writeln!(f, "max_waiting_mib = {}", blobs.max_waiting_bytes >> 20)?;
         writeln!(f, "max_waiting_mib_per_address = {}", blobs.max_waiting_bytes_per_address >> 20)?;
+        for hook in hooks {
+            print_hook(hook, f)?;
+        }
+        writeln!(f, "\n[outbound]")?;
+        writeln!(f, "allow = {}", list(&outbound.allow))?;
         writeln!(f, "\n[log]")?;
         writeln!(f, "format = {}", quoted(log.format))?;
         write!(f, "level = {}", quoted(&log.level))
     }
+}
+
+/// Behind `#`, because its secrets are not shown and its URL only without the path, which often is one.
+fn print_hook(hook: &Hook, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\n# [hooks.{}]", hook.name)?;
+    writeln!(f, "# url = {}", quoted(format_args!("{:?}", hook.url)))?;
+    let events: Vec<_> = hook.on.iter().map(|event| event.as_str()).collect();
+    writeln!(f, "# on = {}", list(&events))?;
+    if let Some(collections) = &hook.collections {
+        writeln!(f, "# collections = {}", list(collections))?;
+    }
+    writeln!(f, "# secrets = [\"***\"]")?;
+    writeln!(f, "# timeout = {}", quoted(seconds(hook.timeout)))?;
+    writeln!(f, "# on_failure = {}", quoted(hook.on_failure.as_str()))?;
+    writeln!(f, "# enabled = {}", hook.is_enabled)
+}
+
+/// A TOML array of strings.
+fn list(texts: &[impl fmt::Display]) -> String {
+    format!("[{}]", texts.iter().map(quoted).collect::<Vec<_>>().join(", "))
 }
 
 /// A TOML string.
