@@ -18,6 +18,7 @@ pub mod files;
 pub mod filters;
 mod form_values;
 pub mod list_json;
+pub mod outbound;
 pub mod query;
 pub mod record_json;
 pub mod request;
