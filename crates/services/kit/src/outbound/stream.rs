@@ -108,12 +108,7 @@ impl OutboundStream {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let patience = self.patience;
-        let ends = self.stalled.get_or_insert_with(|| {
-            // hyper looks for an answer, and for whether anybody still wants one, before it writes. Unless it
-            // is called again after a write that could not be finished, it sees neither.
-            cx.waker().wake_by_ref();
-            Box::pin(sleep(patience))
-        });
+        let ends = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(ends.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

@@ -62,6 +62,16 @@ async fn a_body_without_bytes_has_a_length_where_a_body_is_meant() {
 }
 
 #[tokio::test]
+async fn tasks_may_share_a_client() {
+    let client = Arc::new(client());
+    for _ in 0..2 {
+        let (client, url) = (client.clone(), url("http", "127.0.0.1", serve_bytes(OK).await));
+        let sending = tokio::spawn(async move { send(&client, &url, LONG).await.unwrap().body });
+        assert_eq!(sending.await.unwrap(), "ok");
+    }
+}
+
+#[tokio::test]
 async fn connect_is_not_sent() {
     let (listener, port) = listen().await;
     let url = url("http", "127.0.0.1", port);
