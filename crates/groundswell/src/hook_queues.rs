@@ -20,7 +20,12 @@ const POLICY: Policy = Policy {
 };
 
 /// Keeps them until it is told to stop; the worker ends them then.
-pub(crate) async fn keep(hooks: Hooks, worker: Arc<Worker>, outbound: Arc<Outbound>, stop: CancellationToken) {
+pub(crate) async fn keep(
+    hooks: Hooks,
+    worker: Arc<Worker>,
+    outbound: Arc<Outbound>,
+    stop: CancellationToken,
+) {
     let mut changes = hooks.changes();
     let mut open = BTreeSet::new();
     while !stop.is_cancelled() {

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver as Channel, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -48,8 +48,8 @@ pub struct Receiver {
 impl Receiver {
     /// Answers each message as `reply` says.
     pub fn start(reply: impl Fn(&Message) -> Reply + Send + Sync + 'static) -> Receiver {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a listener has an address").to_string();
         let is_over = Arc::<AtomicBool>::default();
         let (sender, messages) = channel();
         let (reply, over) = (Arc::new(reply), is_over.clone());
@@ -67,14 +67,15 @@ impl Receiver {
 
     /// The next message, as JSON with its head.
     pub fn next(&self) -> (Message, Value) {
-        let message = self.messages.lock().unwrap().recv_timeout(PATIENCE).expect("a message in time");
-        let json = serde_json::from_str(&message.body).unwrap();
+        let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = messages.recv_timeout(PATIENCE).expect("a message in time");
+        let json = serde_json::from_str(&message.body).expect("a message is JSON");
         (message, json)
     }
 
     /// What came and was not taken.
     pub fn rest(&self) -> Vec<Message> {
-        self.messages.lock().unwrap().try_iter().collect()
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).try_iter().collect()
     }
 }
 
@@ -99,7 +100,9 @@ fn serve(
     reply: &dyn Fn(&Message) -> Reply,
     is_over: &AtomicBool,
 ) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    if stream.set_read_timeout(Some(PATIENCE)).is_err() {
+        return;
+    }
     let Some(message) = read(&mut stream) else { return };
     let answer = reply(&message);
     // The test may have ended.
@@ -111,7 +114,10 @@ fn serve(
             body.len()
         ),
         Reply::Bare(status, header) => {
-            write!(stream, "HTTP/1.1 {status} S\r\n{header}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            write!(
+                stream,
+                "HTTP/1.1 {status} S\r\n{header}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
         }
         Reply::Silence => {
             let mut byte = [0];
@@ -120,7 +126,10 @@ fn serve(
             Ok(())
         }
         Reply::Endless => {
-            let _ = write!(stream, "HTTP/1.1 200 S\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 S\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+            );
             while !is_over.load(Ordering::SeqCst) && stream.write_all(&[b' '; 64 * 1024]).is_ok() {}
             Ok(())
         }

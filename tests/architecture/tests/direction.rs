@@ -27,8 +27,8 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     (
         "groundswell",
         &[
-            "auth", "records", "files", "hooks", "jobs", "realtime", "admin", "kit", "identity", "store", "blobs",
-            "broker", "contract", "model",
+            "auth", "records", "files", "hooks", "jobs", "realtime", "admin", "kit", "identity", "store",
+            "blobs", "broker", "contract", "model",
         ],
     ),
     ("testkit", &["contract", "model"]),

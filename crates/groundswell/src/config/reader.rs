@@ -65,11 +65,17 @@ impl<'a> Section<'a> {
             let path = of_all.path(name);
             match value {
                 Value::Table(table) => {
-                    let section =
-                        Section { name: path, table: Some(table), asked: Vec::new(), problems: self.problems };
+                    let section = Section {
+                        name: path,
+                        table: Some(table),
+                        asked: Vec::new(),
+                        problems: self.problems,
+                    };
                     sections.push(Named { name, origin, section });
                 }
-                _ => self.note(origin, &path, format!("must be a section; write [{path}] and its keys below")),
+                _ => {
+                    self.note(origin, &path, format!("must be a section; write [{path}] and its keys below"))
+                }
             }
         }
         sections

@@ -105,10 +105,7 @@ fn a_message_that_is_not_taken_is_tried_again_with_the_same_id() {
     wait_until("the log of both attempts", || deliveries(&app).len() == 2);
     let log = deliveries(&app);
     let seen: Vec<_> = log.iter().map(|one| (&one["attempt"], &one["outcome"], &one["status"])).collect();
-    assert_eq!(
-        seen,
-        [(&json!(2), &json!("done"), &json!(204)), (&json!(1), &json!("again"), &json!(500))]
-    );
+    assert_eq!(seen, [(&json!(2), &json!("done"), &json!(204)), (&json!(1), &json!("again"), &json!(500))]);
 }
 
 #[test]
@@ -141,8 +138,7 @@ fn a_target_that_hangs_holds_up_neither_writes_nor_other_hooks() {
     for n in 0..30 {
         app.done("POST", NOTES, &json!({"title": "one", "n": n}));
     }
-    let mut numbers: Vec<_> =
-        (0..30).map(|_| lively.next().1["record"]["n"].as_u64().unwrap()).collect();
+    let mut numbers: Vec<_> = (0..30).map(|_| lively.next().1["record"]["n"].as_u64().unwrap()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..30).collect::<Vec<_>>());
     assert!(started.elapsed() < Duration::from_secs(20));
@@ -181,7 +177,8 @@ fn redirects_gigabytes_and_silence_are_failures_after_a_write() {
 #[test]
 fn a_hook_before_a_write_sets_what_clients_may_not() {
     let app = app();
-    let receiver = Receiver::start(|_| Reply::Json(200, r#"{"set": {"mark": "by hook", "n": 7}}"#.to_owned()));
+    let receiver =
+        Receiver::start(|_| Reply::Json(200, r#"{"set": {"mark": "by hook", "n": 7}}"#.to_owned()));
     hook(&app, &receiver, &["records.create.before", "records.update.before"], json!({}));
     let rule = json!({"createRule": "@request.body.n:isset = false", "updateRule": "n = 7"});
     app.done("PATCH", "/api/collections/notes", &rule);
@@ -278,7 +275,8 @@ fn every_request_of_a_batch_is_asked_about_and_one_refusal_undoes_all() {
     });
     hook(&app, &receiver, &["records.create.before", "records.update.before"], json!({}));
     let chosen = "chosen000000000";
-    let request = |method: &str, target: &str, body: Value| json!({"method": method, "url": target, "body": body});
+    let request =
+        |method: &str, target: &str, body: Value| json!({"method": method, "url": target, "body": body});
     let good = json!({"requests": [
         request("POST", NOTES, json!({"id": chosen, "title": "one"})),
         request("PATCH", &format!("{NOTES}/{chosen}"), json!({"title": "two"})),
@@ -310,7 +308,9 @@ fn private_targets_are_refused_unless_the_configuration_allows_them() {
         assert_eq!(app.send("DELETE", "/api/gs/hooks/h", &Value::Null).status, 204);
     }
     assert!(receiver.rest().is_empty());
-    for url in ["http://2130706433", "http://0x7f.1", "ftp://a.example", "http://u:p@a.example", "http://", "/"] {
+    for url in
+        ["http://2130706433", "http://0x7f.1", "ftp://a.example", "http://u:p@a.example", "http://", "/"]
+    {
         let body = json!({"name": "h", "url": url, "on": ["records.create.after"]});
         assert_eq!(app.send("POST", "/api/gs/hooks", &body).status, 400, "{url}");
     }
@@ -334,9 +334,12 @@ fn hooks_are_seen_and_changed_by_superusers_alone_and_never_tell_their_secrets()
     let made = hook(&app, &receiver, &["records.create.after"], json!({"secrets": []}));
     let secret = made["secrets"][0].as_str().unwrap().to_owned();
     assert!(secret.starts_with("whsec_"));
-    let again = app.send("POST", "/api/gs/hooks", &json!({"name": "h", "url": "http://a.example", "on": ["x"]}));
+    let again =
+        app.send("POST", "/api/gs/hooks", &json!({"name": "h", "url": "http://a.example", "on": ["x"]}));
     assert_eq!(again.status, 400);
-    for (method, target) in [("GET", "/api/gs/hooks"), ("GET", "/api/gs/hooks/h"), ("PATCH", "/api/gs/hooks/h")] {
+    for (method, target) in
+        [("GET", "/api/gs/hooks"), ("GET", "/api/gs/hooks/h"), ("PATCH", "/api/gs/hooks/h")]
+    {
         let seen = app.done(method, target, &json!({})).to_string();
         assert!(seen.contains("\"h\"") && !seen.contains("whsec_"), "{seen}");
     }

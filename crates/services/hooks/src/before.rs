@@ -69,7 +69,12 @@ impl Before {
                 Ok(Word::Refused(refusal)) => return Err(refusal),
                 Err(failure) => {
                     let policy = hook.on_failure;
-                    warn!(hook = hook.name, failure, policy = policy.as_str(), "a hook before a write failed");
+                    warn!(
+                        hook = hook.name,
+                        failure,
+                        policy = policy.as_str(),
+                        "a hook before a write failed"
+                    );
                     if policy == OnFailure::Refuse {
                         return Err(ApiError::unavailable(Duration::from_secs(1)));
                     }
@@ -110,7 +115,9 @@ fn word(answer: &OutboundAnswer, question: &Question<'_>) -> Result<Word, Failur
         return Ok(Word::Set(values(&answer.body, question)?));
     }
     let number = status.as_u16();
-    if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT && status != StatusCode::TOO_MANY_REQUESTS
+    if status.is_client_error()
+        && status != StatusCode::REQUEST_TIMEOUT
+        && status != StatusCode::TOO_MANY_REQUESTS
     {
         return refusal(status, &answer.body)
             .map(Word::Refused)

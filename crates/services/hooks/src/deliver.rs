@@ -110,7 +110,10 @@ fn note(id: &str, message: &Json, sent: &Sent) -> Json {
         ("collectionName".to_owned(), collection.cloned().unwrap_or_default()),
         ("messageId".to_owned(), Json::from(id)),
         ("recordId".to_owned(), of_message("recordId")),
-        ("status".to_owned(), sent.status.map_or(Json::Null, |status| Json::from(f64::from(status.as_u16())))),
+        (
+            "status".to_owned(),
+            sent.status.map_or(Json::Null, |status| Json::from(f64::from(status.as_u16()))),
+        ),
         ("type".to_owned(), of_message("type")),
     ]))
 }

@@ -137,11 +137,7 @@ impl Follower {
     }
 
     /// Takes what comes until the hooks or the collections change.
-    async fn take(
-        &mut self,
-        set: &HookSet,
-        subscription: &mut dyn Subscription,
-    ) -> Result<(), StoreError> {
+    async fn take(&mut self, set: &HookSet, subscription: &mut dyn Subscription) -> Result<(), StoreError> {
         loop {
             let change = tokio::select! {
                 Ok(()) = self.hooks_changed.changed() => Change::Of,

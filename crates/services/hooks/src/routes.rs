@@ -39,10 +39,7 @@ pub(crate) async fn list(Extension(hooks): Extension<Hooks>, call: Call) -> Resu
 }
 
 /// `POST /api/gs/hooks`. The answer shows the secrets, this once.
-pub(crate) async fn create(
-    Extension(hooks): Extension<Hooks>,
-    mut call: Call,
-) -> Result<Response, ApiError> {
+pub(crate) async fn create(Extension(hooks): Extension<Hooks>, mut call: Call) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let form = read_form(&mut call).await?;
     let mut input = HookInput::default();

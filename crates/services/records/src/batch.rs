@@ -199,7 +199,8 @@ async fn prepare(
     let (step, files, kind) = match action {
         Action::Create { .. } => {
             let SubRequest { body, files, .. } = request;
-            let (step, files) = create_record::step(&viewer(app, &call), &call, &collection, body, files).await?;
+            let (step, files) =
+                create_record::step(&viewer(app, &call), &call, &collection, body, files).await?;
             (Step::Create(step), files, RuleKind::Create)
         }
         Action::Update { id, .. } => {
@@ -247,7 +248,8 @@ async fn upsert(
 ) -> Result<(Step, Prepared, RuleKind), ApiError> {
     let id = body.get("id").map(coerce::text).unwrap_or_default();
     if id.is_empty() {
-        let (step, files) = create_record::step(&viewer(app, create), create, collection, body, files).await?;
+        let (step, files) =
+            create_record::step(&viewer(app, create), create, collection, body, files).await?;
         return Ok((Step::Create(step), files, RuleKind::Create));
     }
     let kind = if exists(app, collection, &id).await? { RuleKind::Update } else { RuleKind::Create };

@@ -38,8 +38,7 @@ pub(crate) async fn ask_create(
             .map_err(refusal::of_create)?;
     }
     let id = step.body.get("id").and_then(|id| id.as_str()).filter(|id| !id.is_empty());
-    let question =
-        Question { action: Action::Create, collection, id, body: &step.body, record: None, call };
+    let question = Question { action: Action::Create, collection, id, body: &step.body, record: None, call };
     step.set_by_hooks = hooks.ask(question).await?;
     Ok(())
 }

@@ -34,7 +34,14 @@ fn key(stage: &Stage, record: &str, name: &str) -> String {
 fn create(stage: &Stage, body: &str, uploads: Uploads) -> Step {
     let collection = stage.find("docs").id.clone();
     let (body, password_hashes) = (object(body), BTreeMap::new());
-    Step::Create(CreateRecord { collection, body, set_by_hooks: Default::default(), password_hashes, uploads, access: server() })
+    Step::Create(CreateRecord {
+        collection,
+        body,
+        set_by_hooks: Default::default(),
+        password_hashes,
+        uploads,
+        access: server(),
+    })
 }
 
 async fn note(stage: &Stage, keys: Vec<String>) {

@@ -50,7 +50,10 @@ fn no_event_job_hook_or_log_line_holds_a_password_a_hash_or_a_key() {
     for known in ["ann@example.com", "left-for-a-job"] {
         assert!(kept.contains(known), "the test sees no {known}");
     }
-    assert!(told.contains("set-by-a-hook") && told.contains("bob@example.com"), "the test sees no hooks: {told}");
+    assert!(
+        told.contains("set-by-a-hook") && told.contains("bob@example.com"),
+        "the test sees no hooks: {told}"
+    );
     assert!(!told.contains(HIDDEN) && !log.contains(HIDDEN), "a hidden field was told");
     assert!(log.lines().count() > 10, "the test sees no log: {log}");
     assert!(secrets.len() > 12, "the test knows too few secrets: {}", secrets.len());
@@ -71,7 +74,8 @@ fn live(server: &Server, secrets: &mut BTreeSet<String>) {
     };
     let hidden = json!({"fields": [{"name": "score", "type": "text", "hidden": true}]});
     let (_, users) = send("GET", "/api/collections/users", Value::Null);
-    let fields = [users["fields"].as_array().unwrap().as_slice(), hidden["fields"].as_array().unwrap()].concat();
+    let fields =
+        [users["fields"].as_array().unwrap().as_slice(), hidden["fields"].as_array().unwrap()].concat();
     assert_eq!(send("PATCH", "/api/collections/users", json!({"fields": fields})).0, 200);
     let users = "/api/collections/users/records";
     let sign_up = |email: &str| {
