@@ -49,6 +49,8 @@ async function main() {
 
   const server = spawn(binary, ['serve', '--http', '127.0.0.1:0', '--dir', data], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    // The hooks of these tests are on this machine.
+    env: { ...process.env, GROUNDSWELL__OUTBOUND__ALLOW: '127.0.0.1' },
   });
   running.push(server);
   const baseUrl = `http://127.0.0.1:${await announced(server)}`;
@@ -59,7 +61,7 @@ async function main() {
     : readdirSync(here).filter((name) => name.endsWith('.test.mjs')).map((name) => join(here, name));
   const tests = spawn(process.execPath, ['--test', ...files], {
     stdio: 'inherit',
-    env: { ...process.env, BASE_URL: baseUrl, SUPERUSER_EMAIL, SUPERUSER_PASSWORD },
+    env: { ...process.env, SERVER_NAME: values.server, BASE_URL: baseUrl, SUPERUSER_EMAIL, SUPERUSER_PASSWORD },
   });
   running.push(tests);
   const code = await ended(tests);

@@ -16,13 +16,13 @@ use kit::error::ApiError;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::proxy::{Connections, Forwarding, Proxy};
+use crate::proxy::Way;
 use crate::routes::{self, Route, Target};
 use crate::upstream::{Answer, Upstream};
 use crate::upstreams::{self, Pool, UpstreamSettings};
 
 /// Routes and pools. They may be replaced while requests are on their way: those go on as they began.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Gateway {
     current: Arc<ArcSwap<Plan>>,
 }
@@ -30,7 +30,7 @@ pub struct Gateway {
 /// Routes and pools at one time.
 #[derive(Debug, Default)]
 struct Plan {
-    routes: Vec<Route>,
+    routes: Vec<Arc<Route>>,
     pools: BTreeMap<String, Arc<Pool>>,
     /// Ends what looks after the pools of this plan alone.
     checks: CancellationToken,
@@ -41,12 +41,12 @@ struct Plan {
 #[error("there is no upstream {0:?}")]
 pub struct NoSuchUpstream(pub String);
 
-/// The foot of the stack of one request loop: finds the route of a request, and sends it there.
+/// Finds the route of each request of one request loop, and sends it there.
 #[derive(Clone)]
-pub(crate) struct Routed<L> {
+pub(crate) struct Routed<L, F> {
     gateway: Gateway,
     local: L,
-    connections: Connections,
+    forward: F,
 }
 
 // === impl Gateway ===
@@ -57,7 +57,7 @@ impl Gateway {
         routes: Vec<Route>,
         upstreams: BTreeMap<String, UpstreamSettings>,
     ) -> Result<Self, NoSuchUpstream> {
-        let gateway = Self { current: Arc::default() };
+        let gateway = Self::default();
         gateway.replace(routes, upstreams)?;
         Ok(gateway)
     }
@@ -76,13 +76,14 @@ impl Gateway {
             }
         }
         routes::sort(&mut routes);
+        let routes = routes.into_iter().map(Arc::new).collect();
         let before = self.current.load_full();
         let checks = CancellationToken::new();
         let mut pools = BTreeMap::new();
         for (name, settings) in upstreams {
             let pool = match before.pools.get(&name) {
                 Some(pool) if pool.settings == settings => pool.clone(),
-                _ => Arc::new(Pool::new(name.clone(), settings)),
+                _ => Arc::new(Pool::new(settings)),
             };
             tokio::spawn(upstreams::watch(pool.clone(), checks.clone()));
             pools.insert(name, pool);
@@ -100,47 +101,44 @@ impl Gateway {
 
 // === impl Routed ===
 
-impl<L> Routed<L> {
-    pub(crate) fn new(gateway: Gateway, local: L) -> Self {
-        Self { gateway, local, connections: Connections::default() }
+impl<L, F> Routed<L, F> {
+    /// What has a route to a pool of servers goes to `forward`, what has none to `local`.
+    pub(crate) fn new(gateway: Gateway, local: L, forward: F) -> Self {
+        Self { gateway, local, forward }
     }
 }
 
-impl<L: Upstream> Service<Request<Body>> for Routed<L> {
+impl<L: Upstream, F: Upstream> Service<Request<Body>> for Routed<L, F> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<L::Future, Either<Forwarding, Ready<Answer>>>;
+    type Future = Either<L::Future, Either<F::Future, Ready<Answer>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.local.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let plan = self.gateway.current.load();
-        let Some(position) = routes::find(&plan.routes, &request) else {
+        let Some(route) = routes::find(&plan.routes, &request) else {
             return Either::Left(self.local.call(request));
         };
-        let route = &plan.routes[position];
         let at_once = |response| Either::Right(Either::Right(ready(Ok(response))));
         match &route.target {
             Target::Services => Either::Left(self.local.call(request)),
             Target::Redirect(to) => at_once(route.redirect(to, request.uri())),
+            Target::Upstream(_) if routes::may_leave_its_route(request.uri()) => {
+                at_once(ApiError::bad_request().into_response())
+            }
             Target::Upstream(name) => {
-                let (mut parts, body) = request.into_parts();
-                if routes::may_leave_its_route(&parts) {
-                    return at_once(ApiError::bad_request().into_response());
-                }
                 let Some(pool) = plan.pools.get(name) else {
                     return at_once(ApiError::internal().into_response());
                 };
-                if let Some(uri) = route.rewritten(&parts.uri) {
-                    parts.uri = uri;
+                if let Some(uri) = route.rewritten(request.uri()) {
+                    *request.uri_mut() = uri;
                 }
-                routes::apply(&route.request_headers, &mut parts.headers);
-                let proxy = Proxy::new(pool.clone(), self.connections.clone());
-                let request = Request::from_parts(parts, body);
-                let forwarding = proxy.forward(request, route.response_headers.clone());
-                Either::Right(Either::Left(forwarding))
+                let way = Way { pool: pool.clone(), route: route.clone() };
+                request.extensions_mut().insert(way);
+                Either::Right(Either::Left(self.forward.call(request)))
             }
         }
     }

@@ -24,15 +24,22 @@
 //! A request costs the stack no boxed future, and no lock but that of the tokens that are remembered. What a stack
 //! answers from is its loop's own; a connection's clone of it shares that by a few counted pointers.
 
+mod gateway;
 mod layers;
 mod loops;
 mod net;
+mod proxy;
+mod routes;
 mod stack;
 mod upstream;
+mod upstreams;
 
+pub use gateway::{Gateway, NoSuchUpstream};
 pub use layers::caller::Callers;
 pub use layers::cors::Origins;
 pub use loops::RequestLoops;
 pub use net::{ConnectionServer, accept, bind, raise_open_files};
+pub use routes::{HostPattern, Route, Target};
 pub use stack::stack;
 pub use upstream::{Answer, Upstream};
+pub use upstreams::{Balance, HealthCheck, ServerUrl, UpstreamSettings};

@@ -9,25 +9,27 @@ mod connections;
 mod headers;
 mod upgrade;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use kit::error::{ApiError, ErrorStatus};
 use tokio::time::{Instant, timeout_at};
+use tower::Service;
 
 use self::body::{AnswerBody, Reading};
-pub(crate) use self::connections::Connections;
-use self::connections::Unanswered;
+use self::connections::{Connections, Unanswered};
 use crate::net::Peer;
-use crate::routes;
+use crate::routes::{self, Route};
 use crate::upstream::Answer;
 use crate::upstreams::{Outcome, Pool, Try};
 
@@ -37,12 +39,21 @@ const MAX_TRIES: usize = 3;
 /// An answer on its way from a server.
 pub(crate) type Forwarding = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// A header to set, or to remove.
-type Rule = (HeaderName, Option<HeaderValue>);
-
-/// Sends requests to one pool from one request loop.
+/// Where a request goes, among its extensions.
 #[derive(Clone)]
-pub(crate) struct Proxy {
+pub(crate) struct Way {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) route: Arc<Route>,
+}
+
+/// The foot of what goes to other servers from one request loop: sends a request on its [`Way`].
+#[derive(Clone, Default)]
+pub(crate) struct Forward {
+    connections: Connections,
+}
+
+/// Sends requests to one pool.
+struct Proxy {
     pool: Arc<Pool>,
     connections: Connections,
 }
@@ -73,22 +84,33 @@ struct Answered {
     reading: Reading,
 }
 
-// === impl Proxy ===
+impl Service<Request<Body>> for Forward {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Forwarding;
 
-impl Proxy {
-    pub(crate) fn new(pool: Arc<Pool>, connections: Connections) -> Self {
-        Self { pool, connections }
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    /// Sends a request to a server, and sets headers of its answer.
-    pub(crate) fn forward(self, request: Request<Body>, rules: Vec<Rule>) -> Forwarding {
+    fn call(&mut self, mut request: Request<Body>) -> Forwarding {
+        let connections = self.connections.clone();
         Box::pin(async move {
-            let mut response = self.answer(request).await;
-            routes::apply(&rules, response.headers_mut());
+            // Missing only by a mistake in the wiring.
+            let Some(Way { pool, route }) = request.extensions_mut().remove() else {
+                return Ok(ApiError::internal().into_response());
+            };
+            routes::apply(&route.request_headers, request.headers_mut());
+            let mut response = Proxy { pool, connections }.answer(request).await;
+            routes::apply(&route.response_headers, response.headers_mut());
             Ok(response)
         })
     }
+}
 
+// === impl Proxy ===
+
+impl Proxy {
     async fn answer(self, mut request: Request<Body>) -> Response<Body> {
         let client = headers::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
@@ -143,7 +165,8 @@ impl Proxy {
                 Ok(Ok(response)) => {
                     let has_erred = response.status().is_server_error();
                     begun.note(if has_erred { Outcome::Erred } else { Outcome::Answered });
-                    let answered = Answered { response, reading: Reading { connection: connected, begun } };
+                    let answered =
+                        Answered { response, reading: Reading { connection: connected, _begun: begun } };
                     return if has_erred { Err(Missed::Erred(answered)) } else { Ok(answered) };
                 }
                 // The server closed a kept connection: no fault of its own. The next is a new one.
@@ -235,7 +258,10 @@ impl Missed {
 
 /// What may be done twice (RFC 9110 §9.2.2).
 fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
 }
 
 /// By what a hash balances: the client's address.

@@ -4,11 +4,12 @@
 //! then the one that asks for methods or headers, then the one that stands first. What fits none goes to the services.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use axum::http::uri::PathAndQuery;
-use axum::http::{Method, Request, Response, StatusCode, Uri, request};
+use axum::http::{Method, Request, Response, StatusCode, Uri};
 use axum::response::IntoResponse;
 use kit::error::ApiError;
 
@@ -116,12 +117,12 @@ pub(crate) fn sort(routes: &mut [Route]) {
 }
 
 /// The first that fits.
-pub(crate) fn find(routes: &[Route], request: &Request<Body>) -> Option<usize> {
+pub(crate) fn find<'r>(routes: &'r [Arc<Route>], request: &Request<Body>) -> Option<&'r Arc<Route>> {
     if routes.is_empty() {
         return None;
     }
     let host = host(request.headers(), request.uri());
-    routes.iter().position(|route| route.fits(request, host))
+    routes.iter().find(|route| route.fits(request, host))
 }
 
 /// Sets and removes headers.
@@ -136,8 +137,8 @@ pub(crate) fn apply(rules: &[(HeaderName, Option<HeaderValue>)], headers: &mut H
 
 /// Whether a server could take a path for one outside of its route: by a segment of dots, or by something that it might
 /// decode to one, or to the end of a segment.
-pub(crate) fn may_leave_its_route(parts: &request::Parts) -> bool {
-    let path = parts.uri.path();
+pub(crate) fn may_leave_its_route(uri: &Uri) -> bool {
+    let path = uri.path();
     if !path.contains(['.', '%', '\\']) {
         return false;
     }
@@ -173,7 +174,8 @@ fn joined(begin: &str, rest: &str, query: Option<&str>) -> String {
 
 /// The host that is asked for, without a port.
 fn host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> &'r str {
-    let given = headers.get(HOST).and_then(|host| host.to_str().ok()).or_else(|| uri.host()).unwrap_or_default();
+    let given =
+        headers.get(HOST).and_then(|host| host.to_str().ok()).or_else(|| uri.host()).unwrap_or_default();
     match given.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => given,
@@ -227,24 +229,25 @@ mod tests {
         request.body(Body::empty()).unwrap()
     }
 
-    fn found<'r>(routes: &'r [Route], host: &str, target: &str) -> &'r str {
-        let position = find(routes, &request(target, &[("host", host)]));
-        match position.map(|position| &routes[position].target) {
-            Some(Target::Upstream(name)) => name,
-            _ => "services",
+    fn found(routes: &[Route], request: &Request<Body>) -> String {
+        let mut routes = routes.to_vec();
+        sort(&mut routes);
+        let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
+        match find(&routes, request).map(|route| &route.target) {
+            Some(Target::Upstream(name)) => name.clone(),
+            _ => "services".to_owned(),
         }
     }
 
     #[test]
     fn the_route_that_says_most_wins() {
-        let mut routes = [
+        let routes = [
             route("", "/", "all"),
             route("", "/shop/", "shop"),
             route("", "/shop/admin", "admin"),
             route("*.shop.example", "/", "wild"),
             route("www.shop.example", "/", "named"),
         ];
-        sort(&mut routes);
         for (host, target, expected) in [
             ("a", "/", "all"),
             ("a", "/shop", "all"),
@@ -258,9 +261,10 @@ mod tests {
             ("shop.example", "/", "all"),
             ("notshop.example", "/", "all"),
         ] {
-            assert_eq!(found(&routes, host, target), expected, "{host} {target}");
+            let request = request(target, &[("host", host)]);
+            assert_eq!(found(&routes, &request), expected, "{host} {target}");
         }
-        assert_eq!(found(&[], "a", "/"), "services");
+        assert_eq!(found(&[], &request("/", &[])), "services");
     }
 
     #[test]
@@ -270,11 +274,11 @@ mod tests {
         let mut canary = route("", "/", "canary");
         canary.headers = vec![("x-canary".parse().unwrap(), Some("1".parse().unwrap()))];
         let routes = [write, canary];
-        assert_eq!(find(&routes, &request("/", &[])), None);
-        assert_eq!(find(&routes, &request("/", &[("x-canary", "0"), ("x-canary", "1")])), Some(1));
+        assert_eq!(found(&routes, &request("/", &[])), "services");
+        assert_eq!(found(&routes, &request("/", &[("x-canary", "0"), ("x-canary", "1")])), "canary");
         let mut post = request("/", &[]);
         *post.method_mut() = Method::POST;
-        assert_eq!(find(&routes, &post), Some(0));
+        assert_eq!(found(&routes, &post), "write");
     }
 
     #[test]
@@ -287,7 +291,11 @@ mod tests {
             ("/", "/v2/", "/a%20b", "/v2/a%20b"),
         ] {
             let route = Route { rewrite: Some(rewrite.to_owned()), ..route("", path, "u") };
-            assert_eq!(route.rewritten(&target.parse().unwrap()).unwrap(), expected, "{path} {rewrite} {target}");
+            assert_eq!(
+                route.rewritten(&target.parse().unwrap()).unwrap(),
+                expected,
+                "{path} {rewrite} {target}"
+            );
         }
     }
 
@@ -301,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_path_that_may_lead_elsewhere_is_noticed() {
-        let may_leave = |path: &str| may_leave_its_route(&request(path, &[]).into_parts().0);
+        let may_leave = |path: &str| may_leave_its_route(&path.parse().unwrap());
         for path in ["/a/../b", "/a/.", "/a/%2e%2E/b", "/a/..%2fb", "/a%2Fb", "/a%5c..%5cb", "/a/%2e."] {
             assert!(may_leave(path), "{path}");
         }

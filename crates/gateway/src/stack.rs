@@ -3,6 +3,7 @@
 
 use tower::ServiceBuilder;
 
+use crate::gateway::{Gateway, Routed};
 use crate::layers::around::AroundLayer;
 use crate::layers::before::BeforeLayer;
 use crate::layers::caller::{self, Callers};
@@ -15,12 +16,13 @@ use crate::layers::framing::Framing;
 use crate::layers::head_size::HeadSize;
 use crate::layers::request_id::RequestIds;
 use crate::layers::security_headers::SecurityHeaders;
+use crate::proxy::Forward;
 use crate::upstream::Upstream;
 
-/// Everything between the connections of one request loop and `upstream`.
-pub fn stack(origins: Origins, callers: Callers, upstream: impl Upstream) -> impl Upstream {
-    ServiceBuilder::new()
-        .layer(BeforeLayer(HeadSize))
+/// Everything between the connections of one request loop and what answers: the services of this process, or what
+/// `gateway` has routes to.
+pub fn stack(origins: Origins, callers: Callers, gateway: Gateway, services: impl Upstream) -> impl Upstream {
+    let local = ServiceBuilder::new()
         .layer(BeforeLayer(CleanPath))
         .layer(BeforeLayer(Framing))
         .layer(BeforeLayer(Preflight(origins.clone())))
@@ -31,7 +33,14 @@ pub fn stack(origins: Origins, callers: Callers, upstream: impl Upstream) -> imp
         .layer(AroundLayer(Compress))
         .layer(CatchPanicLayer)
         .layer(caller::layer(callers))
-        .service(upstream)
+        .service(services);
+    let routed = ServiceBuilder::new()
+        .layer(BeforeLayer(Framing))
+        .layer(AroundLayer(RequestIds))
+        .layer(AroundLayer(Count::new()))
+        .layer(CatchPanicLayer)
+        .service(Forward::default());
+    ServiceBuilder::new().layer(BeforeLayer(HeadSize)).service(Routed::new(gateway, local, routed))
 }
 
 #[cfg(test)]

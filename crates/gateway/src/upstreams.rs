@@ -12,14 +12,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use budget::RetryBudget;
-pub use health::watch;
+pub(crate) use health::watch;
 pub(crate) use server::{Outcome, Server};
 pub use settings::{Balance, HealthCheck, ServerUrl, UpstreamSettings};
 
 /// A pool of servers. One for the process.
 #[derive(Debug)]
-pub struct Pool {
-    pub(crate) name: String,
+pub(crate) struct Pool {
     pub(crate) settings: UpstreamSettings,
     pub(crate) servers: Vec<Arc<Server>>,
     pub(crate) budget: RetryBudget,
@@ -40,10 +39,9 @@ pub(crate) struct Try {
 
 impl Pool {
     /// All servers are taken to be well until they prove otherwise.
-    pub fn new(name: String, settings: UpstreamSettings) -> Self {
+    pub(crate) fn new(settings: UpstreamSettings) -> Self {
         let servers = settings.servers.iter().cloned().map(|url| Arc::new(Server::new(url))).collect();
         Self {
-            name,
             settings,
             servers,
             budget: RetryBudget::new(),
@@ -83,7 +81,9 @@ impl Pool {
     ) -> Option<&Arc<Server>> {
         let slow_start = self.settings.slow_start;
         match self.settings.balance {
-            Balance::P2c => balance::better_of_two(&self.servers, is_candidate, |server| server.cost(now, slow_start)),
+            Balance::P2c => {
+                balance::better_of_two(&self.servers, is_candidate, |server| server.cost(now, slow_start))
+            }
             Balance::RoundRobin => {
                 self.turn.next(&self.servers, is_candidate, |server| server.share(now, slow_start))
             }
@@ -127,7 +127,7 @@ mod tests {
     fn pool(balance: Balance, count: u16) -> Arc<Pool> {
         let servers = (1..=count).map(|port| ServerUrl::parse(&format!("http://a:{port}")).unwrap());
         let settings = UpstreamSettings { balance, ..UpstreamSettings::new(servers.collect()) };
-        Arc::new(Pool::new("p".to_owned(), settings))
+        Arc::new(Pool::new(settings))
     }
 
     /// How often each server is chosen for these keys, when each answers at once.
@@ -155,7 +155,11 @@ mod tests {
             for _ in 0..100 {
                 pool.begin(1, &[]).unwrap().note(Outcome::Failed);
             }
-            assert_eq!(pool.servers.iter().filter(|server| server.is_well(pool.now())).count(), 1, "{balance:?}");
+            assert_eq!(
+                pool.servers.iter().filter(|server| server.is_well(pool.now())).count(),
+                1,
+                "{balance:?}"
+            );
         }
     }
 
@@ -175,7 +179,7 @@ mod tests {
     fn a_server_without_room_is_passed_over_and_a_full_pool_has_nobody() {
         let mut settings = pool(Balance::P2c, 2).settings.clone();
         settings.max_in_flight = 2;
-        let pool = Arc::new(Pool::new("p".to_owned(), settings));
+        let pool = Arc::new(Pool::new(settings));
         let held: Vec<_> = (0..4).map(|_| pool.begin(1, &[]).unwrap()).collect();
         assert!(pool.begin(1, &[]).is_none());
         drop(held);

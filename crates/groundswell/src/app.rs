@@ -14,10 +14,12 @@ use contract::broker::Broker;
 use contract::store::{CommitObserver, Store};
 use files::Downloads;
 use files::cleanup::{self, RemoveFiles};
+use hooks::Hooks;
 use identity::Identity;
 use jobs::{Crons, Jobs, Policy, Queue, Worker};
 use kit::file_removal::FileRemoval;
 use kit::files::Files;
+use kit::outbound::{Outbound, OutboundPolicy};
 use kit::spool::{Spool, SpoolBounds};
 use rand::distr::{Alphanumeric, SampleString};
 use realtime::Realtime;
@@ -26,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Settings, Synchronous};
+use crate::hook_queues;
 use crate::readiness::has_superuser;
 use crate::unmatched::{StaticFolder, unmatched};
 
@@ -39,6 +42,8 @@ pub(crate) struct App {
     static_folder: Arc<StaticFolder>,
     has_superuser: bool,
     jobs: Jobs,
+    hooks: Hooks,
+    outbound: Arc<OutboundPolicy>,
     tasks: Tasks,
 }
 
@@ -46,7 +51,7 @@ pub(crate) struct App {
 struct Tasks {
     stop: CancellationToken,
     running: TaskTracker,
-    worker: Worker,
+    worker: Arc<Worker>,
 }
 
 /// How long one attempt to remove files may take: a collection's folder may hold hundreds of thousands.
@@ -61,7 +66,10 @@ impl App {
     pub(crate) async fn open(settings: &Settings, draining: CancellationToken) -> anyhow::Result<Self> {
         let identity = Arc::new(Identity::start().context("start the password hash pool")?);
         let (new_events, new_jobs) = (Arc::<broker::Wakeup>::default(), Arc::<jobs::Wakeup>::default());
-        let store = open_store(settings, vec![identity.clone(), new_events.clone(), new_jobs.clone()])?;
+        let schema_changes = Arc::<hooks::SchemaChanges>::default();
+        let observers: Vec<Arc<dyn CommitObserver>> =
+            vec![identity.clone(), new_events.clone(), new_jobs.clone(), schema_changes.clone()];
+        let store = open_store(settings, observers)?;
         let files = Arc::new(open_files(settings)?);
         let has_superuser = has_superuser(&*store).await.context("look for a superuser")?;
         let static_folder =
@@ -69,11 +77,33 @@ impl App {
         let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(store.clone(), new_events));
         let crons = Crons::start(jobs::built_in(store.clone()), kit::app::now);
         let jobs = Jobs { store: store.clone(), crons: Arc::new(crons) };
-        let worker = Worker::start(&jobs.store, &new_jobs, queues(store.clone(), &files));
+        let worker = Arc::new(Worker::start(&jobs.store, &new_jobs, queues(store.clone(), &files)));
         let tasks = Tasks { stop: CancellationToken::new(), running: TaskTracker::new(), worker };
         let sweeper = files::sweeper::run(store.clone(), files.blobs.clone(), tasks.stop.clone());
         tasks.running.spawn(sweeper);
         tasks.running.spawn(cleanup::run(store.clone(), broker.clone(), tasks.stop.clone()));
+        let outbound = settings.outbound.policy.clone();
+        let hooks = Hooks::load(
+            store.clone(),
+            store.clone(),
+            settings.hooks.clone(),
+            Outbound::new(outbound.clone()),
+        )
+        .await?;
+        tasks.running.spawn(hooks::follow(
+            hooks.clone(),
+            store.clone(),
+            broker.clone(),
+            schema_changes,
+            tasks.stop.clone(),
+        ));
+        let for_deliveries = Arc::new(Outbound::new(outbound.clone()));
+        tasks.running.spawn(hook_queues::keep(
+            hooks.clone(),
+            tasks.worker.clone(),
+            for_deliveries,
+            tasks.stop.clone(),
+        ));
         let services = kit::app::App::new(store.clone(), identity.clone(), files.clone());
         let realtime = start_realtime(services, broker, draining);
         Ok(Self {
@@ -85,6 +115,8 @@ impl App {
             static_folder: Arc::new(static_folder),
             has_superuser,
             jobs,
+            hooks,
+            outbound,
             tasks,
         })
     }
@@ -97,7 +129,10 @@ impl App {
     /// What the services of one request loop share: what they remember is the loop's own, so that no core waits
     /// for another's cache line.
     pub(crate) fn services(&self) -> Arc<kit::app::App> {
-        Arc::new(kit::app::App::new(self.store.clone(), self.identity.clone(), self.files.clone()))
+        let outbound = Arc::new(Outbound::new(self.outbound.clone()));
+        let before_hooks = Arc::new(hooks::Before::new(self.hooks.clone(), outbound));
+        let app = kit::app::App::new(self.store.clone(), self.identity.clone(), self.files.clone());
+        Arc::new(app.with_before_hooks(before_hooks))
     }
 
     /// Whether anybody can sign in as a superuser yet.
@@ -124,6 +159,7 @@ pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
         .merge(auth::router())
         .merge(files::router(app.downloads.clone()))
         .merge(jobs::router(app.jobs.clone()))
+        .merge(hooks::router(app.hooks.clone()))
         .merge(app.realtime.router())
         .merge(admin::router());
     unmatched(routes.with_state(services), Arc::clone(&app.static_folder))
@@ -133,7 +169,7 @@ pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
 fn queues(store: Arc<dyn Store>, files: &Files) -> Vec<Queue> {
     let remove_files = Arc::new(RemoveFiles::new(store, files.blobs.clone()));
     vec![Queue {
-        name: FileRemoval::QUEUE,
+        name: FileRemoval::QUEUE.to_owned(),
         handler: remove_files,
         policy: Policy { deadline: REMOVAL_DEADLINE, ..Policy::default() },
     }]

@@ -5,6 +5,8 @@
 //! [`reader::Section`], which notes every problem with its place. A key that nobody asked for is unknown.
 
 mod engine_url;
+mod gateway;
+mod hooks;
 mod print;
 mod problem;
 mod reader;
@@ -13,6 +15,7 @@ mod tree;
 
 use std::path::Path;
 
+pub(crate) use gateway::GatewaySettings;
 pub(crate) use problem::Problems;
 pub(crate) use settings::{Address, LogFormat, LogSettings, Settings, Synchronous};
 pub(crate) use tree::Tree;

@@ -11,6 +11,7 @@ mod cli;
 mod commands;
 mod config;
 mod control_socket;
+mod hook_queues;
 mod logs;
 mod manage;
 mod output;

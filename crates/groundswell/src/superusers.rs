@@ -71,6 +71,7 @@ fn create(collection: &Collection, email: &str, password: &str) -> anyhow::Resul
     let mut body = password_body(password);
     body.insert("email".to_owned(), Json::from(email));
     Ok(Step::Create(CreateRecord {
+        set_by_hooks: Default::default(),
         collection: collection.id.clone(),
         body,
         password_hashes: hashes(password)?,
@@ -81,6 +82,7 @@ fn create(collection: &Collection, email: &str, password: &str) -> anyhow::Resul
 
 fn change_password(record: &Record, password: &str) -> anyhow::Result<Step> {
     Ok(Step::Patch(PatchRecord {
+        set_by_hooks: Default::default(),
         collection: record.collection.id.clone(),
         id: record.id().to_owned(),
         body: password_body(password),

@@ -2,7 +2,7 @@
 //!
 //! The adapter loads and locks the row, calls [`create`], [`patch`] or [`delete`], answers the
 //! questions that the plan has for the store, and [`Pending::decide`] gives the row to write or why
-//! not. The order is the contract's: rule, form checks, field checks, the row. What goes with a deleted
+//! not. The order is the contract's: rule, form checks, what hooks set, field checks, the row. What goes with a deleted
 //! record is decided in [`release`].
 
 pub mod release;
@@ -134,6 +134,7 @@ pub fn create<R: Rng>(
         judged = judge.write(RuleKind::Create, &resolved, &step.body)?;
     }
     let forms = FormErrors::check(&resolved, None);
+    resolved.set_over(&step.set_by_hooks, environment.rng);
     if resolved.record.id().is_empty() && !resolved.uploads.is_empty() {
         resolved.record.set("id", Value::Text(step.uploads.record_id.clone()));
     }
@@ -148,7 +149,7 @@ pub fn patch<R: Rng>(
 ) -> Result<Pending, Why> {
     let is_superuser = step.access.is_superuser();
     let input = WriteInput { body: &step.body, uploads: &step.uploads.files, is_superuser };
-    let resolved = resolve_body(&old.collection, Some(old), input, environment.rng);
+    let mut resolved = resolve_body(&old.collection, Some(old), input, environment.rng);
     let mut judged = Judged::of_superuser();
     if !is_superuser {
         let judge = Judge { schema: environment.schema, access: &step.access, row: old, is_stored: true };
@@ -161,6 +162,7 @@ pub fn patch<R: Rng>(
     if forms.needs_old_password && step.old_password_for.is_none() {
         forms.of_others.merge(forms::invalid_old_password());
     }
+    resolved.set_over(&step.set_by_hooks, environment.rng);
     Ok(Pending::new(environment, resolved, Some(old), &step.password_hashes, judged, forms))
 }
 
@@ -273,6 +275,18 @@ impl Pending {
     /// all be put at once.
     pub fn questions(&self) -> &[Question] {
         &self.questions
+    }
+
+    /// What must hold of the row for the collection's rule to allow the step, where that is not known without the
+    /// store. Without any the rule allows it.
+    pub fn rule_conditions(&self) -> Vec<Condition> {
+        let Decision::Asked(asked) = &self.rule else { return Vec::new() };
+        let questions = asked.iter().map(|position| &self.questions[*position]);
+        let conditions = questions.filter_map(|question| match question {
+            Question::Holds { condition, .. } => Some(condition.clone()),
+            _ => None,
+        });
+        conditions.collect()
     }
 
     /// The row to write or to remove, or why not.

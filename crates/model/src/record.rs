@@ -27,6 +27,8 @@ mod testing;
 
 use std::sync::Arc;
 
+pub use modifiers::field_of_key;
+
 use crate::collection::Collection;
 use crate::field::FieldKind;
 use crate::value::Value;

@@ -109,6 +109,9 @@ pub struct CreateRecord {
     pub collection: String,
     /// As sent: modifiers, unknown keys and all.
     pub body: JsonObject,
+    /// What hooks set, by field name, over what the body sets. Rules and form checks do not see it, since it is
+    /// not the client's; field checks do.
+    pub set_by_hooks: JsonObject,
     /// What the password fields will hold, by field name, made beforehand from the body's plain texts.
     pub password_hashes: BTreeMap<String, String>,
     /// The files that came with it.
@@ -145,6 +148,8 @@ pub struct PatchRecord {
     pub id: String,
     /// As sent.
     pub body: JsonObject,
+    /// What hooks set, as in [`CreateRecord::set_by_hooks`].
+    pub set_by_hooks: JsonObject,
     /// What the password fields will hold, by field name, made beforehand from the body's plain texts.
     pub password_hashes: BTreeMap<String, String>,
     /// The body's `oldPassword` was right for this hash. The step is refused with

@@ -13,6 +13,7 @@ pub mod broker_suite;
 mod client;
 mod groundswell;
 mod pocketbase;
+pub mod receiver;
 mod server;
 pub mod store_suite;
 mod stream;

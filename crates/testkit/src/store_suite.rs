@@ -9,6 +9,7 @@
 
 pub mod batches;
 pub mod deletes;
+pub mod hooks;
 pub mod jobs;
 pub mod lists;
 pub mod outbox;
@@ -24,6 +25,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::hooks::HookStore;
 use contract::jobs::JobStore;
 use contract::store::{CommitObserver, Store};
 
@@ -43,6 +45,8 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     /// The jobs that it keeps.
     pub jobs: Arc<dyn JobStore>,
+    /// The webhooks that it keeps.
+    pub hooks: Arc<dyn HookStore>,
     /// What must live as long as it does.
     pub keep: Box<dyn Any>,
 }
@@ -165,6 +169,18 @@ macro_rules! store_suite {
             an_attempt_whose_lease_ended_ends_nothing
             queues_are_apart_and_counted
             observers_know_of_jobs
+            an_attempt_is_logged_with_its_end
+            an_attempt_that_ends_nothing_is_not_logged
+            a_note_that_is_too_long_is_not_kept
+            a_log_holds_the_newest_attempts_of_its_queue
+            dead_jobs_of_one_queue_are_found
+            all_dead_jobs_of_a_queue_can_be_replayed
+            a_queue_that_is_cleared_has_no_jobs_and_no_log
+        }
+        $crate::store_suite! { $open, hooks:
+            webhooks_are_kept_by_name
+            no_more_webhooks_are_kept_than_may_be
+            nobody_is_told_of_a_webhook
         }
     };
     ($open:ident, $module:ident: $($case:ident)*) => {

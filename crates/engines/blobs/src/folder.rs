@@ -26,7 +26,7 @@ use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use contract::blobs::{Answer, Blob, BlobError, BlobKey, Blobs, Content};
@@ -131,18 +131,25 @@ impl FolderBlobs {
     }
 
     async fn find(&self, key: &BlobKey) -> Result<Option<Blob>, BlobError> {
+        if let Some(file) = disk::open_at_hand(&self.path(key)?) {
+            let about = file.metadata().and_then(|about| Ok((about.len(), about.modified()?)));
+            let (size, modified) = about.map_err(|error| disk::failed("open a blob", &error))?;
+            return Ok(Some(self.blob(file, size, modified)));
+        }
         let found = match self.files.get(&names::location(key)?).await {
             Ok(found) => found,
             Err(error) if disk::is_missing(&error) => return Ok(None),
             Err(error) => return Err(disk::refused("open a blob", &error)),
         };
-        let modified = found.meta.last_modified.into();
-        let size = found.meta.size;
         let GetResultPayload::File(file, _) = found.payload else {
             return Err(BlobError::Internal("a folder gave a blob that is no file".to_owned()));
         };
+        Ok(Some(self.blob(file, found.meta.size, found.meta.last_modified.into())))
+    }
+
+    fn blob(&self, file: File, size: u64, modified: SystemTime) -> Blob {
         let content = FileContent { file: Arc::new(file), size, disk: self.disk.clone() };
-        Ok(Some(Blob { content: Arc::new(content), modified }))
+        Blob { content: Arc::new(content), modified }
     }
 
     async fn find_all(&self, folder: &BlobKey, limit: usize) -> Result<Vec<BlobKey>, BlobError> {

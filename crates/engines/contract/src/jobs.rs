@@ -17,6 +17,10 @@ use crate::store::Answer;
 pub const MAX_JOBS: u64 = 1_000_000;
 /// Most dead jobs that are kept; the oldest go, and are counted.
 pub const MAX_DEAD_JOBS: u64 = 10_000;
+/// Most bytes of an attempt's note as JSON. Of a larger one null is kept.
+pub const MAX_NOTE_BYTES: usize = 2 * 1024;
+/// A queue's log is cut now and then: it may hold fewer than this many attempts more than it should.
+pub const LOG_MARGIN: u64 = 64;
 
 /// Keeps jobs. What it was told is durable as writes are. A worker that dies loses none: what it had claimed
 /// comes back when the lease ends.
@@ -27,17 +31,31 @@ pub trait JobStore: Send + Sync + 'static {
     /// it they are given to whoever asks then.
     fn claim(&self, queue: String, limit: usize, lease: Duration) -> Answer<'_, Claimed>;
 
-    /// An attempt is over. False when its lease had ended and the job is another's by now, or gone.
-    fn end(&self, attempt: AttemptId, end: AttemptEnd) -> Answer<'_, bool>;
+    /// An attempt is over. False when its lease had ended and the job is another's by now, or gone. With a
+    /// log entry, an attempt that ends here is kept in its queue's log together with its end.
+    fn end(&self, attempt: AttemptId, end: AttemptEnd, log: Option<AttemptLog>) -> Answer<'_, bool>;
 
     /// The queues that have jobs, by name.
     fn queues(&self) -> Answer<'_, Vec<QueueStatus>>;
 
-    /// Dead jobs, those that died last first.
-    fn dead_jobs(&self, offset: u64, limit: u64) -> Answer<'_, DeadJobs>;
+    /// The attempts in a queue's log, those that ended last first.
+    fn attempts(&self, queue: String, offset: u64, limit: u64) -> Answer<'_, AttemptPage>;
+
+    /// Dead jobs of one queue or of all, those that died last first.
+    fn dead_jobs(&self, queue: Option<String>, offset: u64, limit: u64) -> Answer<'_, DeadJobs>;
 
     /// Has a dead job done again, from its first attempt. False when there is none.
     fn replay(&self, id: u64) -> Answer<'_, bool>;
+
+    /// Has all dead jobs of a queue done again, from their first attempts: those that are dead when it begins.
+    /// How many. It is done in parts, so that others' writes come between; dropping its future or an error
+    /// ends it between two of them.
+    fn replay_all(&self, queue: String) -> Answer<'_, u64>;
+
+    /// Forgets the jobs of a queue, those that wait, run or are dead, and its log: what is there when it begins.
+    /// How many jobs. What runs goes on, and its end is not kept. It is done in parts as
+    /// [`replay_all`](JobStore::replay_all) is.
+    fn clear(&self, queue: String) -> Answer<'_, u64>;
 
     /// Forgets a dead job. False when there is none.
     fn discard(&self, id: u64) -> Answer<'_, bool>;
@@ -51,7 +69,17 @@ pub trait JobHandler: Send + Sync + 'static {
 }
 
 /// What a handler returns.
-pub type Attempt<'a> = Pin<Box<dyn Future<Output = Result<(), JobError>> + Send + 'a>>;
+pub type Attempt<'a> = Pin<Box<dyn Future<Output = Finished> + Send + 'a>>;
+
+/// What a handler says of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// Whether the work is done.
+    pub result: Result<(), JobError>,
+    /// What whoever reads the queue's log is to know; null when there is nothing to say. It holds no secrets,
+    /// and at most [`MAX_NOTE_BYTES`].
+    pub note: Json,
+}
 
 /// A job for one attempt.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +120,19 @@ pub enum AttemptEnd {
     },
 }
 
+/// What is kept of an attempt beside its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttemptLog {
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+    /// What the handler says of it.
+    pub note: Json,
+    /// How many attempts the queue's log is to hold, the newest; up to [`LOG_MARGIN`] more are there for a while.
+    pub keep: u64,
+}
+
 /// Why a job was not done. The text is for superusers, and holds no secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JobError {
@@ -127,14 +168,53 @@ pub struct QueueStatus {
     pub oldest_due: Option<Timestamp>,
 }
 
+/// A page of a queue's log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttemptPage {
+    /// Those that ended last first.
+    pub attempts: Vec<LoggedAttempt>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
+/// An attempt that is over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoggedAttempt {
+    /// Its number in the log; those that ended later have larger ones.
+    pub id: u64,
+    /// The job, and which attempt it was.
+    pub attempt: AttemptId,
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it took, in whole milliseconds.
+    pub took: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it failed, perhaps shortened; empty when it did not.
+    pub error: String,
+    /// What the handler said of it.
+    pub note: Json,
+}
+
+/// How an attempt ended, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The work was done.
+    Done,
+    /// It failed, and was to be tried again.
+    Again,
+    /// It failed for good.
+    Dead,
+}
+
 /// A page of dead jobs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadJobs {
     /// Those that died last first.
     pub jobs: Vec<DeadJob>,
-    /// How many there are in all.
+    /// How many there are in all, in the queue that was asked for.
     pub total: u64,
-    /// How many were forgotten because there were too many.
+    /// How many were forgotten because there were too many, of whatever queue.
     pub dropped: u64,
 }
 
@@ -155,4 +235,62 @@ pub struct DeadJob {
     pub died: Timestamp,
     /// Why.
     pub error: String,
+}
+
+// === impl Finished ===
+
+impl From<Result<(), JobError>> for Finished {
+    /// Without a note.
+    fn from(result: Result<(), JobError>) -> Finished {
+        Finished { result, note: Json::Null }
+    }
+}
+
+// === impl AttemptEnd ===
+
+impl AttemptEnd {
+    /// What the log calls it.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            AttemptEnd::Done => Outcome::Done,
+            AttemptEnd::Again { .. } => Outcome::Again,
+            AttemptEnd::Dead { .. } => Outcome::Dead,
+        }
+    }
+
+    /// Why it failed; empty when it did not.
+    pub fn error(&self) -> &str {
+        match self {
+            AttemptEnd::Done => "",
+            AttemptEnd::Again { error, .. } | AttemptEnd::Dead { error } => error,
+        }
+    }
+}
+
+// === impl AttemptLog ===
+
+impl AttemptLog {
+    /// The note as JSON: what is kept of it.
+    pub fn note_text(&self) -> String {
+        let text = self.note.to_string();
+        if text.len() > MAX_NOTE_BYTES { Json::Null.to_string() } else { text }
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Its word: `done`, `again` or `dead`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Again => "again",
+            Outcome::Dead => "dead",
+        }
+    }
+
+    /// The outcome that has this word.
+    pub fn of_word(word: &str) -> Option<Outcome> {
+        [Outcome::Done, Outcome::Again, Outcome::Dead].into_iter().find(|outcome| outcome.as_str() == word)
+    }
 }

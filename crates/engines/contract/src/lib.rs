@@ -3,10 +3,12 @@
 //! cannot tell which adapter it has.
 //!
 //! [`store::Store`], the data; [`blobs::Blobs`], the bytes of files; [`broker::Broker`], who hands on what
-//! was changed; [`jobs::JobStore`], the work that is to be done later.
+//! was changed; [`jobs::JobStore`], the work that is to be done later; [`hooks::HookStore`], who is told of
+//! changes by HTTP.
 
 pub mod blobs;
 pub mod broker;
 pub mod event;
+pub mod hooks;
 pub mod jobs;
 pub mod store;

@@ -1,5 +1,6 @@
 //! The store: collections, records and settings, with atomic batches and an outbox of change events.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -237,8 +238,8 @@ pub struct Commit {
     pub schema_changed: bool,
     /// The sequence of the newest change event, if any was left.
     pub newest_event: Option<u64>,
-    /// Whether a job was left, or put back to those that wait.
-    pub has_jobs: bool,
+    /// The queues in which a job was left, or put back to those that wait.
+    pub job_queues: BTreeSet<String>,
 }
 
 impl Commit {

@@ -3,6 +3,7 @@
 
 mod apply;
 mod at_hand;
+mod attempts;
 mod cascade;
 mod checkpoint;
 mod connection;
@@ -10,6 +11,7 @@ mod consumers;
 mod counts;
 pub mod filter_sql;
 mod folder;
+mod hooks;
 mod jobs;
 mod layout;
 mod migrate;
@@ -37,9 +39,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use contract::event::{EventPage, Interest};
-use contract::jobs::{AttemptEnd, AttemptId, Claimed, DeadJobs, JobStore, QueueStatus};
+use contract::hooks::{HookStore, StoredHook};
+use contract::jobs::{
+    AttemptEnd, AttemptId, AttemptLog, AttemptPage, Claimed, DeadJobs, JobStore, QueueStatus,
+};
 use contract::store::{
-    Answer, Commit, CommitObserver, FindByField, GetRecord, GetRecords, JudgeRow, ListRecords, RecordPage,
+    Answer, CommitObserver, FindByField, GetRecord, GetRecords, JudgeRow, ListRecords, RecordPage,
     ReferringRecords, Store, StoreError, StoreStatus, TriedView, TryView,
 };
 use model::collection::view::Fault;
@@ -56,6 +61,7 @@ pub use layout::FORMAT;
 pub use migrate::MigrateError;
 pub use open::{Inspection, OpenError, inspect};
 
+use jobs::Kept;
 use read_pool::{ReadPool, Weight};
 use shared::Shared;
 use views::Tried;
@@ -245,11 +251,17 @@ impl JobStore for SqliteStore {
         )
     }
 
-    fn end(&self, attempt: AttemptId, end: AttemptEnd) -> Answer<'_, bool> {
+    fn end(&self, attempt: AttemptId, end: AttemptEnd, log: Option<AttemptLog>) -> Answer<'_, bool> {
         Box::pin(self.writer.alone(move |conn, now| {
-            let is_ended = jobs::end(conn, attempt, &end, now)?;
-            let is_gone = is_ended && !matches!(end, AttemptEnd::Again { .. });
-            Ok((is_ended, Change { jobs: -i64::from(is_gone), ..Change::default() }))
+            let queue = jobs::end(conn, attempt, &end, log.as_ref(), now)?;
+            let change = match (&queue, &end) {
+                (None, _) => Change::default(),
+                (Some(queue), AttemptEnd::Again { .. }) => Change::of_queue(queue, 0),
+                (Some(_), AttemptEnd::Done | AttemptEnd::Dead { .. }) => {
+                    Change { jobs: -1, ..Change::default() }
+                }
+            };
+            Ok((queue.is_some(), change))
         }))
     }
 
@@ -257,16 +269,29 @@ impl JobStore for SqliteStore {
         Box::pin(self.reads.run(Weight::Heavy, |conn| jobs::queues(conn, clock())))
     }
 
-    fn dead_jobs(&self, offset: u64, limit: u64) -> Answer<'_, DeadJobs> {
-        Box::pin(self.reads.run(Weight::Heavy, move |conn| jobs::dead_jobs(conn, offset, limit)))
+    fn attempts(&self, queue: String, offset: u64, limit: u64) -> Answer<'_, AttemptPage> {
+        Box::pin(self.reads.run(Weight::Heavy, move |conn| attempts::page(conn, &queue, offset, limit)))
+    }
+
+    fn dead_jobs(&self, queue: Option<String>, offset: u64, limit: u64) -> Answer<'_, DeadJobs> {
+        let read = move |conn: &Connection| jobs::dead_jobs(conn, queue.as_deref(), offset, limit);
+        Box::pin(self.reads.run(Weight::Heavy, read))
     }
 
     fn replay(&self, id: u64) -> Answer<'_, bool> {
         Box::pin(self.writer.alone(move |conn, now| {
-            let is_replayed = jobs::replay(conn, id, now)?;
-            let commit = Commit { has_jobs: is_replayed, ..Commit::default() };
-            Ok((is_replayed, Change { commit, jobs: i64::from(is_replayed) }))
+            let queue = jobs::replay(conn, id, now)?;
+            let change = queue.as_deref().map(|queue| Change::of_queue(queue, 1)).unwrap_or_default();
+            Ok((queue.is_some(), change))
         }))
+    }
+
+    fn replay_all(&self, queue: String) -> Answer<'_, u64> {
+        Box::pin(self.replay_all(queue))
+    }
+
+    fn clear(&self, queue: String) -> Answer<'_, u64> {
+        Box::pin(self.clear(queue))
     }
 
     fn discard(&self, id: u64) -> Answer<'_, bool> {
@@ -274,7 +299,74 @@ impl JobStore for SqliteStore {
     }
 }
 
+impl HookStore for SqliteStore {
+    fn hooks(&self) -> Answer<'_, Vec<StoredHook>> {
+        Box::pin(self.reads.run(Weight::Heavy, hooks::all))
+    }
+
+    fn save_hook(&self, hook: StoredHook) -> Answer<'_, bool> {
+        Box::pin(self.writer.alone(move |conn, _| Ok((hooks::save(conn, &hook)?, Change::default()))))
+    }
+
+    fn remove_hook(&self, name: String) -> Answer<'_, bool> {
+        Box::pin(self.writer.alone(move |conn, _| Ok((hooks::remove(conn, &name)?, Change::default()))))
+    }
+}
+
 impl SqliteStore {
+    /// A transaction for each part, so that others' writes come between. What dies again meanwhile is newer
+    /// than `through`, and is left alone.
+    async fn replay_all(&self, queue: String) -> Result<u64, StoreError> {
+        let through = self.newest(Kept::Dead).await?;
+        let mut replayed = 0;
+        loop {
+            let queue = queue.clone();
+            let part = self.writer.alone(move |conn, now| {
+                let part = jobs::replay_part(conn, &queue, through, now)?;
+                let change = if part > 0 { Change::of_queue(&queue, part as i64) } else { Change::default() };
+                Ok((part, change))
+            });
+            let part = part.await?;
+            replayed += part as u64;
+            if part < jobs::PART {
+                return Ok(replayed);
+            }
+        }
+    }
+
+    /// A transaction for each part, so that others' writes come between. The dead come after those that may
+    /// die meanwhile.
+    async fn clear(&self, queue: String) -> Result<u64, StoreError> {
+        let mut cleared = 0;
+        for kept in Kept::ALL {
+            let gone = self.clear_kept(kept, &queue).await?;
+            cleared += if kept == Kept::Attempts { 0 } else { gone };
+        }
+        Ok(cleared)
+    }
+
+    async fn clear_kept(&self, kept: Kept, queue: &str) -> Result<u64, StoreError> {
+        let through = self.newest(kept).await?;
+        let mut gone = 0;
+        loop {
+            let queue = queue.to_owned();
+            let part = self.writer.alone(move |conn, _| {
+                let part = jobs::clear_part(conn, kept, &queue, through)?;
+                let jobs = if kept == Kept::Jobs { -(part as i64) } else { 0 };
+                Ok((part, Change { jobs, ..Change::default() }))
+            });
+            let part = part.await?;
+            gone += part as u64;
+            if part < jobs::PART {
+                return Ok(gone);
+            }
+        }
+    }
+
+    async fn newest(&self, kept: Kept) -> Result<i64, StoreError> {
+        self.reads.run(Weight::Heavy, move |conn| jobs::newest(conn, kept)).await
+    }
+
     /// A total without a condition comes from the kept count, not from counting rows.
     async fn list_page(&self, mut query: ListRecords) -> Result<RecordPage, StoreError> {
         let kept = if query.with_total && query.conditions.is_empty() && !query.collection.is_view() {
@@ -410,8 +502,28 @@ mod tests {
         assert_eq!(leave(1).unwrap_err(), StoreError::Busy);
         let claimed = runtime.block_on(store.claim("q".to_owned(), 9, Duration::from_secs(9))).unwrap();
         assert_eq!(claimed.jobs.len(), 2, "of the batch that was refused nothing is left");
-        assert!(runtime.block_on(store.end(claimed.jobs[0].attempt, AttemptEnd::Done)).unwrap());
+        assert!(runtime.block_on(store.end(claimed.jobs[0].attempt, AttemptEnd::Done, None)).unwrap());
         assert!(leave(1).unwrap().is_ok());
+    }
+
+    #[test]
+    fn many_jobs_are_replayed_and_forgotten_in_parts_and_counted() {
+        const MANY: u64 = 2 * jobs::PART as u64 + 1;
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(Options::new(folder.path())).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let fill = store.writer.alone(|conn, _| {
+            let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1) \
+                       INSERT INTO `_gs_dead_jobs` SELECT i, 'q', '{}', 0, 1, 0, '' FROM n";
+            conn.execute(sql, [MANY as i64])?;
+            Ok(((), Change::default()))
+        });
+        runtime.block_on(fill).unwrap();
+        assert_eq!(runtime.block_on(JobStore::replay_all(&store, "q".to_owned())), Ok(MANY));
+        assert_eq!(store.shared.jobs.load(Ordering::Relaxed), MANY);
+        assert_eq!(runtime.block_on(JobStore::clear(&store, "q".to_owned())), Ok(MANY));
+        assert_eq!(store.shared.jobs.load(Ordering::Relaxed), 0);
+        assert_eq!(runtime.block_on(JobStore::queues(&store)), Ok(Vec::new()));
     }
 
     #[test]

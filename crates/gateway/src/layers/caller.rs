@@ -236,6 +236,7 @@ mod tests {
         let body =
             [("email", Json::from("a@b.de")), ("password", password.clone()), ("passwordConfirm", password)];
         let step = Step::Create(CreateRecord {
+            set_by_hooks: Default::default(),
             collection: store.schema().by_name(Collection::SUPERUSERS).unwrap().id.clone(),
             body: body.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
             password_hashes: BTreeMap::from([("password".to_owned(), "hash".to_owned())]),

@@ -13,8 +13,8 @@ use crate::upstreams::Try;
 /// What an answer is read with.
 pub(super) struct Reading {
     pub(super) connection: Connection,
-    /// The server has the request until the body is read.
-    pub(super) begun: Try,
+    /// The server has the request until this is dropped.
+    pub(super) _begun: Try,
 }
 
 /// Such a body. Its connection serves others once it was read to its end, and is closed otherwise.

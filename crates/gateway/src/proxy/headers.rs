@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use axum::http::header::{
-    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -77,7 +77,10 @@ mod tests {
     use super::*;
 
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
+        lines
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -99,7 +102,8 @@ mod tests {
 
     #[test]
     fn an_upgrade_is_asked_for_by_two_headers() {
-        let asked = |connection: &str| upgrade(&headers(&[("connection", connection), ("upgrade", "websocket")]));
+        let asked =
+            |connection: &str| upgrade(&headers(&[("connection", connection), ("upgrade", "websocket")]));
         assert_eq!(asked("keep-alive, Upgrade").unwrap(), "websocket");
         assert_eq!(asked("keep-alive"), None);
         assert_eq!(upgrade(&headers(&[("connection", "upgrade")])), None);

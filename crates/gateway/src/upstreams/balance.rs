@@ -41,7 +41,8 @@ fn rank(url: &super::ServerUrl, key: u64) -> u64 {
     let (host, port) = url.target();
     let bytes = host.bytes().chain(port.to_be_bytes());
     // FNV-1a, and the last steps of MurmurHash3 so that near keys differ.
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = bytes
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     let mut mixed: u64 = hash ^ key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^= mixed >> 33;
     mixed = mixed.wrapping_mul(0xff51_afd7_ed55_8ccd);

@@ -34,7 +34,9 @@ impl RetryBudget {
             self.saved.fetch_add(REQUEST, Ordering::Relaxed);
         }
         let second = now.as_secs();
-        if self.second.load(Ordering::Relaxed) < second && self.second.swap(second, Ordering::Relaxed) < second {
+        if self.second.load(Ordering::Relaxed) < second
+            && self.second.swap(second, Ordering::Relaxed) < second
+        {
             self.saved.fetch_add(SECOND, Ordering::Relaxed);
         }
     }

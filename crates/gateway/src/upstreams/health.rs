@@ -20,7 +20,7 @@ const MAX_FAILURES: u32 = 2;
 const MIN_PASSES: u32 = 2;
 
 /// Checks all servers of a pool until it is told to stop. Ends at once where there is nothing to check.
-pub async fn watch(pool: Arc<Pool>, stop: CancellationToken) {
+pub(crate) async fn watch(pool: Arc<Pool>, stop: CancellationToken) {
     let Some(check) = pool.settings.health.clone() else { return };
     let checks = (0..pool.servers.len()).map(|position| watch_one(&pool, position, &check));
     tokio::select! {

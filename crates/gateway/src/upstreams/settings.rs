@@ -84,7 +84,8 @@ impl ServerUrl {
         if uri.scheme() != Some(&Scheme::HTTP) || uri.query().is_some() || !matches!(uri.path(), "" | "/") {
             return Err(EXPECTED);
         }
-        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or(EXPECTED)?;
+        let authority =
+            uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or(EXPECTED)?;
         if authority.host().is_empty() {
             return Err(EXPECTED);
         }

@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Context;
-use gateway::{Callers, ConnectionServer, Origins, RequestLoops};
+use gateway::{Callers, ConnectionServer, Gateway, Origins, RequestLoops};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::app::{self, App};
-use crate::config::{Address, Settings};
+use crate::config::{Address, GatewaySettings, Settings};
 use crate::control_socket::ControlSocket;
 use crate::manage::{self, Management};
 use crate::readiness::Readiness;
@@ -31,8 +31,11 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
 
     let _in_background = background.enter();
     background.spawn(manage::serve(management, Management { readiness: Arc::clone(&readiness), metrics })?);
+    let GatewaySettings { routes, upstreams } = settings.gateway.clone();
+    let gateway = Gateway::new(routes, upstreams)?;
     let app = background.block_on(App::open(settings, draining.clone())).context("open the application")?;
-    let loops = Arc::new(start_loops(settings, &app, &draining).context("start the request loops")?);
+    let loops =
+        Arc::new(start_loops(settings, &app, &gateway, &draining).context("start the request loops")?);
     let commands = serve_commands(settings, &app, &draining);
     let acceptor = background.spawn({
         let (loops, draining) = (Arc::clone(&loops), draining.clone());
@@ -53,6 +56,7 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     if let Ok(loops) = Arc::try_unwrap(loops) {
         loops.join();
     }
+    gateway.stop();
     background.block_on(app.close()).context("close the application")?;
     info!("stopped");
     Ok(())
@@ -72,13 +76,18 @@ fn serve_commands(settings: &Settings, app: &App, draining: &CancellationToken) 
     }
 }
 
-fn start_loops(settings: &Settings, app: &App, draining: &CancellationToken) -> io::Result<RequestLoops> {
+fn start_loops(
+    settings: &Settings,
+    app: &App,
+    gateway: &Gateway,
+    draining: &CancellationToken,
+) -> io::Result<RequestLoops> {
     let server = &settings.server;
     let origins = Origins::new(&server.origins);
     RequestLoops::start(server.request_loops, draining, server.drain_timeout, || {
         let services = app.services();
         let callers = Callers::new(services.store.clone(), services.identity.clone());
-        let stack = gateway::stack(origins.clone(), callers, app::router(app, services));
+        let stack = gateway::stack(origins.clone(), callers, gateway.clone(), app::router(app, services));
         ConnectionServer::new(stack, server.head_timeout)
     })
 }

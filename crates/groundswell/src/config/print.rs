@@ -3,17 +3,21 @@
 use std::fmt;
 use std::time::Duration;
 
+use gateway::{Route, Target};
+use hooks::Hook;
+
+use super::gateway::GatewaySettings;
 use super::settings::Settings;
 
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, store, blobs, log } = self;
+        let Self { server, store, blobs, hooks, outbound, gateway, log } = self;
         writeln!(f, "[server]")?;
         writeln!(f, "http = {}", quoted(server.http.socket))?;
         writeln!(f, "dir = {}", quoted(server.dir.display()))?;
         writeln!(f, "public_dir = {}", quoted(server.public_dir.display()))?;
         writeln!(f, "index_fallback = {}", server.index_fallback)?;
-        writeln!(f, "origins = [{}]", server.origins.iter().map(quoted).collect::<Vec<_>>().join(", "))?;
+        writeln!(f, "origins = {}", list(&server.origins))?;
         writeln!(f, "manage = {}", quoted(server.manage.socket))?;
         writeln!(f, "roles = [\"all\"]")?;
         writeln!(f, "query_timeout = {}", quoted(seconds(server.query_timeout)))?;
@@ -32,10 +36,90 @@ impl fmt::Display for Settings {
         }
         writeln!(f, "max_waiting_mib = {}", blobs.max_waiting_bytes >> 20)?;
         writeln!(f, "max_waiting_mib_per_address = {}", blobs.max_waiting_bytes_per_address >> 20)?;
+        for hook in hooks {
+            print_hook(hook, f)?;
+        }
+        writeln!(f, "\n[outbound]")?;
+        writeln!(f, "allow = {}", list(&outbound.allow))?;
+        print_gateway(gateway, f)?;
         writeln!(f, "\n[log]")?;
         writeln!(f, "format = {}", quoted(log.format))?;
         write!(f, "level = {}", quoted(&log.level))
     }
+}
+
+/// Behind `#`, because its secrets are not shown and its URL only without the path, which often is one.
+fn print_hook(hook: &Hook, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\n# [hooks.{}]", hook.name)?;
+    writeln!(f, "# url = {}", quoted(format_args!("{:?}", hook.url)))?;
+    let events: Vec<_> = hook.on.iter().map(|event| event.as_str()).collect();
+    writeln!(f, "# on = {}", list(&events))?;
+    if let Some(collections) = &hook.collections {
+        writeln!(f, "# collections = {}", list(collections))?;
+    }
+    writeln!(f, "# secrets = [\"***\"]")?;
+    writeln!(f, "# timeout = {}", quoted(seconds(hook.timeout)))?;
+    writeln!(f, "# on_failure = {}", quoted(hook.on_failure.as_str()))?;
+    writeln!(f, "# enabled = {}", hook.is_enabled)
+}
+
+fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (name, upstream) in &gateway.upstreams {
+        writeln!(f, "\n[gateway.upstreams.{}]", quoted(name))?;
+        writeln!(f, "servers = {}", list(&upstream.servers))?;
+        writeln!(f, "balance = {}", quoted(upstream.balance.as_str()))?;
+        writeln!(f, "connect_timeout = {}", quoted(seconds(upstream.connect_timeout)))?;
+        writeln!(f, "try_timeout = {}", quoted(seconds(upstream.try_timeout)))?;
+        writeln!(f, "timeout = {}", quoted(seconds(upstream.timeout)))?;
+        let slow_start = upstream.slow_start;
+        let slow_start = if slow_start.is_zero() { "0".to_owned() } else { seconds(slow_start) };
+        writeln!(f, "slow_start = {}", quoted(slow_start))?;
+        writeln!(f, "max_in_flight = {}", upstream.max_in_flight)?;
+        if let Some(health) = &upstream.health {
+            let (path, every, timeout) =
+                (quoted(&health.path), quoted(seconds(health.every)), quoted(seconds(health.timeout)));
+            writeln!(f, "health = {{ path = {path}, every = {every}, timeout = {timeout} }}")?;
+        }
+    }
+    gateway.routes.iter().try_for_each(|route| print_route(route, f))
+}
+
+fn print_route(route: &Route, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\n[[gateway.routes]]")?;
+    if let Some(host) = &route.host {
+        writeln!(f, "host = {}", quoted(host))?;
+    }
+    writeln!(f, "path = {}", quoted(&route.path))?;
+    if !route.methods.is_empty() {
+        writeln!(f, "methods = {}", list(&route.methods))?;
+    }
+    match &route.target {
+        Target::Services => writeln!(f, "services = true")?,
+        Target::Upstream(name) => writeln!(f, "upstream = {}", quoted(name))?,
+        Target::Redirect(url) => writeln!(f, "redirect = {}", quoted(url))?,
+    }
+    if let Some(rewrite) = &route.rewrite {
+        writeln!(f, "rewrite = {}", quoted(rewrite))?;
+    }
+    for (key, rules) in [
+        ("headers", &route.headers),
+        ("request_headers", &route.request_headers),
+        ("response_headers", &route.response_headers),
+    ] {
+        if rules.is_empty() {
+            continue;
+        }
+        // Headers may hold secrets.
+        let names: Vec<String> =
+            rules.iter().map(|(name, _)| format!("{} = \"***\"", quoted(name))).collect();
+        writeln!(f, "# {key} = {{ {} }}", names.join(", "))?;
+    }
+    Ok(())
+}
+
+/// A TOML array of strings.
+fn list(texts: &[impl fmt::Display]) -> String {
+    format!("[{}]", texts.iter().map(quoted).collect::<Vec<_>>().join(", "))
 }
 
 /// A TOML string.

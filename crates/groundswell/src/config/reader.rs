@@ -19,6 +19,13 @@ pub(super) struct Section<'a> {
     problems: &'a Noted,
 }
 
+/// A table whose name is somebody's choice, or one without a name in a list.
+pub(super) struct Named<'a> {
+    pub(super) name: &'a str,
+    pub(super) origin: &'a Origin,
+    pub(super) section: Section<'a>,
+}
+
 /// A text and its place.
 #[derive(Debug, Clone)]
 pub(super) struct Text {
@@ -48,6 +55,76 @@ impl<'a> Section<'a> {
             }
         };
         Section { name, table, asked: Vec::new(), problems: self.problems }
+    }
+
+    /// The tables in the table `key`, with the names that somebody gave them.
+    pub(super) fn sections(&mut self, key: &'static str) -> Vec<Named<'a>> {
+        let of_all = self.section(key);
+        let mut sections = Vec::new();
+        for (name, Node { origin, value }) in of_all.table.into_iter().flatten() {
+            let path = of_all.path(name);
+            match value {
+                Value::Table(table) => {
+                    let section = Section {
+                        name: path,
+                        table: Some(table),
+                        asked: Vec::new(),
+                        problems: self.problems,
+                    };
+                    sections.push(Named { name, origin, section });
+                }
+                _ => {
+                    self.note(origin, &path, format!("must be a section; write [{path}] and its keys below"))
+                }
+            }
+        }
+        sections
+    }
+
+    /// The tables of the list at `key`, written as `[[key]]`.
+    pub(super) fn items(&mut self, key: &'static str) -> Vec<Named<'a>> {
+        let path = self.path(key);
+        let Some(Node { origin, value }) = self.node(key) else { return Vec::new() };
+        let Value::List(nodes) = value else {
+            self.note(
+                origin,
+                &path,
+                format!("must be a list; write [[{path}]] and its keys below, for each one"),
+            );
+            return Vec::new();
+        };
+        let mut items = Vec::new();
+        for Node { origin, value } in nodes {
+            match value {
+                Value::Table(table) => {
+                    let (name, table) = (path.clone(), Some(table));
+                    let section = Section { name, table, asked: Vec::new(), problems: self.problems };
+                    items.push(Named { name: "", origin, section });
+                }
+                _ => self.note(
+                    origin,
+                    &path,
+                    format!("must be a section; write [[{path}]] and its keys below"),
+                ),
+            }
+        }
+        items
+    }
+
+    /// The texts in the table at `key`, by whatever names they have.
+    pub(super) fn texts(&mut self, key: &'static str) -> Vec<(&'a str, Text)> {
+        let section = self.section(key);
+        let nodes = section.table.into_iter().flatten();
+        let texts = nodes.filter_map(|(name, node)| {
+            let text = section.text_of(&section.path(name), node)?;
+            Some((name.as_str(), text))
+        });
+        texts.collect()
+    }
+
+    /// The place of the value at `key`.
+    pub(super) fn origin_of(&self, key: &str) -> Option<&'a Origin> {
+        self.table?.get(key).map(|node| &node.origin)
     }
 
     /// The single value at `key`: a string, number or boolean, or the content of a file or variable.

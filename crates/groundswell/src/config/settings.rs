@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use ::hooks::Hook;
 use blobs::MasterKeys;
 use kit::spool::SpoolBounds;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::engine_url::EngineUrl;
+use super::gateway::GatewaySettings;
+use super::hooks::{self, OutboundSettings};
 use super::problem::Problems;
 use super::reader::{Noted, Section};
 use super::tree::Tree;
@@ -23,6 +26,10 @@ pub(crate) struct Settings {
     pub(crate) server: ServerSettings,
     pub(crate) store: StoreSettings,
     pub(crate) blobs: BlobSettings,
+    /// `[hooks.NAME]`
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) outbound: OutboundSettings,
+    pub(crate) gateway: GatewaySettings,
     pub(crate) log: LogSettings,
 }
 
@@ -118,6 +125,9 @@ impl Settings {
             server: ServerSettings::read(root.section("server")),
             store: StoreSettings::read(root.section("store")),
             blobs: BlobSettings::read(root.section("blobs")),
+            hooks: hooks::read(root.sections("hooks")),
+            outbound: OutboundSettings::read(root.section("outbound")),
+            gateway: GatewaySettings::read(root.section("gateway")),
             log: LogSettings::read(root.section("log")),
         };
         root.finish();
@@ -258,11 +268,11 @@ fn refuse_other_roles(section: &mut Section<'_>) {
     }
 }
 
-fn time(section: &mut Section<'_>, key: &'static str, default: Duration) -> Duration {
+pub(super) fn time(section: &mut Section<'_>, key: &'static str, default: Duration) -> Duration {
     section.parsed(key, "a time such as 30s, 500ms or 2m", duration).map_or(default, |(value, _)| value)
 }
 
-fn count(section: &mut Section<'_>, key: &'static str) -> Option<usize> {
+pub(super) fn count(section: &mut Section<'_>, key: &'static str) -> Option<usize> {
     section.parsed(key, WHOLE_NUMBER, |text| text.parse().ok().map(NonZeroUsize::get)).map(|(value, _)| value)
 }
 
@@ -272,7 +282,7 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
     text.to_socket_addrs().ok()?.next()
 }
 
-fn boolean(text: &str) -> Option<bool> {
+pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
         "true" | "1" => Some(true),
         "false" | "0" => Some(false),
@@ -281,7 +291,7 @@ fn boolean(text: &str) -> Option<bool> {
 }
 
 /// A number with a unit, or seconds without one.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;
     let duration = match &text[digits..] {

@@ -24,6 +24,11 @@ pub(crate) enum Change {
     Autogenerate,
 }
 
+/// The field that a key of a body means, whatever it does to it.
+pub fn field_of_key<'c>(collection: &'c Collection, key: &str) -> Option<&'c Field> {
+    collection.field(split(key).0)
+}
+
 /// The position of the field that a key means, and what the key does to it; nothing for a key that
 /// means no field, or a change that its type does not know.
 pub(crate) fn target(collection: &Collection, key: &str) -> Option<(usize, Change)> {

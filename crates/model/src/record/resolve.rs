@@ -106,6 +106,12 @@ fn is_open(collection: &Collection, field: &Field) -> bool {
     !field.hidden || collection.is_auth() && field.name == "password"
 }
 
+/// Whether a hook may set the field: it holds a plain value, and is not what names the record or signs it in.
+pub fn may_be_set_by_hooks(field: &Field) -> bool {
+    !matches!(field.kind, FieldKind::Password(_) | FieldKind::File(_) | FieldKind::Autodate(_))
+        && !matches!(field.name.as_str(), "id" | "tokenKey")
+}
+
 // === impl Resolved ===
 
 impl Resolved {
@@ -126,6 +132,19 @@ impl Resolved {
         }
     }
 
+    /// Sets fields over what the body set. Passwords and files, which need more than a value, stay as they are
+    /// ([`may_be_set_by_hooks`]).
+    pub(crate) fn set_over(&mut self, values: &JsonObject, random: &mut impl Rng) {
+        for (name, value) in values {
+            let Some(position) = self.record.collection.field_index(name) else { continue };
+            if may_be_set_by_hooks(&self.record.collection.fields[position]) {
+                self.take(position, Change::Set, value, random);
+            }
+        }
+        self.touched.sort_unstable();
+        self.touched.dedup();
+    }
+
     fn may_set(&self, position: usize, input: &WriteInput<'_>) -> bool {
         let collection = &self.record.collection;
         input.is_superuser || is_open(collection, &collection.fields[position])
@@ -141,6 +160,7 @@ impl Resolved {
             }
             FieldKind::Json(_) => {
                 let (value, length) = coerce::json_with_length(input);
+                self.json_lengths.retain(|(of, _)| *of != position);
                 if length != value.as_str().len() {
                     self.json_lengths.push((position, length));
                 }

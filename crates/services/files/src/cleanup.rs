@@ -208,7 +208,7 @@ impl RemoveFiles {
 
 impl JobHandler for RemoveFiles {
     fn run(&self, job: Job) -> Attempt<'_> {
-        Box::pin(self.remove(job))
+        Box::pin(async move { self.remove(job).await.into() })
     }
 }
 

@@ -8,13 +8,14 @@ use contract::jobs::JobError;
 use futures_util::FutureExt as _;
 
 /// Waits for the work until the deadline. A panic is a failure of this attempt alone.
-pub(crate) async fn attempt(
-    work: impl Future<Output = Result<(), JobError>>,
+pub(crate) async fn attempt<T: From<Result<(), JobError>>>(
+    work: impl Future<Output = T>,
     deadline: Duration,
-) -> Result<(), JobError> {
-    match tokio::time::timeout(deadline, AssertUnwindSafe(work).catch_unwind()).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(JobError::Again("the handler panicked".to_owned())),
-        Err(_) => Err(JobError::Again(format!("not done in {deadline:?}"))),
-    }
+) -> T {
+    let failure = match tokio::time::timeout(deadline, AssertUnwindSafe(work).catch_unwind()).await {
+        Ok(Ok(finished)) => return finished,
+        Ok(Err(_)) => "the handler panicked".to_owned(),
+        Err(_) => format!("not done in {deadline:?}"),
+    };
+    T::from(Err(JobError::Again(failure)))
 }

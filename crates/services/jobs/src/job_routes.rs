@@ -9,6 +9,7 @@ use kit::error::ApiError;
 use kit::list_json::{Page, write_list};
 use kit::request::Call;
 use kit::respond;
+use model::errors::{FieldError, FieldErrors};
 use model::json::{Json, JsonObject};
 
 use crate::Jobs;
@@ -17,21 +18,35 @@ use crate::Jobs;
 pub(crate) async fn queues(Extension(jobs): Extension<Jobs>, call: Call) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let queues = jobs.store.queues().await?.iter().map(queue_json).collect();
-    let dropped = jobs.store.dead_jobs(0, 0).await?.dropped;
+    let dropped = jobs.store.dead_jobs(None, 0, 0).await?.dropped;
     let answer = object([("deadDropped", count(dropped)), ("queues", Json::Array(queues))]);
     Ok(respond::json(StatusCode::OK, answer.to_string()))
 }
 
-/// `GET /api/gs/jobs/dead`: a page of the dead jobs, the newest first.
+/// `DELETE /api/gs/jobs?queue=NAME`: forgets all jobs of a queue, and its log.
+pub(crate) async fn clear(Extension(jobs): Extension<Jobs>, call: Call) -> Result<Response, ApiError> {
+    call.require_superuser()?;
+    let cleared = jobs.store.clear(one_queue(&call)?).await?;
+    Ok(respond::json(StatusCode::OK, object([("cleared", count(cleared))]).to_string()))
+}
+
+/// `GET /api/gs/jobs/dead`: a page of the dead jobs, of all queues or of `queue`, the newest first.
 pub(crate) async fn dead(Extension(jobs): Extension<Jobs>, call: Call) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let list = call.query().list()?;
     let DeadJobs { jobs, total, dropped: _ } =
-        jobs.store.dead_jobs(list.offset(), list.per_page.into()).await?;
+        jobs.store.dead_jobs(queue(&call), list.offset(), list.per_page.into()).await?;
     let page = Page { page: list.page, per_page: list.per_page, total_items: Some(total) };
     let mut text = String::with_capacity(1_024);
     write_list(page, &jobs, |job, out| dead_job_json(job).write(out), &mut text);
     Ok(respond::json(StatusCode::OK, text))
+}
+
+/// `POST /api/gs/jobs/dead/replay?queue=NAME`: has all of a queue done again, from their first attempts.
+pub(crate) async fn replay_all(Extension(jobs): Extension<Jobs>, call: Call) -> Result<Response, ApiError> {
+    call.require_superuser()?;
+    let replayed = jobs.store.replay_all(one_queue(&call)?).await?;
+    Ok(respond::json(StatusCode::OK, object([("replayed", count(replayed))]).to_string()))
 }
 
 /// `POST /api/gs/jobs/dead/{id}/replay`: has it done again, from its first attempt.
@@ -54,6 +69,17 @@ pub(crate) async fn discard(
     call.require_superuser()?;
     let is_discarded = jobs.store.discard(number(&id)?).await?;
     done(is_discarded)
+}
+
+/// The queue that is asked for, if any.
+fn queue(call: &Call) -> Option<String> {
+    call.query().first("queue").filter(|queue| !queue.is_empty()).map(str::to_owned)
+}
+
+/// The queue that must be asked for: what is done to all of its jobs is done to no others by mistake.
+fn one_queue(call: &Call) -> Result<String, ApiError> {
+    let missing = || ApiError::invalid_form(FieldErrors::one("queue", FieldError::required()));
+    queue(call).ok_or_else(missing)
 }
 
 fn number(id: &str) -> Result<u64, ApiError> {

@@ -8,6 +8,7 @@ use identity::Identity;
 use identity::hash_pool::HashPoolError;
 use model::time::Timestamp;
 
+use crate::before_hooks::{BeforeHooks, NoHooks};
 use crate::error::ApiError;
 use crate::files::Files;
 use crate::filters::FilterCache;
@@ -21,6 +22,8 @@ pub struct App {
     pub identity: Arc<Identity>,
     /// The bytes of files.
     pub files: Arc<Files>,
+    /// Asked before writes.
+    pub before_hooks: Arc<dyn BeforeHooks>,
     /// How records become JSON, by collection.
     pub shapes: ShapeCache,
     /// Checked filters and sorts of clients.
@@ -28,9 +31,16 @@ pub struct App {
 }
 
 impl App {
-    /// With nothing remembered yet.
+    /// With nothing remembered yet, and no hooks.
     pub fn new(store: Arc<dyn Store>, identity: Arc<Identity>, files: Arc<Files>) -> App {
-        App { store, identity, files, shapes: ShapeCache::default(), filters: FilterCache::default() }
+        let before_hooks = Arc::new(NoHooks);
+        let (shapes, filters) = Default::default();
+        App { store, identity, files, before_hooks, shapes, filters }
+    }
+
+    /// The same with hooks.
+    pub fn with_before_hooks(self, before_hooks: Arc<dyn BeforeHooks>) -> App {
+        App { before_hooks, ..self }
     }
 }
 

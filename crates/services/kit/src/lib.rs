@@ -7,6 +7,7 @@
 //! services share of files is in [`files`]. Routes are left to the services.
 
 pub mod app;
+pub mod before_hooks;
 pub mod body;
 pub mod conditions;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod files;
 pub mod filters;
 mod form_values;
 pub mod list_json;
+pub mod outbound;
 pub mod query;
 pub mod record_json;
 pub mod request;

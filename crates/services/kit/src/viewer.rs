@@ -100,6 +100,11 @@ impl<'a> Viewer<'a> {
         &self.caller
     }
 
+    /// What the reading belongs to.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
     /// What rules see of the request; worked out when the first rule asks.
     pub fn context(&self) -> &Arc<RequestContext> {
         match self.request {

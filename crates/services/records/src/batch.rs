@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
+use contract::event::Action as EventAction;
 use contract::store::GetRecord;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use kit::app::App;
@@ -31,7 +32,7 @@ use model::step::{Access, CreateRecord, DeleteRecord, Step, StepResult, UpsertRe
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::uploads::Prepared;
-use crate::{collection, create_record, refusal, update_record, uploads};
+use crate::{before_hooks, collection, create_record, refusal, update_record, uploads};
 
 const FAILED: &str = "Batch transaction failed.";
 const UNREADABLE: &str = "Failed to read the submitted batch data.";
@@ -198,7 +199,8 @@ async fn prepare(
     let (step, files, kind) = match action {
         Action::Create { .. } => {
             let SubRequest { body, files, .. } = request;
-            let (step, files) = create_record::step(&viewer(app, &call), &collection, body, files).await?;
+            let (step, files) =
+                create_record::step(&viewer(app, &call), &call, &collection, body, files).await?;
             (Step::Create(step), files, RuleKind::Create)
         }
         Action::Update { id, .. } => {
@@ -216,8 +218,10 @@ async fn prepare(
         }
         Action::Delete { id, .. } => {
             refusal::check_unlocked(call.caller(), &collection, RuleKind::Delete)?;
-            let access = Access::of(viewer(app, &call).context().clone());
+            let viewer = viewer(app, &call);
+            let access = Access::of(viewer.context().clone());
             let step = DeleteRecord { collection: collection.id.clone(), id, body: request.body, access };
+            before_hooks::ask_delete(&viewer, &call, &collection, &step).await?;
             (Step::Delete(step), Prepared::default(), RuleKind::Delete)
         }
     };
@@ -244,21 +248,51 @@ async fn upsert(
 ) -> Result<(Step, Prepared, RuleKind), ApiError> {
     let id = body.get("id").map(coerce::text).unwrap_or_default();
     if id.is_empty() {
-        let (step, files) = create_record::step(&viewer(app, create), collection, body, files).await?;
+        let (step, files) =
+            create_record::step(&viewer(app, create), create, collection, body, files).await?;
         return Ok((Step::Create(step), files, RuleKind::Create));
     }
     let kind = if exists(app, collection, &id).await? { RuleKind::Update } else { RuleKind::Create };
     refusal::check_unlocked(update.caller(), collection, kind)?;
+    if is_hooked(app, collection) {
+        return upsert_as_asked(app, (create, update), collection, id, (body, files), kind).await;
+    }
     let as_update = viewer(app, update);
     let (patch, files) = update_record::step(&as_update, update, collection, id, body, files).await?;
     let create = CreateRecord {
         collection: patch.collection.clone(),
         body: patch.body.clone(),
+        set_by_hooks: JsonObject::new(),
         password_hashes: patch.password_hashes.clone(),
         uploads: patch.uploads.clone(),
         access: Access::of(viewer(app, create).context().clone()),
     };
     Ok((Step::Upsert(UpsertRecord { create, patch }), files, kind))
+}
+
+fn is_hooked(app: &App, collection: &Collection) -> bool {
+    [EventAction::Create, EventAction::Update]
+        .into_iter()
+        .any(|action| app.before_hooks.concern(collection, action))
+}
+
+/// Where hooks are asked it must be what they were asked about, or nothing: a request before this one in the
+/// batch could make it the other.
+async fn upsert_as_asked(
+    app: &App,
+    (create, update): (&Call, &Call),
+    collection: &Arc<Collection>,
+    id: String,
+    (body, files): (JsonObject, Vec<body::Upload>),
+    kind: RuleKind,
+) -> Result<(Step, Prepared, RuleKind), ApiError> {
+    if kind == RuleKind::Update {
+        let as_update = viewer(app, update);
+        let (step, files) = update_record::step(&as_update, update, collection, id, body, files).await?;
+        return Ok((Step::Patch(step), files, kind));
+    }
+    let (step, files) = create_record::step(&viewer(app, create), create, collection, body, files).await?;
+    Ok((Step::Create(step), files, kind))
 }
 
 async fn exists(app: &App, collection: &Arc<Collection>, id: &str) -> Result<bool, ApiError> {

@@ -1,5 +1,6 @@
 //! `POST /api/collections/{collection}/records`
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -15,7 +16,7 @@ use model::schema::RuleKind;
 use model::step::{Access, CreateRecord, Step, WriteBatch};
 
 use crate::uploads::Prepared;
-use crate::{collection, passwords, refusal, uploads};
+use crate::{before_hooks, collection, passwords, refusal, uploads};
 
 pub(crate) async fn handle(
     State(app): State<Arc<App>>,
@@ -26,7 +27,7 @@ pub(crate) async fn handle(
     let collection = collection::to_write(&schema, &name)?;
     let (body, files) = collection::read_body(&app, &mut call, &collection).await?;
     let viewer = Viewer::new(&app, &call);
-    let (step, files) = step(&viewer, &collection, body, files).await?;
+    let (step, files) = step(&viewer, &call, &collection, body, files).await?;
     match app.store.write(WriteBatch::one(Step::Create(step))).await {
         Ok(Ok(results)) => {
             let record = refusal::record_of(results)?;
@@ -44,23 +45,26 @@ pub(crate) async fn handle(
     }
 }
 
-/// The step that makes a record, once its files are stored.
+/// The step that makes a record, once hooks agreed and its files are stored.
 pub(crate) async fn step(
     viewer: &Viewer<'_>,
-    collection: &Collection,
+    call: &Call,
+    collection: &Arc<Collection>,
     body: JsonObject,
     files: Vec<Upload>,
 ) -> Result<(CreateRecord, Prepared), ApiError> {
     refusal::check_unlocked(viewer.caller(), collection, RuleKind::Create)?;
-    let password_hashes = passwords::hash_all(viewer.app, collection, &body).await?;
     let files = uploads::prepare(collection, None, &body, files);
-    files.store(viewer.app).await?;
-    let step = CreateRecord {
+    let mut step = CreateRecord {
         collection: collection.id.clone(),
         body,
-        password_hashes,
+        set_by_hooks: JsonObject::new(),
+        password_hashes: BTreeMap::new(),
         uploads: files.uploads.clone(),
         access: Access::of(viewer.context().clone()),
     };
+    before_hooks::ask_create(viewer, call, collection, &mut step).await?;
+    step.password_hashes = passwords::hash_all(viewer.app, collection, &step.body).await?;
+    files.store(viewer.app).await?;
     Ok((step, files))
 }

@@ -12,7 +12,7 @@ use kit::viewer::Viewer;
 use model::schema::RuleKind;
 use model::step::{Access, DeleteRecord, Step, WriteBatch};
 
-use crate::{collection, refusal};
+use crate::{before_hooks, collection, refusal};
 
 pub(crate) async fn handle(
     State(app): State<Arc<App>>,
@@ -30,6 +30,7 @@ pub(crate) async fn handle(
         body,
         access: Access::of(viewer.context().clone()),
     };
+    before_hooks::ask_delete(&viewer, &call, &collection, &step).await?;
     match app.store.write(WriteBatch::one(Step::Delete(step))).await? {
         Ok(_) => Ok(respond::no_content()),
         Err(refused) => Err(refusal::of_delete(refused.why)),

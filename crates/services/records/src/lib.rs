@@ -11,6 +11,7 @@ use axum::routing::{get, post};
 use kit::app::App;
 
 mod batch;
+mod before_hooks;
 mod collection;
 mod create_record;
 mod delete_record;

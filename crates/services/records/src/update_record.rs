@@ -1,5 +1,6 @@
 //! `PATCH /api/collections/{collection}/records/{id}`
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -16,7 +17,7 @@ use model::schema::RuleKind;
 use model::step::{Access, Guard, PatchRecord, Step, Why, WriteBatch};
 
 use crate::uploads::Prepared;
-use crate::{collection, passwords, refusal, uploads};
+use crate::{before_hooks, collection, passwords, refusal, uploads};
 
 /// How often a step is built again because the password changed between its check and its write.
 const ATTEMPTS: usize = 3;
@@ -64,7 +65,7 @@ async fn write(
     Err(refusal::of_update(Why::Guard(Guard::PasswordHash)))
 }
 
-/// The step that changes a record, once its files are stored.
+/// The step that changes a record, once hooks agreed and its files are stored.
 pub(crate) async fn step(
     viewer: &Viewer<'_>,
     call: &Call,
@@ -73,18 +74,21 @@ pub(crate) async fn step(
     body: JsonObject,
     files: Vec<Upload>,
 ) -> Result<(PatchRecord, Prepared), ApiError> {
-    let password_hashes = passwords::hash_all(viewer.app, collection, &body).await?;
-    let old_password_for = passwords::verify_old(viewer, call.client_ip(), collection, &id, &body).await?;
     let files = uploads::prepare(collection, Some(&id), &body, files);
-    files.store(viewer.app).await?;
-    let step = PatchRecord {
+    let mut step = PatchRecord {
         collection: collection.id.clone(),
         id,
         body,
-        password_hashes,
-        old_password_for,
+        set_by_hooks: JsonObject::new(),
+        password_hashes: BTreeMap::new(),
+        old_password_for: None,
         uploads: files.uploads.clone(),
         access: Access::of(viewer.context().clone()),
     };
+    before_hooks::ask_update(viewer, call, collection, &mut step).await?;
+    step.password_hashes = passwords::hash_all(viewer.app, collection, &step.body).await?;
+    step.old_password_for =
+        passwords::verify_old(viewer, call.client_ip(), collection, &step.id, &step.body).await?;
+    files.store(viewer.app).await?;
     Ok((step, files))
 }

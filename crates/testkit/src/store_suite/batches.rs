@@ -86,6 +86,7 @@ pub async fn a_change_for_an_old_password_that_is_no_longer_the_password_is_refu
     stage.create_user("people", "ann").await;
     let change = |hash: &str| {
         Step::Patch(PatchRecord {
+            set_by_hooks: Default::default(),
             collection: people.id.clone(),
             id: "ann".to_owned(),
             body: object(r#"{"verified": true}"#),

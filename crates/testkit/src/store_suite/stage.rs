@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use contract::event::{ChangeEvent, Events, Interest};
+use contract::hooks::HookStore;
 use contract::jobs::JobStore;
 use contract::store::{Commit, CommitObserver, ListRecords, Store};
 use model::collection::{Collection, create, update};
@@ -36,6 +37,7 @@ const ID_FIELD: &str = r#"{"id": "text3208210256", "name": "id", "type": "text",
 pub struct Stage {
     store: Arc<dyn Store>,
     jobs: Option<Arc<dyn JobStore>>,
+    hooks: Option<Arc<dyn HookStore>>,
     _keep: Box<dyn Any>,
     commits: Arc<Commits>,
 }
@@ -56,13 +58,13 @@ impl Stage {
     pub(crate) async fn set(open: impl AsyncFnOnce(StoreOptions) -> Opened) -> Stage {
         let commits = Arc::new(Commits::default());
         let options = StoreOptions { read_deadline: READ_DEADLINE, observers: vec![commits.clone()] };
-        let Opened { store, jobs, keep } = open(options).await;
-        Stage { store, jobs: Some(jobs), _keep: keep, commits }
+        let Opened { store, jobs, hooks, keep } = open(options).await;
+        Stage { store, jobs: Some(jobs), hooks: Some(hooks), _keep: keep, commits }
     }
 
     /// A store that somebody opened for something else. What it commits is not kept here.
     pub(crate) fn over(store: Arc<dyn Store>) -> Stage {
-        Stage { store, jobs: None, _keep: Box::new(()), commits: Arc::default() }
+        Stage { store, jobs: None, hooks: None, _keep: Box::new(()), commits: Arc::default() }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -71,6 +73,10 @@ impl Stage {
 
     pub(crate) fn jobs(&self) -> &dyn JobStore {
         self.jobs.as_deref().unwrap()
+    }
+
+    pub(crate) fn hooks(&self) -> &dyn HookStore {
+        self.hooks.as_deref().unwrap()
     }
 
     /// Takes what observers were told so far.
@@ -142,6 +148,7 @@ impl Stage {
 
     pub(crate) fn create_step(&self, collection: &str, body: &str, access: Access) -> Step {
         Step::Create(CreateRecord {
+            set_by_hooks: Default::default(),
             collection: self.find(collection).id.clone(),
             body: object(body),
             password_hashes: BTreeMap::new(),
@@ -152,6 +159,7 @@ impl Stage {
 
     pub(crate) fn patch_step(&self, collection: &str, id: &str, body: &str, access: Access) -> Step {
         Step::Patch(PatchRecord {
+            set_by_hooks: Default::default(),
             collection: self.find(collection).id.clone(),
             id: id.to_owned(),
             body: object(body),
@@ -190,6 +198,7 @@ impl Stage {
             r#"{{"id": "{id}", "email": "{id}@example.com", "password": "secret1234", "passwordConfirm": "secret1234"}}"#
         );
         let step = Step::Create(CreateRecord {
+            set_by_hooks: Default::default(),
             collection: self.find(collection).id.clone(),
             body: object(&body),
             password_hashes: BTreeMap::from([("password".to_owned(), "hash".to_owned())]),

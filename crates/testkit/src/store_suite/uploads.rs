@@ -34,7 +34,14 @@ fn key(stage: &Stage, record: &str, name: &str) -> String {
 fn create(stage: &Stage, body: &str, uploads: Uploads) -> Step {
     let collection = stage.find("docs").id.clone();
     let (body, password_hashes) = (object(body), BTreeMap::new());
-    Step::Create(CreateRecord { collection, body, password_hashes, uploads, access: server() })
+    Step::Create(CreateRecord {
+        collection,
+        body,
+        set_by_hooks: Default::default(),
+        password_hashes,
+        uploads,
+        access: server(),
+    })
 }
 
 async fn note(stage: &Stage, keys: Vec<String>) {
@@ -54,6 +61,7 @@ pub async fn a_write_takes_the_notes_of_the_files_that_it_names(stage: Stage) {
     let record = stage.step(create(&stage, "{}", uploads("a", &["one.txt"]))).await.unwrap().unwrap();
     assert_eq!((record.id(), record.get("file").list()), ("a", vec!["one.txt".to_owned()]));
     let patch = Step::Patch(PatchRecord {
+        set_by_hooks: Default::default(),
         collection: stage.find("docs").id.clone(),
         id: "a".to_owned(),
         body: object("{}"),

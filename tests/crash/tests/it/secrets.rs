@@ -1,26 +1,48 @@
-//! What must never leave a row: in no change event, no job and no line of the log.
+//! What must never leave a row: in no change event, no job, no message to a hook and no line of the log.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use testkit::receiver::{Receiver, Reply};
 use testkit::{Groundswell, ROOT_PASSWORD, Server};
 
 use crate::app::{Root, json_of, register_consumer};
 
 /// Passwords as they are typed.
 const PASSWORDS: [&str; 3] = ["first-plain-password", "second-plain-password", "wrong-plain-password"];
+const HOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// Of a hidden field. Events keep it for superusers; hooks and the log must not see it.
+const HIDDEN: &str = "value-of-a-hidden-field";
 
 #[test]
-fn no_event_job_or_log_line_holds_a_password_a_hash_or_a_key() {
-    let mut server = Groundswell::default().env("GROUNDSWELL__LOG__LEVEL", "trace").launch().unwrap();
+fn no_event_job_hook_or_log_line_holds_a_password_a_hash_or_a_key() {
+    // What it answers is logged and looked at, too.
+    let receiver = Receiver::start(|message| {
+        let may_set = message.body.contains(r#""name":"users""#) && !message.body.contains("delete.before");
+        Reply::Json(200, if may_set { r#"{"set": {"name": "set-by-a-hook"}}"# } else { "{}" }.to_owned())
+    });
+    let mut server = Groundswell::default()
+        .env("GROUNDSWELL__LOG__LEVEL", "trace")
+        .env("GROUNDSWELL__OUTBOUND__ALLOW", "127.0.0.1")
+        .env("GROUNDSWELL__HOOKS__ALL__URL", format!("http://{}/path-of-a-hook", receiver.address))
+        .env("GROUNDSWELL__HOOKS__ALL__COLLECTIONS", "users,_superusers")
+        .env(
+            "GROUNDSWELL__HOOKS__ALL__ON",
+            "records.create.after,records.update.after,records.delete.after,\
+             records.create.before,records.update.before,records.delete.before",
+        )
+        .env("GROUNDSWELL__HOOKS__ALL__SECRETS", HOOK_SECRET)
+        .launch()
+        .unwrap();
     server.kill().unwrap();
     register_consumer(&server.dir());
     server.restart().unwrap();
     let mut secrets: BTreeSet<String> = PASSWORDS.iter().map(|password| (*password).to_owned()).collect();
-    secrets.insert(ROOT_PASSWORD.to_owned());
+    secrets.extend([ROOT_PASSWORD, HOOK_SECRET, "path-of-a-hook"].map(str::to_owned));
     live(&server, &mut secrets);
+    let told = told(&receiver);
 
     let log = server.log();
     server.kill().unwrap();
@@ -28,10 +50,16 @@ fn no_event_job_or_log_line_holds_a_password_a_hash_or_a_key() {
     for known in ["ann@example.com", "left-for-a-job"] {
         assert!(kept.contains(known), "the test sees no {known}");
     }
+    assert!(
+        told.contains("set-by-a-hook") && told.contains("bob@example.com"),
+        "the test sees no hooks: {told}"
+    );
+    assert!(!told.contains(HIDDEN) && !log.contains(HIDDEN), "a hidden field was told");
     assert!(log.lines().count() > 10, "the test sees no log: {log}");
     assert!(secrets.len() > 12, "the test knows too few secrets: {}", secrets.len());
     for secret in &secrets {
         assert!(!kept.contains(secret), "an event or a job holds {secret:?}");
+        assert!(!told.contains(secret), "a hook was told {secret:?}");
         let line = log.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "the log holds {secret:?}");
     }
@@ -44,9 +72,16 @@ fn live(server: &Server, secrets: &mut BTreeSet<String>) {
         let answer = root.send(method, target, Some(body));
         (answer.status, serde_json::from_slice::<Value>(&answer.body).unwrap_or_default())
     };
+    let hidden = json!({"fields": [{"name": "score", "type": "text", "hidden": true}]});
+    let (_, users) = send("GET", "/api/collections/users", Value::Null);
+    let fields =
+        [users["fields"].as_array().unwrap().as_slice(), hidden["fields"].as_array().unwrap()].concat();
+    assert_eq!(send("PATCH", "/api/collections/users", json!({"fields": fields})).0, 200);
     let users = "/api/collections/users/records";
     let sign_up = |email: &str| {
-        let body = json!({"email": email, "password": PASSWORDS[0], "passwordConfirm": PASSWORDS[0]});
+        let body = json!({
+            "email": email, "password": PASSWORDS[0], "passwordConfirm": PASSWORDS[0], "score": HIDDEN
+        });
         let (status, user) = send("POST", users, body);
         assert_eq!(status, 200, "{user}");
         user["id"].as_str().unwrap().to_owned()
@@ -86,6 +121,18 @@ fn live(server: &Server, secrets: &mut BTreeSet<String>) {
     data.execute(later, []).unwrap();
 }
 
+/// All that hooks were told, once they were told of the last delete.
+fn told(receiver: &Receiver) -> String {
+    let mut told = String::new();
+    loop {
+        let (message, json) = receiver.next();
+        told.push_str(&format!("{message:?}"));
+        if json["type"] == "records.update.after" && json["collection"]["name"] == "_superusers" {
+            return told;
+        }
+    }
+}
+
 /// The hashes, keys and secrets that are stored now.
 fn note_secrets(dir: &Path, secrets: &mut BTreeSet<String>) {
     let data = Connection::open(dir.join("data.db")).unwrap();
@@ -109,6 +156,7 @@ fn kept(dir: &Path) -> String {
         "SELECT `record` || `caller` || coalesce(`before`, '') || coalesce(`after`, '') FROM `_gs_outbox`",
         "SELECT `payload` FROM `_gs_jobs`",
         "SELECT `payload` || `error` FROM `_gs_dead_jobs`",
+        "SELECT `error` || `note` FROM `_gs_attempts`",
     ];
     queries.iter().flat_map(|query| texts(&data, query)).collect()
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::blobs::BlobError;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::sync::Semaphore;
 
@@ -74,6 +75,16 @@ pub(super) fn read_at_hand(file: &File, bytes: &mut [u8], offset: u64) -> usize 
     preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
 }
 
+/// Opens a file whose place the system has in memory. None for one that it would have to ask the disk for, and for
+/// what is no file or not there: then somebody has to look who may wait.
+pub(super) fn open_at_hand(path: &Path) -> Option<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    // A system that does not know RESOLVE_CACHED (before Linux 5.12) refuses.
+    let file = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()?;
+    let file = File::from(file);
+    file.metadata().ok()?.is_file().then_some(file)
+}
+
 /// Removes a file, then the folders above it that are empty, up to the root. A file that is not there is
 /// removed already; its folders may not be.
 pub(super) fn remove(root: &Path, path: &Path) -> io::Result<()> {
@@ -130,7 +141,7 @@ fn system_error(error: &object_store::Error) -> Option<&io::Error> {
 }
 
 /// What the system's word means: a disk that is full, gone or closed to us may be there again later.
-fn failed(what: &str, error: &io::Error) -> BlobError {
+pub(super) fn failed(what: &str, error: &io::Error) -> BlobError {
     match error.kind() {
         ErrorKind::UnexpectedEof => BlobError::Damaged(format!("{what}: the file became shorter")),
         ErrorKind::NotADirectory

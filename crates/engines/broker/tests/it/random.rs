@@ -199,6 +199,7 @@ fn id_of(name: &str) -> String {
 
 fn make(collection: &Collection, id: &str, title: &str) -> Step {
     Step::Create(CreateRecord {
+        set_by_hooks: Default::default(),
         collection: collection.id.clone(),
         body: object(&format!(r#"{{"id": "{id}", "title": "{title}"}}"#)),
         uploads: Uploads::default(),
@@ -209,6 +210,7 @@ fn make(collection: &Collection, id: &str, title: &str) -> Step {
 
 fn patch(collection: &Collection, id: &str, title: &str) -> Step {
     Step::Patch(PatchRecord {
+        set_by_hooks: Default::default(),
         collection: collection.id.clone(),
         id: id.to_owned(),
         body: object(&format!(r#"{{"title": "{title}"}}"#)),

@@ -101,7 +101,7 @@ impl Effects {
         self.settings = batch.settings;
         self.settings_changed |= batch.settings_changed;
         self.jobs_left += batch.jobs_left;
-        self.commit.has_jobs |= batch.commit.has_jobs;
+        self.commit.job_queues.extend(batch.commit.job_queues);
         self.commit.newest_event = batch.commit.newest_event.or(self.commit.newest_event);
         batch.touched.iter().for_each(|collection| self.touch(collection));
         for (collection, change) in batch.row_changes {
@@ -259,7 +259,9 @@ fn enqueue(conn: &Connection, job: &NewJob, effects: &mut Effects) -> Result<(),
     }
     jobs::enqueue(conn, job, effects.now)?;
     effects.jobs_left += 1;
-    effects.commit.has_jobs = true;
+    if !effects.commit.job_queues.contains(job.queue()) {
+        effects.commit.job_queues.insert(job.queue().to_owned());
+    }
     Ok(())
 }
 

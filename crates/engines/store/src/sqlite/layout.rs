@@ -37,7 +37,7 @@ CREATE TABLE `_collections` (
 );
 CREATE INDEX `idx__collections_type` ON `_collections` (`type`);
 CREATE TABLE `_gs_meta` (`key` TEXT PRIMARY KEY NOT NULL, `value` INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO `_gs_meta` VALUES ('format', 2), ('schema_version', 0), ('outbox_floor', 0), ('dead_jobs_dropped', 0);
+INSERT INTO `_gs_meta` VALUES ('format', 3), ('schema_version', 0), ('outbox_floor', 0), ('dead_jobs_dropped', 0);
 CREATE TABLE `_gs_consumers` (
     `name`     TEXT PRIMARY KEY NOT NULL,
     `position` INTEGER NOT NULL,
@@ -81,10 +81,26 @@ CREATE TABLE `_gs_dead_jobs` (
     `died`     INTEGER NOT NULL,
     `error`    TEXT NOT NULL
 );
+CREATE TABLE `_gs_attempts` (
+    `id`      INTEGER PRIMARY KEY AUTOINCREMENT,
+    `queue`   TEXT NOT NULL,
+    `job`     INTEGER NOT NULL,
+    `attempt` INTEGER NOT NULL,
+    `started` INTEGER NOT NULL,
+    `took_ms` INTEGER NOT NULL,
+    `outcome` TEXT NOT NULL,
+    `error`   TEXT NOT NULL,
+    `note`    TEXT NOT NULL
+);
+CREATE INDEX `_gs_attempts_queue` ON `_gs_attempts` (`queue`, `id`);
+CREATE TABLE `_gs_hooks` (
+    `name`       TEXT PRIMARY KEY NOT NULL,
+    `definition` TEXT NOT NULL
+) WITHOUT ROWID;
 ";
 
 /// The version of the layout of a data folder that this version reads and writes.
-pub const FORMAT: i64 = 2;
+pub const FORMAT: i64 = 3;
 
 /// A name in the quotes that the contract's own index texts use. Names are made of word characters
 /// by validation; a stray quote is doubled all the same.

@@ -36,6 +36,9 @@ pub(super) fn migrate(conn: &mut Connection, file: &Path, from: i64) -> Result<(
     if from < 2 {
         transaction.execute_batch(TO_FORMAT_2)?;
     }
+    if from < 3 {
+        transaction.execute_batch(TO_FORMAT_3)?;
+    }
     transaction.commit()?;
     tracing::warn!(
         from,
@@ -103,6 +106,27 @@ INSERT INTO `_gs_meta` VALUES ('dead_jobs_dropped', 0);
 UPDATE `_gs_meta` SET `value` = 2 WHERE `key` = 'format';
 ";
 
+/// What was added then: the log of attempts, and webhooks.
+const TO_FORMAT_3: &str = "
+CREATE TABLE `_gs_attempts` (
+    `id`      INTEGER PRIMARY KEY AUTOINCREMENT,
+    `queue`   TEXT NOT NULL,
+    `job`     INTEGER NOT NULL,
+    `attempt` INTEGER NOT NULL,
+    `started` INTEGER NOT NULL,
+    `took_ms` INTEGER NOT NULL,
+    `outcome` TEXT NOT NULL,
+    `error`   TEXT NOT NULL,
+    `note`    TEXT NOT NULL
+);
+CREATE INDEX `_gs_attempts_queue` ON `_gs_attempts` (`queue`, `id`);
+CREATE TABLE `_gs_hooks` (
+    `name`       TEXT PRIMARY KEY NOT NULL,
+    `definition` TEXT NOT NULL
+) WITHOUT ROWID;
+UPDATE `_gs_meta` SET `value` = 3 WHERE `key` = 'format';
+";
+
 /// Makes a copy of the data, with what stands in the log. One that is there is of an earlier attempt, or from
 /// before the folder went back to this format: it is replaced.
 fn keep_copy(conn: &Connection, copy: &Path) -> Result<(), MigrateError> {
@@ -159,6 +183,7 @@ mod tests {
 
     /// The tables of the server itself as format 1 had them, with a consumer and two events.
     const FORMAT_1: &str = "
+        DROP TABLE `_gs_attempts`; DROP TABLE `_gs_hooks`;
         DROP TABLE `_gs_consumers`; DROP TABLE `_gs_outbox`; DROP TABLE `_gs_uploads`;
         DROP TABLE `_gs_jobs`; DROP TABLE `_gs_dead_jobs`;
         DELETE FROM `_gs_meta` WHERE `key` = 'dead_jobs_dropped';
@@ -176,10 +201,29 @@ mod tests {
                                         (4, 4, 'c', 'r', 'delete', 1, '', 5000000000000, '{\"n\":1}', NULL);
     ";
 
+    /// As format 2 had them, with the same and a job of each kind.
+    const FORMAT_2: &str = "
+        DROP TABLE `_gs_attempts`; DROP TABLE `_gs_hooks`;
+        UPDATE `_gs_meta` SET `value` = 2 WHERE `key` = 'format';
+        INSERT INTO `_gs_consumers` VALUES ('first', 3, '*');
+        INSERT INTO `_gs_outbox` VALUES (9, 9, 'c', 'r', 'create', 1, '', 0, 0, 200, NULL, '{}');
+        DELETE FROM `_gs_outbox`;
+        INSERT INTO `_gs_outbox` VALUES
+            (3, 3, 'c', 'r', 'create', 1, '', 5000000000000, 0, 200, NULL, '{\"n\":1}'),
+            (4, 4, 'c', 'r', 'delete', 1, '', 5000000000000, 0, 400, '{\"n\":1}', NULL);
+        INSERT INTO `_gs_jobs` VALUES (7, 'q', '1', 1, 5000000000000, 2, 0);
+        INSERT INTO `_gs_dead_jobs` VALUES (8, 'q', '2', 1, 3, 2, 'no use');
+    ";
+
     fn format_1() -> tempfile::TempDir {
+        older(FORMAT_1)
+    }
+
+    /// A folder whose tables were brought back to what they were.
+    fn older(tables: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         drop(SqliteStore::open(Options::new(folder.path())).unwrap());
-        data(folder.path()).execute_batch(FORMAT_1).unwrap();
+        data(folder.path()).execute_batch(tables).unwrap();
         folder
     }
 
@@ -199,7 +243,7 @@ mod tests {
     }
 
     /// Opens the folder, which must have become one of this format, with all that it held.
-    fn check_migrated(dir: &Path) {
+    fn check_migrated(dir: &Path, from: i64) {
         let store = SqliteStore::open(Options::new(dir)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let page = runtime.block_on(store.events("first".to_owned(), 0, 10)).unwrap();
@@ -207,21 +251,33 @@ mod tests {
         assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [4]);
         runtime.block_on(store.close()).unwrap();
         drop(store);
-        assert_eq!(inspect(dir).unwrap(), Inspection { format: Some(2), is_held: false });
+        assert_eq!(inspect(dir).unwrap(), Inspection { format: Some(3), is_held: false });
         let migrated = data(dir);
         let fresh = tempfile::tempdir().unwrap();
         drop(SqliteStore::open(Options::new(fresh.path())).unwrap());
         assert_eq!(tables(&migrated), tables(&data(fresh.path())));
         assert_eq!(number(&migrated, "SELECT `seq` FROM `sqlite_sequence` WHERE `name` = '_gs_outbox'"), 9);
-        let copy = Connection::open(dir.join("data.db.format-1")).unwrap();
-        assert_eq!(number(&copy, "SELECT `value` FROM `_gs_meta` WHERE `key` = 'format'"), 1);
+        let copy = Connection::open(dir.join(format!("data.db.format-{from}"))).unwrap();
+        assert_eq!(number(&copy, "SELECT `value` FROM `_gs_meta` WHERE `key` = 'format'"), from);
         assert_eq!(number(&copy, "SELECT count(*) FROM `_gs_outbox`"), 2);
     }
 
     #[test]
     fn an_older_folder_is_copied_and_migrated_whole() {
         let folder = format_1();
-        check_migrated(folder.path());
+        check_migrated(folder.path(), 1);
+    }
+
+    #[test]
+    fn jobs_of_format_2_are_there_after_its_migration() {
+        let folder = older(FORMAT_2);
+        check_migrated(folder.path(), 2);
+        let migrated = data(folder.path());
+        let jobs =
+            "SELECT count(*) FROM `_gs_jobs` WHERE `id` = 7 AND `due` = 5000000000000 AND `attempts` = 2";
+        assert_eq!(number(&migrated, jobs), 1);
+        let dead = "SELECT count(*) FROM `_gs_dead_jobs` WHERE `id` = 8 AND `error` = 'no use'";
+        assert_eq!(number(&migrated, dead), 1);
     }
 
     #[test]
@@ -235,7 +291,7 @@ mod tests {
         for name in ["data.db", "data.db-wal"] {
             fs::copy(folder.path().join(name), killed.path().join(name)).unwrap();
         }
-        check_migrated(killed.path());
+        check_migrated(killed.path(), 1);
     }
 
     #[test]
@@ -243,28 +299,37 @@ mod tests {
         let folder = format_1();
         fs::write(folder.path().join("data.db.format-1.part"), "half a copy").unwrap();
         fs::write(folder.path().join("data.db.format-1"), "of another time").unwrap();
-        check_migrated(folder.path());
+        check_migrated(folder.path(), 1);
+    }
+
+    #[test]
+    fn a_migration_that_was_cut_short_begins_anew() {
+        check_cut_short(FORMAT_1, 1, &[TO_FORMAT_2]);
+        check_cut_short(FORMAT_1, 1, &[TO_FORMAT_2, TO_FORMAT_3]);
+        check_cut_short(FORMAT_2, 2, &[TO_FORMAT_3]);
     }
 
     /// As after a kill within the transaction: some of it is in the log, its end is not.
-    #[test]
-    fn a_migration_that_was_cut_short_begins_anew() {
-        let folder = format_1();
+    fn check_cut_short(tables: &str, from: i64, changes: &[&str]) {
+        let folder = older(tables);
+        let copy = format!("data.db.format-{from}");
         let killed = tempfile::tempdir().unwrap();
         let mut conn = data(folder.path());
         conn.pragma_update(None, "cache_size", 1).unwrap();
-        keep_copy(&conn, &folder.path().join("data.db.format-1")).unwrap();
+        keep_copy(&conn, &folder.path().join(&copy)).unwrap();
         let transaction = conn.transaction().unwrap();
-        transaction.execute_batch(TO_FORMAT_2).unwrap();
+        for change in changes {
+            transaction.execute_batch(change).unwrap();
+        }
         let filler = "CREATE TABLE filler AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n \
                       WHERE i < 500) SELECT randomblob(2000) FROM n";
         transaction.execute_batch(filler).unwrap();
         assert!(folder.path().join("data.db-wal").metadata().unwrap().len() > 500_000);
-        for name in ["data.db", "data.db-wal", "data.db.format-1"] {
+        for name in ["data.db", "data.db-wal", copy.as_str()] {
             fs::copy(folder.path().join(name), killed.path().join(name)).unwrap();
         }
         drop(transaction);
-        check_migrated(killed.path());
+        check_migrated(killed.path(), from);
     }
 
     #[test]

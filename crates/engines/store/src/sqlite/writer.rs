@@ -5,6 +5,7 @@
 //! one by one, and each is answered only by its own outcome. A batch that changes the schema is a
 //! transaction of its own.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -99,6 +100,16 @@ pub(super) struct Change {
 pub(super) struct Writer {
     queue: Option<Sender<Request>>,
     thread: Option<JoinHandle<()>>,
+}
+
+// === impl Change ===
+
+impl Change {
+    /// So many jobs more, and something to do in a queue.
+    pub(super) fn of_queue(queue: &str, jobs: i64) -> Change {
+        let job_queues = BTreeSet::from([queue.to_owned()]);
+        Change { commit: Commit { job_queues, ..Commit::default() }, jobs }
+    }
 }
 
 // === impl Writer ===

@@ -2,7 +2,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use contract::hooks::{HookStore, StoredHook};
 use contract::store::Store;
+use model::json::Json;
 use rusqlite::Connection;
 use store::sqlite::{FORMAT, Inspection, OpenError, Options, SqliteStore, inspect};
 
@@ -79,8 +81,21 @@ fn a_newer_format_is_refused() {
     drop(store);
     let data = folder.path().join("data");
     let conn = Connection::open(data.join("data.db")).unwrap();
-    conn.execute_batch("UPDATE _gs_meta SET value = 3 WHERE key = 'format'").unwrap();
+    conn.execute_batch("UPDATE _gs_meta SET value = value + 1 WHERE key = 'format'").unwrap();
     drop(conn);
-    assert!(matches!(inspect(&data), Err(OpenError::Newer { found: 3, known: 2, .. })));
+    let refusal = inspect(&data).unwrap_err();
+    assert!(
+        matches!(refusal, OpenError::Newer { found, known, .. } if (found, known) == (FORMAT + 1, FORMAT))
+    );
     assert!(matches!(SqliteStore::open(Options::new(data)), Err(OpenError::Newer { .. })));
+}
+
+#[test]
+fn webhooks_are_there_after_a_restart() {
+    let (folder, store) = fresh();
+    let hook = StoredHook { name: "orders".to_owned(), definition: Json::from("whsec") };
+    assert!(block_on(store.save_hook(hook.clone())).unwrap());
+    drop(store);
+    let store = SqliteStore::open(Options::new(folder.path().join("data"))).unwrap();
+    assert_eq!(block_on(store.hooks()).unwrap(), [hook]);
 }

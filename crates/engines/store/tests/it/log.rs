@@ -33,6 +33,7 @@ fn create(store: &SqliteStore, number: usize) -> WriteBatch {
     body.insert("password".to_owned(), "secret-secret".into());
     body.insert("passwordConfirm".to_owned(), "secret-secret".into());
     WriteBatch::one(Step::Create(CreateRecord {
+        set_by_hooks: Default::default(),
         collection: users,
         body,
         password_hashes: BTreeMap::from([("password".to_owned(), "$argon2id$none".to_owned())]),

@@ -42,7 +42,7 @@ impl Stage {
         let blobs = blobs::Options::new(folder.path().join("storage"));
         let blobs: Arc<dyn Blobs> = Arc::new(FolderBlobs::open(blobs).unwrap());
         let handler = Arc::new(RemoveFiles::new(store.clone(), blobs.clone()));
-        let queue = Queue { name: FileRemoval::QUEUE, handler, policy: Policy::default() };
+        let queue = Queue { name: FileRemoval::QUEUE.to_owned(), handler, policy: Policy::default() };
         let jobs: Arc<dyn JobStore> = store.clone();
         let worker = Worker::start(&jobs, &new_jobs, vec![queue]);
         let stop = CancellationToken::new();
@@ -64,6 +64,7 @@ impl Stage {
         );
         let Ok(Json::Object(body)) = Json::parse_whole(&body) else { panic!() };
         let create = Step::Create(CreateRecord {
+            set_by_hooks: Default::default(),
             collection: self.users(),
             body,
             uploads: Uploads::default(),

@@ -18,6 +18,7 @@ async fn make(store: &SqliteStore, collection: &str, fields: &[(&str, &str)]) {
     let body: JsonObject =
         fields.iter().map(|(name, value)| ((*name).to_owned(), Json::from(*value))).collect();
     let step = Step::Create(CreateRecord {
+        set_by_hooks: Default::default(),
         collection: store.schema().by_name(collection).unwrap().id.clone(),
         body,
         password_hashes: BTreeMap::from([("password".to_owned(), "hash".to_owned())]),

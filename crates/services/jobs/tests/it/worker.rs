@@ -5,33 +5,47 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use contract::jobs::{Attempt, DeadJob, Job, JobError, JobHandler, JobStore};
+use contract::jobs::{Attempt, DeadJob, Finished, Job, JobError, JobHandler, JobStore};
 use contract::store::Store;
 use jobs::{Backoff, Policy, Queue, Wakeup, Worker};
 use model::json::Json;
 use model::step::{NewJob, Step, WriteBatch};
 use model::time::Timestamp;
 use store::sqlite::SqliteStore;
+use tokio::sync::Semaphore;
 
 use crate::{fresh, until};
 
-const QUICK: Policy = Policy {
+pub(crate) const QUICK: Policy = Policy {
     concurrency: 3,
     deadline: Duration::from_millis(200),
     max_attempts: 3,
     backoff: Backoff { first: Duration::from_millis(1), most: Duration::from_millis(5) },
+    log: 0,
 };
 
-/// Does what the payload says, and notes it.
-#[derive(Default)]
-struct Notes {
+/// Does what the payload says, and notes it; in the log too.
+pub(crate) struct Notes {
     attempts: Mutex<BTreeMap<String, usize>>,
     running: AtomicUsize,
     most_running: AtomicUsize,
+    /// A permit lets one that is held go on.
+    pub(crate) held: Semaphore,
+}
+
+impl Default for Notes {
+    fn default() -> Notes {
+        Notes {
+            attempts: Mutex::default(),
+            running: AtomicUsize::default(),
+            most_running: AtomicUsize::default(),
+            held: Semaphore::new(0),
+        }
+    }
 }
 
 impl Notes {
-    fn attempts_of(&self, payload: &str) -> usize {
+    pub(crate) fn attempts_of(&self, payload: &str) -> usize {
         self.attempts.lock().unwrap().get(payload).copied().unwrap_or(0)
     }
 
@@ -43,6 +57,14 @@ impl Notes {
             "never" => Err(JobError::Never("no use".to_owned())),
             "panics" => panic!("on purpose"),
             "hangs" => std::future::pending().await,
+            "is held" => {
+                self.held.acquire().await.unwrap().forget();
+                Ok(())
+            }
+            "is held, fails once" if self.attempts_of(payload) == 1 => {
+                self.held.acquire().await.unwrap().forget();
+                Err(JobError::Again("once".to_owned()))
+            }
             "waits" => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 Ok(())
@@ -57,31 +79,39 @@ impl JobHandler for Notes {
         Box::pin(async move {
             let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
             self.most_running.fetch_max(running, Ordering::SeqCst);
-            let done = self.perform(job.payload.as_str().unwrap()).await;
+            let result = self.perform(job.payload.as_str().unwrap()).await;
             self.running.fetch_sub(1, Ordering::SeqCst);
-            done
+            Finished { result, note: job.payload }
         })
     }
 }
 
-fn start(store: &Arc<SqliteStore>, wakeup: &Wakeup, policy: Policy) -> (Worker, Arc<Notes>) {
-    let notes = Arc::new(Notes::default());
+fn start(store: &Arc<SqliteStore>, wakeup: &Arc<Wakeup>, policy: Policy) -> (Worker, Arc<Notes>) {
     let store: Arc<dyn JobStore> = store.clone();
-    let queue = Queue { name: "q", handler: notes.clone(), policy };
+    let (queue, notes) = queue("q", policy);
     (Worker::start(&store, wakeup, vec![queue]), notes)
 }
 
+pub(crate) fn queue(name: &str, policy: Policy) -> (Queue, Arc<Notes>) {
+    let notes = Arc::new(Notes::default());
+    (Queue { name: name.to_owned(), handler: notes.clone(), policy }, notes)
+}
+
 async fn leave(store: &SqliteStore, payload: &str, due: Timestamp) {
-    let job = NewJob::new("q", &Json::from(payload), due).unwrap();
+    leave_in(store, "q", payload, due).await;
+}
+
+pub(crate) async fn leave_in(store: &SqliteStore, queue: &str, payload: &str, due: Timestamp) {
+    let job = NewJob::new(queue, &Json::from(payload), due).unwrap();
     store.write(WriteBatch::one(Step::Enqueue(job))).await.unwrap().unwrap();
 }
 
-async fn is_empty(store: &SqliteStore) -> bool {
+pub(crate) async fn is_empty(store: &SqliteStore) -> bool {
     store.queues().await.unwrap().iter().all(|queue| queue.waiting == 0 && queue.running == 0)
 }
 
-async fn dead(store: &SqliteStore) -> Vec<DeadJob> {
-    store.dead_jobs(0, 100).await.unwrap().jobs
+pub(crate) async fn dead(store: &SqliteStore) -> Vec<DeadJob> {
+    store.dead_jobs(None, 0, 100).await.unwrap().jobs
 }
 
 #[tokio::test]
@@ -202,4 +232,45 @@ async fn a_worker_that_is_stopped_finishes_what_runs_and_takes_nothing_more() {
     leave(&store, "late", Timestamp(0)).await;
     assert_eq!(store.queues().await.unwrap()[0].waiting, 1);
     assert_eq!(notes.attempts_of("late"), 0);
+}
+
+#[tokio::test]
+async fn attempts_are_logged_with_what_the_handler_says() {
+    let (_folder, store, wakeup) = fresh();
+    let before = kit::app::now();
+    let (worker, _) = start(&store, &wakeup, Policy { max_attempts: 2, log: 50, ..QUICK });
+    for payload in ["fails once", "hangs"] {
+        leave(&store, payload, Timestamp(0)).await;
+        until("it is done or dead", async || is_empty(&store).await).await;
+    }
+    worker.stop().await;
+    let page = store.attempts("q".to_owned(), 0, 10).await.unwrap();
+    let mut said: Vec<_> = page
+        .attempts
+        .iter()
+        .map(|logged| {
+            let note = logged.note.as_str().unwrap_or("none");
+            (logged.attempt.number, logged.outcome.as_str(), logged.error.as_str(), note)
+        })
+        .collect();
+    said.reverse();
+    let expected = [
+        (1, "again", "once", "fails once"),
+        (2, "done", "", "fails once"),
+        (1, "again", "not done in 200ms", "none"),
+        (2, "dead", "not done in 200ms", "none"),
+    ];
+    assert_eq!((said, page.total), (expected.to_vec(), 4));
+    let slow = &page.attempts[0];
+    assert!(slow.took >= QUICK.deadline && slow.started >= before && slow.started <= kit::app::now());
+}
+
+#[tokio::test]
+async fn a_queue_without_a_log_keeps_no_attempts() {
+    let (_folder, store, wakeup) = fresh();
+    let (worker, notes) = start(&store, &wakeup, QUICK);
+    leave(&store, "a", Timestamp(0)).await;
+    until("it is done", async || notes.attempts_of("a") == 1 && is_empty(&store).await).await;
+    worker.stop().await;
+    assert_eq!(store.attempts("q".to_owned(), 0, 10).await.unwrap().total, 0);
 }

@@ -108,6 +108,7 @@ impl Node {
     pub(crate) fn create_step(&self, collection: &str, body: &str) -> Step {
         let Ok(Json::Object(body)) = Json::parse_whole(body) else { panic!("{body}") };
         Step::Create(CreateRecord {
+            set_by_hooks: Default::default(),
             collection: self.store.schema().by_name(collection).unwrap().id.clone(),
             body,
             uploads: Default::default(),

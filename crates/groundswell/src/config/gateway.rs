@@ -1,0 +1,169 @@
+//! `[gateway]`: pools of other servers, and the routes to them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::http::header::{HeaderName, HeaderValue};
+use axum::http::{Method, Uri};
+use gateway::{Balance, HealthCheck, HostPattern, Route, ServerUrl, Target, UpstreamSettings};
+
+use super::reader::{Named, Section};
+use super::settings::{count, duration, time};
+
+/// `[gateway]`
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GatewaySettings {
+    pub(crate) upstreams: BTreeMap<String, UpstreamSettings>,
+    pub(crate) routes: Vec<Route>,
+}
+
+/// A header with a value, or with none.
+type HeaderRule = (HeaderName, Option<HeaderValue>);
+
+const URL: &str = "URLs such as http://10.0.0.1:3000";
+const HOST: &str = "a host such as app.example or *.app.example";
+const PATH: &str = "the beginning of a path, such as /shop/";
+
+impl GatewaySettings {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let upstreams: BTreeMap<String, UpstreamSettings> = section
+            .sections("upstreams")
+            .into_iter()
+            .filter_map(|named| Some((named.name.to_owned(), upstream(named)?)))
+            .collect();
+        let names: Vec<&str> = upstreams.keys().map(String::as_str).collect();
+        let routes = section.items("routes").into_iter().filter_map(|item| route(item, &names)).collect();
+        section.finish();
+        Self { upstreams, routes }
+    }
+}
+
+fn upstream(Named { origin, mut section, .. }: Named<'_>) -> Option<UpstreamSettings> {
+    let mut servers = Vec::new();
+    match section.list("servers") {
+        Some((urls, origin)) => {
+            for url in urls {
+                match ServerUrl::parse(&url) {
+                    Ok(url) => servers.push(url),
+                    Err(expected) => {
+                        section.refuse(&origin, "servers", format!("{url:?} is not right; {expected}"));
+                    }
+                }
+            }
+            if servers.is_empty() {
+                section.refuse(&origin, "servers", format!("must name a server; write {URL}"));
+            }
+        }
+        None => section.refuse(origin, "servers", format!("is missing; write {URL}")),
+    }
+    let mut settings = UpstreamSettings::new(servers);
+    if let Some((balance, _)) = section.parsed("balance", "p2c, round_robin or hash", Balance::parse) {
+        settings.balance = balance;
+    }
+    settings.connect_timeout = time(&mut section, "connect_timeout", settings.connect_timeout);
+    settings.try_timeout = time(&mut section, "try_timeout", settings.try_timeout);
+    settings.timeout = time(&mut section, "timeout", settings.timeout);
+    if let Some((slow_start, _)) = section.parsed("slow_start", "a time such as 10s, or 0", time_or_none) {
+        settings.slow_start = slow_start;
+    }
+    if let Some(most) = count(&mut section, "max_in_flight") {
+        settings.max_in_flight = u32::try_from(most).unwrap_or(u32::MAX);
+    }
+    settings.health = health(section.section("health"));
+    section.finish();
+    (!settings.servers.is_empty()).then_some(settings)
+}
+
+fn health(mut section: Section<'_>) -> Option<HealthCheck> {
+    let path = section.parsed("path", "a path such as /health", path);
+    let check = path.map(|(path, _)| HealthCheck {
+        path,
+        every: time(&mut section, "every", Duration::from_millis(500)),
+        timeout: time(&mut section, "timeout", Duration::from_millis(500)),
+    });
+    section.finish();
+    check
+}
+
+fn route(Named { origin, mut section, .. }: Named<'_>, upstreams: &[&str]) -> Option<Route> {
+    let path = section.parsed("path", PATH, path).map_or_else(|| "/".to_owned(), |(path, _)| path);
+    let target = target(&mut section, origin, upstreams);
+    let mut route = Route::new(path, target?);
+    route.host = section.parsed("host", HOST, HostPattern::parse).map(|(host, _)| host);
+    if let Some((methods, origin)) = section.list("methods") {
+        for method in methods {
+            match method.parse::<Method>() {
+                Ok(method) => route.methods.push(method),
+                Err(_) => section.refuse(
+                    &origin,
+                    "methods",
+                    format!("{method:?} is no method; write GET or the like"),
+                ),
+            }
+        }
+    }
+    route.headers = header_rules(&mut section, "headers");
+    route.rewrite = section.parsed("rewrite", PATH, self::path).map(|(path, _)| path);
+    route.request_headers = header_rules(&mut section, "request_headers");
+    route.response_headers = header_rules(&mut section, "response_headers");
+    section.finish();
+    Some(route)
+}
+
+/// Exactly one of `upstream`, `redirect` and `services`.
+fn target(section: &mut Section<'_>, origin: &super::tree::Origin, upstreams: &[&str]) -> Option<Target> {
+    const EXPECTED: &str = "write one of upstream = \"NAME\", redirect = \"URL\" and services = true";
+    let upstream = section.text("upstream");
+    let redirect = section.parsed("redirect", "a URL, or a path", redirect);
+    let services = section.parsed("services", "true", |text| (text == "true").then_some(()));
+    match (upstream, redirect, services) {
+        (Some(name), None, None) if upstreams.contains(&name.value.as_str()) => {
+            Some(Target::Upstream(name.value))
+        }
+        (Some(name), None, None) => {
+            let message = format!(
+                "there is no upstream {:?}; write [gateway.upstreams.{}] and its servers",
+                name.value, name.value
+            );
+            section.refuse(&name.origin, "upstream", message);
+            None
+        }
+        (None, Some((url, _)), None) => Some(Target::Redirect(url)),
+        (None, None, Some(_)) => Some(Target::Services),
+        _ => {
+            section.refuse(origin, "upstream", format!("must say where the route leads; {EXPECTED}"));
+            None
+        }
+    }
+}
+
+/// A header without a value stands for any value where it is looked for, and is removed where it would be set.
+fn header_rules(section: &mut Section<'_>, key: &'static str) -> Vec<HeaderRule> {
+    let mut rules = Vec::new();
+    for (name, text) in section.texts(key) {
+        let value = (!text.value.is_empty()).then(|| HeaderValue::from_str(&text.value)).transpose();
+        match (name.parse::<HeaderName>(), value) {
+            (Ok(name), Ok(value)) => rules.push((name, value)),
+            _ => section.refuse(
+                &text.origin,
+                key,
+                format!("{name:?} is no header, or its value cannot be sent"),
+            ),
+        }
+    }
+    rules
+}
+
+fn path(text: &str) -> Option<String> {
+    let uri: Uri = text.parse().ok()?;
+    (text.starts_with('/') && uri.path() == text).then(|| text.to_owned())
+}
+
+fn redirect(text: &str) -> Option<String> {
+    let uri: Uri = text.parse().ok()?;
+    (uri.query().is_none() && (text.starts_with('/') || uri.scheme().is_some())).then(|| text.to_owned())
+}
+
+fn time_or_none(text: &str) -> Option<Duration> {
+    if text == "0" { Some(Duration::ZERO) } else { duration(text) }
+}

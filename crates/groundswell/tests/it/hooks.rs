@@ -1,0 +1,404 @@
+//! Hooks before and after writes, with targets that behave and targets that do not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testkit::receiver::{Message, Receiver, Reply};
+
+use crate::app::{App, json_of, wait_until};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const LOOPBACK: (&str, &str) = ("GROUNDSWELL__OUTBOUND__ALLOW", "127.0.0.1");
+
+fn app() -> App {
+    let app = App::start_with_env(&[LOOPBACK]);
+    app.collection(
+        "notes",
+        &json!([
+            {"name": "title", "type": "text", "max": 20},
+            {"name": "mark", "type": "text", "hidden": true},
+            {"name": "n", "type": "number"},
+            {"name": "doc", "type": "file"}
+        ]),
+    );
+    app
+}
+
+fn agrees() -> Reply {
+    Reply::Json(200, "{}".to_owned())
+}
+
+/// A hook `h` on notes, and what its creation answered.
+fn hook(app: &App, receiver: &Receiver, on: &[&str], more: Value) -> Value {
+    named("h", app, &receiver.address, on, more)
+}
+
+fn named(name: &str, app: &App, address: &str, on: &[&str], more: Value) -> Value {
+    let mut body = json!({
+        "name": name, "url": format!("http://{address}/hooks"), "on": on, "collections": ["notes"],
+        "secrets": [SECRET],
+    });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    app.done("POST", "/api/gs/hooks", &body)
+}
+
+const NOTES: &str = "/api/collections/notes/records";
+
+fn guest(app: &App, method: &str, target: &str, body: &Value) -> (u16, Value) {
+    let answer = app.server.send_json(method, target, &[], &body.to_string());
+    (answer.status, if answer.body.is_empty() { Value::Null } else { json_of(&answer) })
+}
+
+fn of(record: &Value) -> String {
+    format!("{NOTES}/{}", record["id"].as_str().unwrap())
+}
+
+/// The log of hook `h`, the newest attempt first.
+fn deliveries(app: &App) -> Vec<Value> {
+    let answer = app.done("GET", "/api/gs/hooks/h/deliveries", &Value::Null);
+    answer["items"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_hook_after_a_write_is_told_what_was_and_what_is() {
+    let (app, receiver) = (app(), Receiver::start(|_| agrees()));
+    let on = ["records.create.after", "records.update.after", "records.delete.after"];
+    hook(&app, &receiver, &on, json!({}));
+    let record = app.done("POST", NOTES, &json!({"title": "one", "mark": "secret mark"}));
+    let (head, created) = receiver.next();
+    assert_eq!(created["type"], "records.create.after");
+    assert_eq!((&created["record"]["title"], &created["before"]), (&json!("one"), &Value::Null));
+    assert_eq!((&created["recordId"], &created["collection"]["name"]), (&record["id"], &json!("notes")));
+    assert!(head.header("webhook-signature").starts_with("v1,"));
+    guest(&app, "PATCH", &of(&record), &json!({"title": "two"}));
+    let (_, updated) = receiver.next();
+    assert_eq!(
+        [&updated["type"], &updated["before"]["title"], &updated["record"]["title"], &updated["callerId"]],
+        [&json!("records.update.after"), &json!("one"), &json!("two"), &json!("")]
+    );
+    guest(&app, "DELETE", &of(&record), &Value::Null);
+    let (_, deleted) = receiver.next();
+    assert_eq!(
+        [&deleted["type"], &deleted["before"]["title"], &deleted["record"]],
+        [&json!("records.delete.after"), &json!("two"), &Value::Null]
+    );
+    for message in [&created, &updated, &deleted] {
+        assert!(!message.to_string().contains("secret mark"));
+    }
+}
+
+#[test]
+fn a_message_that_is_not_taken_is_tried_again_with_the_same_id() {
+    let status = Arc::new(AtomicU16::new(500));
+    let app = app();
+    let told = status.clone();
+    let receiver = Receiver::start(move |_| Reply::Json(told.load(Ordering::SeqCst), "{}".to_owned()));
+    hook(&app, &receiver, &["records.create.after"], json!({}));
+    app.done("POST", NOTES, &json!({"title": "one"}));
+    let (first, message) = receiver.next();
+    status.store(204, Ordering::SeqCst);
+    let (second, again) = receiver.next();
+    assert_eq!(first.header("webhook-id"), second.header("webhook-id"));
+    assert_eq!(message["sequence"], again["sequence"]);
+    wait_until("the log of both attempts", || deliveries(&app).len() == 2);
+    let log = deliveries(&app);
+    let seen: Vec<_> = log.iter().map(|one| (&one["attempt"], &one["outcome"], &one["status"])).collect();
+    assert_eq!(seen, [(&json!(2), &json!("done"), &json!(204)), (&json!(1), &json!("again"), &json!(500))]);
+}
+
+#[test]
+fn a_dead_message_waits_for_a_replay() {
+    let status = Arc::new(AtomicU16::new(410));
+    let app = app();
+    let told = status.clone();
+    let receiver = Receiver::start(move |_| Reply::Json(told.load(Ordering::SeqCst), "{}".to_owned()));
+    hook(&app, &receiver, &["records.create.after"], json!({}));
+    let record = app.done("POST", NOTES, &json!({"title": "one"}));
+    receiver.next();
+    let dead = || app.done("GET", "/api/gs/jobs/dead?queue=hooks/h", &Value::Null);
+    wait_until("the dead message", || dead()["totalItems"] == 1);
+    assert_eq!(dead()["items"][0]["payload"]["recordId"], record["id"]);
+    status.store(200, Ordering::SeqCst);
+    let replayed = app.done("POST", "/api/gs/hooks/h/replay", &json!({}));
+    assert_eq!(replayed, json!({"replayed": 1}));
+    assert_eq!(receiver.next().1["recordId"], record["id"]);
+    wait_until("the delivery", || deliveries(&app)[0]["outcome"] == "done");
+    assert_eq!(dead()["totalItems"], 0);
+}
+
+#[test]
+fn a_target_that_hangs_holds_up_neither_writes_nor_other_hooks() {
+    let app = app();
+    let (silent, lively) = (Receiver::start(|_| Reply::Silence), Receiver::start(|_| agrees()));
+    named("a-silent", &app, &silent.address, &["records.create.after"], json!({"timeout": 30}));
+    hook(&app, &lively, &["records.create.after"], json!({}));
+    let started = Instant::now();
+    for n in 0..30 {
+        app.done("POST", NOTES, &json!({"title": "one", "n": n}));
+    }
+    let mut numbers: Vec<_> = (0..30).map(|_| lively.next().1["record"]["n"].as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..30).collect::<Vec<_>>());
+    assert!(started.elapsed() < Duration::from_secs(20));
+    // Eight at once, and no more.
+    for _ in 0..8 {
+        silent.next();
+    }
+    assert!(silent.rest().is_empty());
+}
+
+#[test]
+fn redirects_gigabytes_and_silence_are_failures_after_a_write() {
+    for (reply, error) in [
+        (Reply::Bare(302, "Location: http://127.0.0.1:1/"), "redirects are not followed"),
+        (Reply::Silence, "time"),
+    ] {
+        let app = app();
+        let reply = std::sync::Mutex::new(Some(reply));
+        let receiver = Receiver::start(move |_| reply.lock().unwrap().take().unwrap_or_else(agrees));
+        hook(&app, &receiver, &["records.create.after"], json!({"timeout": 0.3}));
+        app.done("POST", NOTES, &json!({"title": "one"}));
+        wait_until("the log", || !deliveries(&app).is_empty());
+        let attempt = deliveries(&app).pop().unwrap();
+        assert_eq!(attempt["outcome"], "again");
+        assert!(attempt["error"].as_str().unwrap().contains(error), "{attempt}");
+    }
+    // An answer without end is an answer: its status counts, and the rest is not read.
+    let (app, receiver) = (app(), Receiver::start(|_| Reply::Endless));
+    hook(&app, &receiver, &["records.create.after"], json!({}));
+    let before = app.memory("VmRSS");
+    app.done("POST", NOTES, &json!({"title": "one"}));
+    wait_until("the delivery", || deliveries(&app).first().is_some_and(|one| one["outcome"] == "done"));
+    assert!(app.memory("VmRSS") < before + (32 << 20));
+}
+
+#[test]
+fn a_hook_before_a_write_sets_what_clients_may_not() {
+    let app = app();
+    let receiver =
+        Receiver::start(|_| Reply::Json(200, r#"{"set": {"mark": "by hook", "n": 7}}"#.to_owned()));
+    hook(&app, &receiver, &["records.create.before", "records.update.before"], json!({}));
+    let rule = json!({"createRule": "@request.body.n:isset = false", "updateRule": "n = 7"});
+    app.done("PATCH", "/api/collections/notes", &rule);
+    let (status, record) = guest(&app, "POST", NOTES, &json!({"title": "one", "captcha": "c"}));
+    assert_eq!((status, &record["n"]), (200, &json!(7)), "{record}");
+    let (_, asked) = receiver.next();
+    assert_eq!(
+        [&asked["type"], &asked["body"], &asked["record"], &asked["recordId"], &asked["caller"]],
+        [
+            &json!("records.create.before"),
+            &json!({"captcha": "c", "title": "one"}),
+            &Value::Null,
+            &Value::Null,
+            &Value::Null
+        ]
+    );
+    assert_eq!(app.done("GET", &of(&record), &Value::Null)["mark"], "by hook");
+    let (status, changed) = guest(&app, "PATCH", &of(&record), &json!({"n+": 5}));
+    assert_eq!((status, &changed["n"]), (200, &json!(7)), "{changed}");
+    let (_, asked) = receiver.next();
+    assert_eq!([&asked["body"], &asked["record"]["title"]], [&json!({"n+": 5}), &json!("one")]);
+    // What the client sends is what the rule judges, and nobody is asked about what it denies.
+    assert_eq!(guest(&app, "POST", NOTES, &json!({"n": 1})).0, 400);
+    assert!(receiver.rest().is_empty());
+}
+
+#[test]
+fn a_hook_before_a_write_refuses_with_its_own_words() {
+    let app = app();
+    let body = json!({
+        "message": "No more notes today",
+        "data": {"title": {"code": "validation_enough", "message": "Enough."}, "n": "no error"}
+    });
+    let receiver = Receiver::start(move |message: &Message| {
+        let is_refused = !message.body.contains("welcome");
+        if is_refused { Reply::Json(403, body.to_string()) } else { agrees() }
+    });
+    let on = ["records.create.before", "records.update.before", "records.delete.before"];
+    hook(&app, &receiver, &on, json!({}));
+    let refusal = json!({
+        "data": {"title": {"code": "validation_enough", "message": "Enough."}},
+        "message": "No more notes today.", "status": 403
+    });
+    assert_eq!(guest(&app, "POST", NOTES, &json!({"title": "one"})), (403, refusal.clone()));
+    let (status, record) = guest(&app, "POST", NOTES, &json!({"title": "x", "say": "welcome"}));
+    assert_eq!(status, 200);
+    assert_eq!(guest(&app, "PATCH", &of(&record), &json!({"title": "two"})), (403, refusal.clone()));
+    assert_eq!(guest(&app, "DELETE", &of(&record), &Value::Null), (403, refusal));
+    assert_eq!(app.done("GET", NOTES, &Value::Null)["totalItems"], 1);
+}
+
+#[test]
+fn a_refused_upload_leaves_no_file() {
+    let app = app();
+    let receiver = Receiver::start(|_| Reply::Json(400, r#"{"message": "No."}"#.to_owned()));
+    hook(&app, &receiver, &["records.create.before"], json!({}));
+    let answer = app.form("POST", NOTES, &[crate::app::file("doc", "a.txt", b"text")]);
+    assert_eq!(answer.status, 400);
+    assert_eq!(app.stored(), [""; 0]);
+}
+
+#[test]
+fn a_failing_hook_before_a_write_does_what_its_policy_says() {
+    let failures: [fn() -> Reply; 7] = [
+        || Reply::Silence,
+        || Reply::Endless,
+        || Reply::Bare(302, "Location: http://127.0.0.1:1/"),
+        || Reply::Json(500, "{}".to_owned()),
+        || Reply::Json(404, "<h1>Not here</h1>".to_owned()),
+        || Reply::Json(200, "no json".to_owned()),
+        || Reply::Json(200, r#"{"set": {"id": "other0000000000"}}"#.to_owned()),
+    ];
+    let app = app();
+    for (position, failure) in failures.into_iter().enumerate() {
+        let receiver = Receiver::start(move |_| failure());
+        hook(&app, &receiver, &["records.create.before"], json!({"timeout": 0.5}));
+        let (status, answer) = guest(&app, "POST", NOTES, &json!({"title": "one"}));
+        assert_eq!(status, 503, "{position}: {answer}");
+        app.done("PATCH", "/api/gs/hooks/h", &json!({"onFailure": "allow"}));
+        let (status, answer) = guest(&app, "POST", NOTES, &json!({"title": "one"}));
+        assert_eq!(status, 200, "{position}: {answer}");
+        assert_eq!(app.send("DELETE", "/api/gs/hooks/h", &Value::Null).status, 204);
+    }
+    assert_eq!(app.done("GET", NOTES, &Value::Null)["totalItems"], 7);
+}
+
+#[test]
+fn every_request_of_a_batch_is_asked_about_and_one_refusal_undoes_all() {
+    let app = app();
+    app.done("PATCH", "/api/settings", &json!({"batch": {"enabled": true, "maxRequests": 10}}));
+    let receiver = Receiver::start(|message: &Message| {
+        let is_refused = message.body.contains("bad");
+        if is_refused { Reply::Json(400, r#"{"message": "No."}"#.to_owned()) } else { agrees() }
+    });
+    hook(&app, &receiver, &["records.create.before", "records.update.before"], json!({}));
+    let chosen = "chosen000000000";
+    let request =
+        |method: &str, target: &str, body: Value| json!({"method": method, "url": target, "body": body});
+    let good = json!({"requests": [
+        request("POST", NOTES, json!({"id": chosen, "title": "one"})),
+        request("PATCH", &format!("{NOTES}/{chosen}"), json!({"title": "two"})),
+        request("PUT", NOTES, json!({"title": "three"})),
+    ]});
+    assert_eq!(guest(&app, "POST", "/api/batch", &good).0, 200);
+    let asked: Vec<_> = (0..3).map(|_| receiver.next().1["type"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(asked, ["records.create.before", "records.update.before", "records.create.before"]);
+    let bad = json!({"requests": [
+        request("POST", NOTES, json!({"title": "four"})),
+        request("PUT", NOTES, json!({"id": chosen, "title": "bad"})),
+    ]});
+    let (status, answer) = guest(&app, "POST", "/api/batch", &bad);
+    assert_eq!((status, &answer["data"]["requests"]["1"]["response"]["message"]), (400, &json!("No.")));
+    assert_eq!(app.done("GET", NOTES, &Value::Null)["totalItems"], 2);
+}
+
+#[test]
+fn private_targets_are_refused_unless_the_configuration_allows_them() {
+    let app = App::start();
+    app.collection("notes", &json!([{"name": "title", "type": "text"}]));
+    let receiver = Receiver::start(|_| agrees());
+    let port = receiver.address.rsplit(':').next().unwrap().to_owned();
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "169.254.169.254", "0.0.0.0"] {
+        named("h", &app, &format!("{host}:{port}"), &["records.create.before"], json!({"timeout": 1}));
+        assert_eq!(guest(&app, "POST", NOTES, &json!({"title": "one"})).0, 503, "{host}");
+        let tried = app.done("POST", "/api/gs/hooks/h/test", &json!({}));
+        assert!(tried["error"].as_str().unwrap().contains("outbound.allow"), "{host}: {tried}");
+        assert_eq!(app.send("DELETE", "/api/gs/hooks/h", &Value::Null).status, 204);
+    }
+    assert!(receiver.rest().is_empty());
+    for url in
+        ["http://2130706433", "http://0x7f.1", "ftp://a.example", "http://u:p@a.example", "http://", "/"]
+    {
+        let body = json!({"name": "h", "url": url, "on": ["records.create.after"]});
+        assert_eq!(app.send("POST", "/api/gs/hooks", &body).status, 400, "{url}");
+    }
+}
+
+#[test]
+fn hooks_are_seen_and_changed_by_superusers_alone_and_never_tell_their_secrets() {
+    let (app, receiver) = (app(), Receiver::start(|_| agrees()));
+    for (method, target) in [
+        ("GET", "/api/gs/hooks"),
+        ("POST", "/api/gs/hooks"),
+        ("GET", "/api/gs/hooks/h"),
+        ("PATCH", "/api/gs/hooks/h"),
+        ("DELETE", "/api/gs/hooks/h"),
+        ("GET", "/api/gs/hooks/h/deliveries"),
+        ("POST", "/api/gs/hooks/h/replay"),
+        ("POST", "/api/gs/hooks/h/test"),
+    ] {
+        assert_eq!(guest(&app, method, target, &json!({})).0, 401, "{method} {target}");
+    }
+    let made = hook(&app, &receiver, &["records.create.after"], json!({"secrets": []}));
+    let secret = made["secrets"][0].as_str().unwrap().to_owned();
+    assert!(secret.starts_with("whsec_"));
+    let again =
+        app.send("POST", "/api/gs/hooks", &json!({"name": "h", "url": "http://a.example", "on": ["x"]}));
+    assert_eq!(again.status, 400);
+    for (method, target) in
+        [("GET", "/api/gs/hooks"), ("GET", "/api/gs/hooks/h"), ("PATCH", "/api/gs/hooks/h")]
+    {
+        let seen = app.done(method, target, &json!({})).to_string();
+        assert!(seen.contains("\"h\"") && !seen.contains("whsec_"), "{seen}");
+    }
+    let tried = app.done("POST", "/api/gs/hooks/h/test", &json!({}));
+    assert_eq!((&tried["status"], receiver.next().1["type"].as_str()), (&json!(200), Some("ping")));
+    assert_eq!(app.send("GET", "/api/gs/hooks/other", &Value::Null).status, 404);
+}
+
+#[test]
+fn a_hook_that_is_removed_takes_its_messages_with_it() {
+    let app = app();
+    let receiver = Receiver::start(|_| Reply::Json(500, "{}".to_owned()));
+    hook(&app, &receiver, &["records.create.after"], json!({}));
+    app.done("POST", NOTES, &json!({"title": "one"}));
+    receiver.next();
+    assert_eq!(app.send("DELETE", "/api/gs/hooks/h", &Value::Null).status, 204);
+    let queues = app.done("GET", "/api/gs/jobs", &Value::Null)["queues"].to_string();
+    assert!(!queues.contains("hooks/h"), "{queues}");
+    assert_eq!(app.send("GET", "/api/gs/hooks/h/deliveries", &Value::Null).status, 404);
+}
+
+#[test]
+fn hooks_and_what_waits_for_them_outlive_the_process() {
+    let status = Arc::new(AtomicU16::new(500));
+    let told = status.clone();
+    let receiver = Receiver::start(move |_| Reply::Json(told.load(Ordering::SeqCst), "{}".to_owned()));
+    let url = format!("http://{}/hooks", receiver.address);
+    let of_config = [
+        LOOPBACK,
+        ("GROUNDSWELL__HOOKS__CONFIGURED__URL", url.as_str()),
+        ("GROUNDSWELL__HOOKS__CONFIGURED__ON", "records.update.after"),
+        ("GROUNDSWELL__HOOKS__CONFIGURED__SECRETS", SECRET),
+    ];
+    let app = app();
+    hook(&app, &receiver, &["records.create.after"], json!({}));
+    let record = app.done("POST", NOTES, &json!({"title": "one"}));
+    receiver.next();
+    let app = app.restart_with_env(&of_config);
+    status.store(200, Ordering::SeqCst);
+    assert_eq!(receiver.next().1["recordId"], record["id"]);
+    let sources: Vec<_> = app.done("GET", "/api/gs/hooks", &Value::Null)["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|hook| (hook["name"].clone(), hook["source"].clone()))
+        .collect();
+    assert_eq!(sources, [(json!("configured"), json!("config")), (json!("h"), json!("api"))]);
+    guest(&app, "PATCH", &of(&record), &json!({"title": "two"}));
+    assert_eq!(receiver.next().1["hook"], "configured");
+    let refused = app.send("PATCH", "/api/gs/hooks/configured", &json!({"enabled": false}));
+    assert_eq!(refused.status, 400);
+}
+
+#[test]
+fn a_collection_that_is_made_later_is_followed_from_its_first_record() {
+    let app = App::start_with_env(&[LOOPBACK]);
+    let receiver = Receiver::start(|_| agrees());
+    hook(&app, &receiver, &["records.create.after"], json!({"collections": ["notes", "others"]}));
+    app.collection("others", &json!([{"name": "title", "type": "text"}]));
+    app.done("POST", "/api/collections/others/records", &json!({"title": "first"}));
+    assert_eq!(receiver.next().1["record"]["title"], "first");
+}

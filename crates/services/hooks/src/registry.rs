@@ -1,0 +1,189 @@
+//! Which hooks there are: those of the configuration and those that the store keeps, as one snapshot.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use contract::hooks::{HookStore, StoredHook};
+use contract::jobs::JobStore;
+use contract::store::StoreError;
+use kit::outbound::Outbound;
+use model::json::Json;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::hook::{Hook, HookInput, Source};
+
+/// How long a change waits until events are left for it; it stands all the same.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The hooks of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Hooks {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<dyn HookStore>,
+    jobs: Arc<dyn JobStore>,
+    configured: Vec<Arc<Hook>>,
+    set: ArcSwap<HookSet>,
+    /// What a read of the store is worth: of two that overlap the one that began later counts.
+    reads: AtomicU64,
+    /// The number of the newest set.
+    changes: watch::Sender<u64>,
+    /// The number of the set that events are left for.
+    followed: watch::Sender<u64>,
+    /// For trying a hook.
+    outbound: Outbound,
+}
+
+/// All hooks at one time.
+#[derive(Debug, Default)]
+pub struct HookSet {
+    /// Grows with every change.
+    number: u64,
+    /// By name.
+    hooks: Vec<Arc<Hook>>,
+}
+
+/// Why the hooks that the store keeps could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the hooks could not be read: {0}")]
+pub struct NotLoaded(#[from] StoreError);
+
+// === impl Hooks ===
+
+impl Hooks {
+    /// Those of the configuration, and those that the store keeps.
+    pub async fn load(
+        store: Arc<dyn HookStore>,
+        jobs: Arc<dyn JobStore>,
+        configured: Vec<Hook>,
+        outbound: Outbound,
+    ) -> Result<Hooks, NotLoaded> {
+        let hooks = Hooks {
+            shared: Arc::new(Shared {
+                store,
+                jobs,
+                configured: configured.into_iter().map(Arc::new).collect(),
+                set: ArcSwap::default(),
+                reads: AtomicU64::new(0),
+                changes: watch::Sender::new(0),
+                followed: watch::Sender::new(0),
+                outbound,
+            }),
+        };
+        hooks.reload().await?;
+        Ok(hooks)
+    }
+
+    /// The hooks as they are now.
+    pub fn set(&self) -> Arc<HookSet> {
+        self.shared.set.load_full()
+    }
+
+    /// Tells of every new set.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// The hook of a name.
+    pub fn get(&self, name: &str) -> Option<Arc<Hook>> {
+        self.shared.set.load().get(name)
+    }
+
+    pub(crate) fn jobs(&self) -> &dyn JobStore {
+        &*self.shared.jobs
+    }
+
+    pub(crate) fn outbound(&self) -> &Outbound {
+        &self.shared.outbound
+    }
+
+    /// Makes or replaces a hook. False when there are too many. Once this is answered, every write that comes
+    /// after it meets the hook.
+    pub(crate) async fn save(&self, hook: &Hook) -> Result<bool, StoreError> {
+        let stored = StoredHook { name: hook.name.clone(), definition: Json::Object(hook.definition()) };
+        let is_saved = self.shared.store.save_hook(stored).await?;
+        if is_saved {
+            self.reload().await?;
+            self.until_followed().await;
+        }
+        Ok(is_saved)
+    }
+
+    /// Forgets a hook, what waits for it, and its log. False when there is none.
+    pub(crate) async fn remove(&self, hook: &Hook) -> Result<bool, StoreError> {
+        let is_removed = self.shared.store.remove_hook(hook.name.clone()).await?;
+        self.reload().await?;
+        self.until_followed().await;
+        self.shared.jobs.clear(hook.queue()).await?;
+        Ok(is_removed)
+    }
+
+    /// Events are left for this set from now on.
+    pub(crate) fn note_followed(&self, number: u64) {
+        self.shared.followed.send_replace(number);
+    }
+
+    async fn until_followed(&self) {
+        let number = self.set().number;
+        let mut followed = self.shared.followed.subscribe();
+        if timeout(FOLLOWED_WITHIN, followed.wait_for(|followed| *followed >= number)).await.is_err() {
+            warn!("a change of the hooks was kept, but change events do not follow it yet");
+        }
+    }
+
+    async fn reload(&self) -> Result<(), StoreError> {
+        let read = 1 + self.shared.reads.fetch_add(1, Ordering::SeqCst);
+        let stored = self.shared.store.hooks().await?;
+        let mut hooks = self.shared.configured.clone();
+        hooks.extend(stored.iter().filter_map(|stored| self.of_store(stored)));
+        hooks.sort_by(|one, other| one.name.cmp(&other.name));
+        let set = Arc::new(HookSet { number: read, hooks });
+        self.shared.set.rcu(|current| if current.number < read { set.clone() } else { current.clone() });
+        self.shared.changes.send_if_modified(|number| {
+            let is_newer = *number < read;
+            *number = (*number).max(read);
+            is_newer
+        });
+        Ok(())
+    }
+
+    fn of_store(&self, stored: &StoredHook) -> Option<Arc<Hook>> {
+        if self.shared.configured.iter().any(|hook| hook.name == stored.name) {
+            warn!(hook = stored.name, "a hook of the configuration stands before the stored one of its name");
+            return None;
+        }
+        match HookInput::of_definition(&stored.name, &stored.definition).check(Source::Api) {
+            Ok(hook) => Some(Arc::new(hook)),
+            Err(problems) => {
+                let keys: Vec<_> = problems.iter().map(|problem| problem.key).collect();
+                warn!(hook = stored.name, ?keys, "a stored hook is not one, and is not called");
+                None
+            }
+        }
+    }
+}
+
+// === impl HookSet ===
+
+impl HookSet {
+    /// The hook of a name.
+    pub fn get(&self, name: &str) -> Option<Arc<Hook>> {
+        let position = self.hooks.binary_search_by(|hook| hook.name.as_str().cmp(name)).ok()?;
+        Some(self.hooks[position].clone())
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Hook>> {
+        self.hooks.iter()
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+}
