@@ -274,7 +274,7 @@ fn key(parts: &request::Parts) -> u64 {
     }
 }
 
-/// All servers are down, or have as much to do as they may.
+/// All servers have as much to do as they may.
 fn nobody() -> Response<Body> {
     ApiError::unavailable(Duration::from_secs(1)).into_response()
 }

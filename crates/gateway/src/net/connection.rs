@@ -82,7 +82,7 @@ impl<S: Upstream> ConnectionServer<S> {
             request.extensions_mut().insert(Peer(peer));
             stack.borrow_mut().call(request)
         });
-        let mut connection = pin!(self.http.serve_connection(stream, service));
+        let mut connection = pin!(self.http.serve_connection(stream, service).with_upgrades());
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = draining.cancelled() => connection.as_mut().graceful_shutdown(),

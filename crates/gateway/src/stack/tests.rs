@@ -122,7 +122,8 @@ async fn what_the_head_decides_has_no_headers_of_a_routed_response() {
 #[tokio::test]
 async fn the_future_of_a_request_stays_small() {
     let folder = tempfile::tempdir().unwrap();
-    let mut stack = stack(Origins::new(&["*".to_owned()]), callers(folder.path()), Gateway::default(), page("x"));
+    let mut stack =
+        stack(Origins::new(&["*".to_owned()]), callers(folder.path()), Gateway::default(), page("x"));
     let future = tower::Service::call(&mut stack, Request::new(Body::empty()));
     let bytes = std::mem::size_of_val(&future);
     assert!(bytes <= 1024, "{bytes} bytes");

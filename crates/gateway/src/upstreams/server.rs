@@ -10,9 +10,11 @@ use super::settings::ServerUrl;
 
 /// A server is left alone after so many tries without an answer in a row...
 const MAX_FAILURES: u32 = 3;
-/// ...or so many answers of 500 and above.
+/// ...or so many answers of 500 and above. One that comes back and fails again is left alone at once.
 const MAX_ERRORS: u32 = 5;
-/// For how long, the first time; each time that it fails again at once it is as much longer.
+/// What an answer takes of a server that is not well, where none is.
+const UNWELL_COSTS: f64 = 1e9;
+/// For how long, the first time; each time that it fails again it is as much longer.
 const EJECTED_FOR: Duration = Duration::from_secs(2);
 const MOST_EJECTED_FOR: Duration = Duration::from_secs(30);
 
@@ -73,11 +75,6 @@ impl Server {
         !self.is_down.load(Ordering::Relaxed) && !self.is_ejected(now)
     }
 
-    /// Whether a health check found it wanting.
-    pub(super) fn is_down(&self) -> bool {
-        self.is_down.load(Ordering::Relaxed)
-    }
-
     fn is_ejected(&self, now: Duration) -> bool {
         nanos(now) < self.ejected_until.load(Ordering::Relaxed)
     }
@@ -93,6 +90,9 @@ impl Server {
         if self.unanswered.load(Ordering::Relaxed) > 0 {
             let silent = nanos(now).saturating_sub(self.progressed.load(Ordering::Relaxed));
             latency = latency.max(silent as f64);
+        }
+        if !self.is_well(now) {
+            latency += UNWELL_COSTS;
         }
         latency * f64::from(self.in_flight() + 1) / self.share(now, slow_start)
     }
@@ -115,29 +115,29 @@ impl Server {
         }
     }
 
-    /// What came of a request. Whether the server may be ejected for it is the pool's to say.
-    pub(super) fn note(&self, outcome: Outcome, took: Duration, now: Duration, may_eject: bool) {
+    /// What came of a request.
+    pub(super) fn note(&self, outcome: Outcome, took: Duration, now: Duration) {
         self.unanswered.fetch_sub(1, Ordering::Relaxed);
-        self.latency.note(took, now);
-        match outcome {
-            Outcome::Failed => {
-                if 1 + self.failures.fetch_add(1, Ordering::Relaxed) >= MAX_FAILURES && may_eject {
-                    self.eject(now, "it does not answer");
-                }
-                return;
-            }
-            Outcome::Answered => {
-                reset(&self.errors);
-                self.recover(now);
-            }
-            Outcome::Erred => {
-                if 1 + self.errors.fetch_add(1, Ordering::Relaxed) >= MAX_ERRORS && may_eject {
-                    self.eject(now, "it answers 500 and above");
-                }
-            }
+        if outcome == Outcome::Failed {
+            self.count(&self.failures, MAX_FAILURES, now, "it does not answer");
+            return;
         }
+        self.latency.note(took, now);
         self.progressed.store(nanos(now), Ordering::Relaxed);
         reset(&self.failures);
+        if outcome == Outcome::Erred {
+            self.count(&self.errors, MAX_ERRORS, now, "it answers 500 and above");
+        } else {
+            reset(&self.errors);
+            self.recover(now);
+        }
+    }
+
+    fn count(&self, failures: &AtomicU32, most: u32, now: Duration, why: &str) {
+        let most = if self.ejections.load(Ordering::Relaxed) == 0 { most } else { 1 };
+        if 1 + failures.fetch_add(1, Ordering::Relaxed) >= most {
+            self.eject(now, why);
+        }
     }
 
     /// It is done with a request, of which something was noted or not.
@@ -205,7 +205,7 @@ mod tests {
 
     fn tried(server: &Server, outcome: Outcome, now: Duration) {
         server.begin(now);
-        server.note(outcome, Duration::from_millis(1), now, true);
+        server.note(outcome, Duration::from_millis(1), now);
         server.end(true);
     }
 
@@ -219,9 +219,7 @@ mod tests {
         assert!(!server.is_well(SECOND));
         let back = SECOND + EJECTED_FOR;
         assert!(server.is_well(back));
-        for _ in 0..MAX_FAILURES {
-            tried(&server, Outcome::Failed, back);
-        }
+        tried(&server, Outcome::Failed, back);
         assert!(!server.is_well(back + EJECTED_FOR) && server.is_well(back + EJECTED_FOR * 2));
     }
 

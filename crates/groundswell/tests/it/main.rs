@@ -8,6 +8,7 @@ mod command_line;
 mod configuration;
 mod connections;
 mod files;
+mod gateway;
 mod hooks;
 mod http;
 mod jobs;

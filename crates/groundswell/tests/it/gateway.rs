@@ -1,0 +1,495 @@
+//! Routes to other servers: what goes on and what does not, and what clients see while servers fail.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::app::wait_until;
+use crate::server::{PATIENCE, Response, Server, connect, groundswell, read_response, request};
+
+/// What a test server does with a connection.
+type Serve = dyn Fn(&mut BufReader<TcpStream>) + Send + Sync;
+
+/// A server on a free port, a thread for each connection. It ends with the process.
+fn upstream(serve: impl Fn(&mut BufReader<TcpStream>) + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serve: Arc<Serve> = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = serve.clone();
+            thread::spawn(move || {
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                serve(&mut BufReader::new(stream));
+            });
+        }
+    });
+    address
+}
+
+/// The lines of a head, without the empty one; none at the end of the connection.
+fn read_head(stream: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        match line.trim_end() {
+            "" => return Some(lines),
+            line => lines.push(line.to_owned()),
+        }
+    }
+}
+
+fn reply(stream: &mut BufReader<TcpStream>, status: u16, body: &str) -> bool {
+    let answer = format!("HTTP/1.1 {status} S\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.get_mut().write_all(answer.as_bytes()).is_ok()
+}
+
+/// A server that answers every request with the lines of its head.
+fn echo() -> String {
+    upstream(|stream| {
+        while let Some(head) = read_head(stream) {
+            if !reply(stream, 200, &head.join("\n")) {
+                return;
+            }
+        }
+    })
+}
+
+/// A gateway with this configuration.
+fn gateway(config: &str) -> Server {
+    let config = config.to_owned();
+    Server::start_with(
+        move |folder| std::fs::write(folder.join("g.toml"), config).unwrap(),
+        &["--config", "g.toml"],
+    )
+}
+
+fn pool(servers: &[&str], more: &str) -> String {
+    let urls: Vec<String> = servers.iter().map(|server| format!("\"http://{server}\"")).collect();
+    format!("[gateway.upstreams.pool]\nservers = [{}]\n{more}\n", urls.join(", "))
+}
+
+const ALL: &str = "[[gateway.routes]]\npath = \"/\"\nupstream = \"pool\"\n";
+
+#[test]
+fn a_request_goes_on_without_what_is_the_connections_or_only_claimed() {
+    let server = gateway(&format!("{}{ALL}", pool(&[&echo()], "")));
+    let headers = [
+        "X-Forwarded-For: 10.9.9.9",
+        "Forwarded: for=10.9.9.9",
+        "Keep-Alive: 5",
+        "TE: trailers",
+        "X-Own: kept",
+    ];
+    let answer = server.request("GET", "/a%20b?c=d", &headers);
+    assert_eq!(answer.status, 200);
+    let text = answer.text().to_lowercase();
+    assert!(text.starts_with("get /a%20b?c=d http/1.1\n"), "{text}");
+    for line in [
+        "host: test",
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-host: test",
+        "x-forwarded-proto: http",
+        "x-own: kept",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    for name in ["10.9.9.9", "keep-alive", "\nte:", "forwarded: for", "connection"] {
+        assert!(!text.contains(name), "{name}: {text}");
+    }
+    assert!(!answer.header("x-request-id").is_empty());
+}
+
+#[test]
+fn routes_choose_by_host_and_path_and_the_rest_is_the_applications() {
+    let (one, two) = (echo(), echo());
+    let server = gateway(&format!(
+        "[gateway.upstreams.one]\nservers = [\"http://{one}\"]\n[gateway.upstreams.two]\nservers = [\"http://{two}\"]\n\
+         [[gateway.routes]]\npath = \"/shop/\"\nupstream = \"one\"\nrewrite = \"/\"\n\
+         request_headers = {{ X-Shop = \"1\", X-Own = \"\" }}\nresponse_headers = {{ X-From = \"one\" }}\n\
+         [[gateway.routes]]\nhost = \"*.two.example\"\nupstream = \"two\"\n\
+         [[gateway.routes]]\npath = \"/old/\"\nredirect = \"/new/\"\n"
+    ));
+    let shop = server.request("GET", "/shop/cart?x=1", &["X-Own: 1"]);
+    assert!(shop.text().starts_with("GET /cart?x=1 HTTP/1.1\n"), "{}", shop.text());
+    let lines = shop.text().to_lowercase();
+    assert!(lines.contains("x-shop: 1") && !lines.contains("x-own"), "{lines}");
+    assert_eq!(shop.header("x-from"), "one");
+    let two =
+        server.send(b"GET /api/health HTTP/1.1\r\nHost: www.two.example:80\r\nConnection: close\r\n\r\n");
+    assert!(two.text().starts_with("GET /api/health HTTP/1.1\n"), "{}", two.text());
+    let old = server.get("/old/a?b=c");
+    assert_eq!((old.status, old.header("location")), (308, "/new/a?b=c".to_owned()));
+    assert_eq!(server.get("/api/health").status, 200);
+    assert!(server.get("/api/health").text().contains("healthy"));
+    for path in ["/shop/../api/health", "/shop/%2e%2e/x", "/shop/..%2fx", "/shop/a%5cb"] {
+        let answer = server.get(path);
+        assert!(answer.status == 400 || answer.status == 307, "{path}: {}", answer.status);
+    }
+}
+
+#[test]
+fn a_wrong_configuration_says_what_is_wrong() {
+    for (config, complaint) in [
+        ("[[gateway.routes]]\nupstream = \"nowhere\"", "there is no upstream \"nowhere\""),
+        ("[[gateway.routes]]\npath = \"/\"", "must say where the route leads"),
+        ("[gateway.upstreams.a]\nservers = [\"ftp://a\"]", "write http://HOST:PORT"),
+        ("[gateway.upstreams.a]\nbalance = \"p2c\"", "servers: is missing"),
+        ("[gateway]\nroutes = 1", "write [[gateway.routes]]"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("g.toml"), config).unwrap();
+        let output = crate::server::run(folder.path(), &["check", "--config", "g.toml"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(complaint), "{said}");
+    }
+}
+
+#[test]
+fn bodies_stream_both_ways_at_the_pace_of_the_slower_side() {
+    const LARGE: usize = 200 << 20;
+    let server = gateway(&format!(
+        "{}{ALL}",
+        pool(
+            &[&upstream(|stream| {
+                let head = read_head(stream).unwrap_or_default();
+                if head.first().is_some_and(|line| line.starts_with("POST")) {
+                    let mut left = LARGE;
+                    let mut bytes = vec![0; 1 << 20];
+                    while left > 0 {
+                        match stream.read(&mut bytes) {
+                            Ok(count) if count > 0 => left -= count,
+                            _ => return,
+                        }
+                    }
+                    reply(stream, 200, "all of it");
+                } else {
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
+                    let _ = stream.get_mut().write_all(head.as_bytes());
+                    let piece = vec![b'x'; 1 << 20];
+                    for _ in 0..LARGE >> 20 {
+                        if stream.get_mut().write_all(&piece).is_err() {
+                            return;
+                        }
+                    }
+                }
+            })],
+            ""
+        )
+    ));
+    let before = memory(&server);
+    let mut stream = server.connect();
+    stream.write_all(&request("POST", "/", &[&format!("Content-Length: {LARGE}")])).unwrap();
+    let piece = vec![b'x'; 1 << 20];
+    for _ in 0..LARGE >> 20 {
+        stream.write_all(&piece).unwrap();
+    }
+    assert_eq!(read_response(&mut stream).text(), "all of it");
+    let mut stream = server.connect();
+    stream.write_all(&request("GET", "/", &[])).unwrap();
+    let mut first = [0; 4096];
+    stream.read_exact(&mut first).unwrap();
+    // Nobody reads: whatever the server has of it is in buffers of the system, and in a small one of its own.
+    assert!(memory(&server) < before + (24 << 20));
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() > LARGE - 4096);
+}
+
+#[test]
+fn events_of_a_server_come_as_they_are_sent() {
+    let server = gateway(&format!(
+        "{}{ALL}",
+        pool(
+            &[&upstream(|stream| {
+                read_head(stream);
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+                let _ = stream.get_mut().write_all(format!("{head}data: 1\n\n").as_bytes());
+                // The next only once the client has seen the first.
+                let mut byte = [0];
+                let _ = stream.read(&mut byte);
+            })],
+            ""
+        )
+    ));
+    let mut stream = server.connect();
+    stream.write_all(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut seen = String::new();
+    while !seen.contains("data: 1") {
+        let mut bytes = [0; 1024];
+        let count = stream.read(&mut bytes).unwrap();
+        assert!(count > 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+}
+
+#[test]
+fn an_upgraded_connection_is_joined_to_the_servers() {
+    let server = gateway(&format!(
+        "{}{ALL}",
+        pool(
+            &[&upstream(|stream| {
+                let head = read_head(stream).unwrap_or_default().join("\n").to_lowercase();
+                assert!(
+                    head.contains("upgrade: websocket") && head.contains("connection: upgrade"),
+                    "{head}"
+                );
+                let head =
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+                let _ = stream.get_mut().write_all(head.as_bytes());
+                let mut bytes = [0; 5];
+                while stream.read_exact(&mut bytes).is_ok() {
+                    bytes.reverse();
+                    let _ = stream.get_mut().write_all(&bytes);
+                }
+            })],
+            ""
+        )
+    ));
+    let mut stream = server.connect();
+    let head = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let answer = read_head(&mut reader).unwrap().join("\n").to_lowercase();
+    assert!(answer.starts_with("http/1.1 101") && answer.contains("upgrade: websocket"), "{answer}");
+    for (said, heard) in [(b"hello", b"olleh"), (b"12345", b"54321")] {
+        stream.write_all(said).unwrap();
+        let mut bytes = [0; 5];
+        reader.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, heard);
+    }
+}
+
+#[test]
+fn without_an_answer_the_client_gets_one_in_the_contracts_shape() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let silent = upstream(|stream| while read_head(stream).is_some() {});
+    let garbage = upstream(|stream| {
+        read_head(stream);
+        let _ = stream.get_mut().write_all(b"this is no HTTP\r\n\r\n");
+    });
+    for (address, status) in [(&free, 502), (&silent, 504), (&garbage, 502)] {
+        let server =
+            gateway(&format!("{}{ALL}", pool(&[address], "try_timeout = \"300ms\"\ntimeout = \"500ms\"")));
+        for method in ["GET", "POST"] {
+            let answer = server.request(method, "/", &[]);
+            assert_eq!(answer.status, status, "{method} {address}: {}", answer.text());
+            assert!(answer.text().starts_with("{\"data\":{},\"message\":\"The service did not answer"));
+        }
+    }
+}
+
+#[test]
+fn what_may_not_be_done_twice_is_not_and_what_erred_is_tried_elsewhere() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = tries.clone();
+    let breaks = upstream(move |stream| {
+        while let Some(head) = read_head(stream) {
+            counted.fetch_add(1, Ordering::SeqCst);
+            if head[0].contains("/breaks") {
+                return;
+            }
+            reply(stream, 500, "erred");
+        }
+    });
+    let config = format!("{}{ALL}", pool(&[&breaks, &breaks.replace("127.0.0.1", "localhost")], ""));
+    let server = gateway(&config);
+    let tried = |method: &str, target: &str| {
+        tries.store(0, Ordering::SeqCst);
+        let answer = server.request(method, target, &[]);
+        (answer.status, tries.load(Ordering::SeqCst))
+    };
+    assert_eq!(tried("POST", "/breaks"), (502, 1));
+    assert_eq!(tried("POST", "/errs"), (500, 1));
+    assert_eq!(tried("GET", "/errs"), (500, 2));
+    let (status, times) = tried("GET", "/breaks");
+    assert!(status == 502 && (2..=3).contains(&times), "{status} {times}");
+}
+
+/// A whole server as an upstream: a process that can be paused, killed and started again at its place.
+struct Process {
+    child: Child,
+    address: String,
+    folder: Arc<TempDir>,
+}
+
+impl Process {
+    fn start() -> Process {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("gs_public")).unwrap();
+        Process::start_at("127.0.0.1:0", Arc::new(folder))
+    }
+
+    fn start_at(address: &str, folder: Arc<TempDir>) -> Process {
+        std::fs::write(folder.path().join("gs_public/me"), "here").unwrap();
+        let mut child = groundswell(&["serve", "--http", address, "--manage", "127.0.0.1:0"])
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        while !line.contains("started at http://") {
+            assert!(stdout.read_line(&mut line).unwrap() > 0, "the server ended: {line}");
+        }
+        // What it prints later goes nowhere, and the pipe stays.
+        thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        let address = line.rsplit("http://").next().unwrap().trim().to_owned();
+        Process { child, address, folder }
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.kill();
+        *self = Process::start_at(&self.address.clone(), self.folder.clone());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Clients that ask without a pause, and what they were answered.
+struct Load {
+    is_over: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    clients: Vec<thread::JoinHandle<Vec<Response>>>,
+}
+
+impl Load {
+    fn start(server: &Server, clients: usize) -> Load {
+        let (is_over, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let clients = (0..clients)
+            .map(|_| {
+                let (address, is_over, answered) =
+                    (server.address.clone(), is_over.clone(), answered.clone());
+                thread::spawn(move || {
+                    let mut failed = Vec::new();
+                    while !is_over.load(Ordering::SeqCst) {
+                        let mut stream = connect(&address);
+                        stream.write_all(&request("GET", "/me", &[])).unwrap();
+                        let answer = read_response(&mut stream);
+                        answered.fetch_add(1, Ordering::SeqCst);
+                        if answer.status != 200 {
+                            failed.push(answer);
+                        }
+                    }
+                    failed
+                })
+            })
+            .collect();
+        Load { is_over, answered, clients }
+    }
+
+    /// Waits for so many more answers.
+    fn more(&self, count: usize) {
+        let aim = self.answered.load(Ordering::SeqCst) + count;
+        wait_until("more answers", || self.answered.load(Ordering::SeqCst) >= aim);
+    }
+
+    fn failures(self) -> Vec<Response> {
+        self.is_over.store(true, Ordering::SeqCst);
+        self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    }
+}
+
+#[test]
+fn no_request_fails_while_servers_are_killed_paused_and_restarted() {
+    let mut servers = [Process::start(), Process::start(), Process::start()];
+    let addresses: Vec<&str> = servers.iter().map(|server| server.address.as_str()).collect();
+    let health = "try_timeout = \"500ms\"\nslow_start = \"1s\"\n\
+                  health = { path = \"/api/health\", every = \"100ms\", timeout = \"1s\" }";
+    let gateway = gateway(&format!("{}{ALL}", pool(&addresses, health)));
+    let load = Load::start(&gateway, 8);
+    load.more(500);
+    servers[0].kill();
+    load.more(500);
+    servers[1].signal("STOP");
+    load.more(500);
+    servers[1].signal("CONT");
+    servers[0].restart();
+    load.more(500);
+    servers[2].restart();
+    load.more(500);
+    let failures = load.failures();
+    let first = failures.first().map(|answer| format!("{} {}", answer.head, answer.text()));
+    assert!(failures.is_empty(), "{} failed, such as {first:?}", failures.len());
+}
+
+#[test]
+fn a_failing_server_gets_nothing_within_a_second_and_comes_back_gently() {
+    let is_failing = Arc::new(AtomicBool::new(false));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (failing, counted) = (is_failing.clone(), asked.clone());
+    let sick = upstream(move |stream| {
+        while let Some(head) = read_head(stream) {
+            if head[0].contains("/health") {
+                reply(stream, 200, "");
+                continue;
+            }
+            counted.fetch_add(1, Ordering::SeqCst);
+            if failing.load(Ordering::SeqCst) {
+                reply(stream, 500, "erred");
+            } else {
+                reply(stream, 200, "well");
+            }
+        }
+    });
+    let gateway = gateway(&format!("{}{ALL}", pool(&[&sick, &echo(), &echo()], "slow_start = \"2s\"")));
+    let load = Load::start(&gateway, 4);
+    wait_until("requests", || asked.load(Ordering::SeqCst) > 100);
+    is_failing.store(true, Ordering::SeqCst);
+    let since = Instant::now();
+    let is_left_alone = || {
+        let before = asked.load(Ordering::SeqCst);
+        load.more(300);
+        asked.load(Ordering::SeqCst) == before
+    };
+    wait_until("to be left alone", is_left_alone);
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    is_failing.store(false, Ordering::SeqCst);
+    let before = (asked.load(Ordering::SeqCst), load.answered.load(Ordering::SeqCst));
+    wait_until("to be asked again", || asked.load(Ordering::SeqCst) > before.0);
+    let first = (asked.load(Ordering::SeqCst), load.answered.load(Ordering::SeqCst));
+    load.more(300);
+    let share = (asked.load(Ordering::SeqCst) - first.0) as f64
+        / (load.answered.load(Ordering::SeqCst) - first.1) as f64;
+    assert!(share < 0.25, "a share of {share} at once");
+    wait_until("its share again", || {
+        let from = (asked.load(Ordering::SeqCst), load.answered.load(Ordering::SeqCst));
+        load.more(300);
+        let share = (asked.load(Ordering::SeqCst) - from.0) as f64
+            / (load.answered.load(Ordering::SeqCst) - from.1) as f64;
+        share > 0.2
+    });
+    assert_eq!(load.failures().len(), 0);
+}
+
+fn memory(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
