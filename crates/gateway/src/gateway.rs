@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
@@ -83,14 +84,25 @@ impl Gateway {
         for (name, settings) in upstreams {
             let pool = match before.pools.get(&name) {
                 Some(pool) if pool.settings == settings => pool.clone(),
-                _ => Arc::new(Pool::new(settings)),
+                _ => Arc::new(Pool::new(&name, settings)),
             };
             tokio::spawn(upstreams::watch(pool.clone(), checks.clone()));
+            tokio::spawn(upstreams::follow(pool.clone(), checks.clone()));
             pools.insert(name, pool);
         }
         before.checks.cancel();
         self.current.store(Arc::new(Plan { routes, pools, checks }));
         Ok(())
+    }
+
+    /// Waits until it is known which servers there are, or for a while.
+    pub async fn settle(&self) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let plan = self.current.load_full();
+        let known = futures_util::future::join_all(plan.pools.values().map(|pool| pool.until_known()));
+        if tokio::time::timeout(PATIENCE, known).await.is_err() {
+            tracing::warn!("not all servers are known yet: requests to them are answered 503");
+        }
     }
 
     /// Ends what looks after servers.

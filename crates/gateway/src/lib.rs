@@ -2,14 +2,18 @@
 //!
 //! [`accept`] takes connections from the one listening socket and hands each to a loop of the [`RequestLoops`], where a
 //! [`ConnectionServer`] reads its requests and gives them to the [`stack()`]: `tower` layers, each of which does one
-//! thing (`layers/`), over an [`Upstream`]. So far that is the router of this process's services, called directly;
-//! nothing above it can tell. Every layer over an upstream is one again.
+//! thing (`layers/`), over an [`Upstream`]. Every layer over an upstream is one again.
 //!
-//! The order of the layers (`stack.rs`), from the connection down, and why:
+//! At its top the size of a head is looked at, and the [`Gateway`] finds the route of the request (`routes.rs`). Then
+//! there are two ways. What has a route to a pool of servers is given an id, counted, and sent on (`proxy.rs`) to one of the
+//! pool (`upstreams.rs`); what it is answered is the server's business. Everything else goes to the router of this process's
+//! services, called directly, through what the contract has of an edge; nothing above it can tell.
 //!
-//! 1. What the head alone decides: its size, a clean path, one framing, preflights. They are answered without an id,
-//!    a count and a routed response's headers, as the contract has it. The size comes first, since what it refuses
-//!    is looked at no further; the path before the framing, since that order is what clients see.
+//! The order of those layers (`stack.rs`), from the connection down, and why:
+//!
+//! 1. What the head alone decides: a clean path, one framing, preflights. They are answered without an id, a count and a
+//!    routed response's headers, as the contract has it. The path comes before the framing, since that order is what
+//!    clients see.
 //! 2. The request's id, above all that names it.
 //! 3. The count and the line of the log: every answer from here down is in it, also a refusal or a caught panic.
 //! 4. What every such answer has: CORS, then the security headers.
@@ -21,8 +25,18 @@
 //! [`kit::respond::NoCompression`], and `Unrouted` for a refusal of the edge's own. To the upstream goes a
 //! [`kit::request::CallInfo`].
 //!
-//! A request costs the stack no boxed future, and no lock but that of the tokens that are remembered. What a stack
-//! answers from is its loop's own; a connection's clone of it shares that by a few counted pointers.
+//! A request costs the local stack no boxed future, and no lock but that of the tokens that are remembered. What a stack
+//! answers from is its loop's own, and so are the connections to other servers; what is known of these is shared.
+//!
+//! # What is bounded, and what happens then
+//!
+//! | what | past it |
+//! |---|---|
+//! | connections of the process | 503, and closed |
+//! | a request's head (128 KiB, 256 headers) | 431 |
+//! | requests that a server has at once | it is passed over; 503 when all are full |
+//! | tries of a request, their time, retries in all | 502 or 504 |
+//! | idle connections to a server (128 a loop, 4 s) | closed |
 
 mod gateway;
 mod layers;

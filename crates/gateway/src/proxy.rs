@@ -132,11 +132,11 @@ impl Proxy {
             tried.push(server);
             let may_retry = match &missed {
                 Missed::Unsent(_) => true,
-                Missed::Erred(_) => is_repeatable && tried.len() < pool.servers.len(),
+                Missed::Erred(_) => is_repeatable && tried.len() < pool.servers().len(),
                 Missed::Lost | Missed::Late => is_repeatable,
             };
             let has_time = Instant::now() < deadline && tried.len() < MAX_TRIES;
-            if !may_retry || !has_time || !pool.budget.take() {
+            if !may_retry || !has_time || !pool.may_retry() {
                 return missed.into_response();
             }
             body = match missed {

@@ -3,6 +3,7 @@
 
 mod balance;
 mod budget;
+mod discovery;
 mod health;
 mod latency;
 mod server;
@@ -11,7 +12,12 @@ mod settings;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use metrics::{Counter, counter};
+use tokio::sync::watch;
+
 pub(crate) use budget::RetryBudget;
+pub(crate) use discovery::follow;
 pub(crate) use health::watch;
 pub(crate) use server::{Outcome, Server};
 pub use settings::{Balance, HealthCheck, ServerUrl, UpstreamSettings};
@@ -20,10 +26,21 @@ pub use settings::{Balance, HealthCheck, ServerUrl, UpstreamSettings};
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) settings: UpstreamSettings,
-    pub(crate) servers: Vec<Arc<Server>>,
     pub(crate) budget: RetryBudget,
+    servers: ArcSwap<Vec<Arc<Server>>>,
+    /// Told when there are others; how often that was. Not before the first is known.
+    changes: watch::Sender<u64>,
     turn: balance::Turn,
     started: Instant,
+    counters: Counters,
+}
+
+/// What became of tries, counted.
+struct Counters {
+    answered: Counter,
+    erred: Counter,
+    failed: Counter,
+    retried: Counter,
 }
 
 /// A request that a server has, until this is dropped.
@@ -38,16 +55,21 @@ pub(crate) struct Try {
 // === impl Pool ===
 
 impl Pool {
-    /// All servers are taken to be well until they prove otherwise.
-    pub(crate) fn new(settings: UpstreamSettings) -> Self {
-        let servers = settings.servers.iter().cloned().map(|url| Arc::new(Server::new(url))).collect();
-        Self {
-            settings,
-            servers,
+    /// All servers are taken to be well until they prove otherwise. Those that a name stands for come later.
+    pub(crate) fn new(name: &str, settings: UpstreamSettings) -> Self {
+        let pool = Self {
+            servers: ArcSwap::default(),
             budget: RetryBudget::new(),
+            changes: watch::Sender::new(0),
             turn: balance::Turn::default(),
             started: Instant::now(),
+            counters: Counters::new(name),
+            settings,
+        };
+        if !pool.settings.servers.is_empty() {
+            pool.set_servers(pool.settings.servers.clone());
         }
+        pool
     }
 
     /// The time by the pool's clock.
@@ -55,43 +77,110 @@ impl Pool {
         self.started.elapsed()
     }
 
+    /// The servers as they are known now.
+    pub(crate) fn servers(&self) -> Arc<Vec<Arc<Server>>> {
+        self.servers.load_full()
+    }
+
+    /// Waits until it is known once which servers there are.
+    pub(crate) async fn until_known(&self) {
+        // The pool holds the other end.
+        _ = self.changes.subscribe().wait_for(|changes| *changes > 0).await;
+    }
+
+    /// Has these servers from now on. What is known of those that stay is kept; those that leave finish what they have.
+    fn set_servers(&self, urls: Vec<ServerUrl>) {
+        let before = self.servers();
+        let server = |url: ServerUrl| match before.iter().find(|server| server.url == url) {
+            Some(server) => server.clone(),
+            None => Arc::new(Server::new(url)),
+        };
+        self.servers.store(Arc::new(urls.into_iter().map(server).collect()));
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
     /// Begins a try at a server that is well and has room, if possible at none of `tried`. None when there is none.
     pub(crate) fn begin(self: &Arc<Self>, key: u64, tried: &[Arc<Server>]) -> Option<Try> {
         let now = self.now();
-        let server = self.choose(key, tried, now)?.clone();
+        let servers = self.servers.load();
+        let server = self.choose(&servers, key, tried, now)?.clone();
         server.begin(now);
         Some(Try { pool: self.clone(), server, began: now, is_noted: false })
     }
 
-    /// One that is well, then one that was not tried: what is known of those that are not well may be wrong, above all
-    /// when checks fail everywhere.
-    fn choose(&self, key: u64, tried: &[Arc<Server>], now: Duration) -> Option<&Arc<Server>> {
-        let has_room = |server: &&Arc<Server>| server.in_flight() < self.settings.max_in_flight;
-        let untried =
-            |server: &&Arc<Server>| has_room(server) && !tried.iter().any(|other| Arc::ptr_eq(server, other));
-        let well = |server: &&Arc<Server>| has_room(server) && server.is_well(now);
-        self.pick(key, now, |server| well(server) && untried(server))
-            .or_else(|| self.pick(key, now, untried))
-            .or_else(|| self.pick(key, now, well))
-            .or_else(|| self.pick(key, now, has_room))
+    /// Whether a request may be tried again, which is counted then.
+    pub(crate) fn may_retry(&self) -> bool {
+        let may_retry = self.budget.take();
+        if may_retry {
+            self.counters.retried.increment(1);
+        }
+        may_retry
     }
 
-    fn pick(
+    /// One that is well, then one that was not tried: what is known of those that are not well may be wrong, above all
+    /// when checks fail everywhere.
+    fn choose<'s>(
         &self,
+        servers: &'s [Arc<Server>],
+        key: u64,
+        tried: &[Arc<Server>],
+        now: Duration,
+    ) -> Option<&'s Arc<Server>> {
+        let has_room = |server: &Arc<Server>| server.in_flight() < self.settings.max_in_flight;
+        let untried =
+            |server: &Arc<Server>| has_room(server) && !tried.iter().any(|other| Arc::ptr_eq(server, other));
+        let well = |server: &Arc<Server>| has_room(server) && server.is_well(now);
+        self.pick(servers, key, now, |server| well(server) && untried(server))
+            .or_else(|| self.pick(servers, key, now, untried))
+            .or_else(|| self.pick(servers, key, now, well))
+            .or_else(|| self.pick(servers, key, now, has_room))
+    }
+
+    fn pick<'s>(
+        &self,
+        servers: &'s [Arc<Server>],
         key: u64,
         now: Duration,
-        is_candidate: impl Fn(&&Arc<Server>) -> bool,
-    ) -> Option<&Arc<Server>> {
+        is_candidate: impl Fn(&Arc<Server>) -> bool,
+    ) -> Option<&'s Arc<Server>> {
         let slow_start = self.settings.slow_start;
         match self.settings.balance {
             Balance::P2c => {
-                balance::better_of_two(&self.servers, is_candidate, |server| server.cost(now, slow_start))
+                balance::better_of_two(servers, is_candidate, |server| server.cost(now, slow_start))
             }
             Balance::RoundRobin => {
-                self.turn.next(&self.servers, is_candidate, |server| server.share(now, slow_start))
+                self.turn.next(servers, is_candidate, |server| server.share(now, slow_start))
             }
-            Balance::Hash => balance::by_key(&self.servers, is_candidate, key),
+            Balance::Hash => balance::by_key(servers, is_candidate, key),
         }
+    }
+}
+
+// === impl Counters ===
+
+impl Counters {
+    fn new(name: &str) -> Self {
+        let of = |outcome: &'static str| counter!("groundswell_upstream_tries_total", "upstream" => name.to_owned(), "outcome" => outcome);
+        Self {
+            answered: of("answered"),
+            erred: of("erred"),
+            failed: of("failed"),
+            retried: counter!("groundswell_upstream_retries_total", "upstream" => name.to_owned()),
+        }
+    }
+
+    fn of(&self, outcome: Outcome) -> &Counter {
+        match outcome {
+            Outcome::Answered => &self.answered,
+            Outcome::Erred => &self.erred,
+            Outcome::Failed => &self.failed,
+        }
+    }
+}
+
+impl std::fmt::Debug for Counters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counters").finish_non_exhaustive()
     }
 }
 
@@ -104,6 +193,7 @@ impl Try {
             return;
         }
         let now = self.pool.now();
+        self.pool.counters.of(outcome).increment(1);
         self.server.note(outcome, now.saturating_sub(self.began), now);
     }
 }
@@ -124,7 +214,7 @@ mod tests {
     fn pool(balance: Balance, count: u16) -> Arc<Pool> {
         let servers = (1..=count).map(|port| ServerUrl::parse(&format!("http://a:{port}")).unwrap());
         let settings = UpstreamSettings { balance, ..UpstreamSettings::new(servers.collect()) };
-        Arc::new(Pool::new(settings))
+        Arc::new(Pool::new("p", settings))
     }
 
     /// How often each server is chosen for these keys, when each answers at once.
@@ -142,9 +232,9 @@ mod tests {
     fn a_server_that_fails_gets_nothing_while_others_are_well() {
         for balance in [Balance::P2c, Balance::RoundRobin, Balance::Hash] {
             let pool = pool(balance, 3);
-            let sick = pool.servers[1].clone();
+            let sick = pool.servers()[1].clone();
             while sick.is_well(pool.now()) {
-                let others = [pool.servers[0].clone(), pool.servers[2].clone()];
+                let others = [pool.servers()[0].clone(), pool.servers()[2].clone()];
                 pool.begin(1, &others).unwrap().note(Outcome::Failed);
             }
             let shares = shares(&pool, 0..100);
@@ -164,7 +254,7 @@ mod tests {
             let second = pool.begin(1, std::slice::from_ref(&first.server)).unwrap();
             assert_ne!(second.server.url, first.server.url);
         }
-        let both = [pool.servers[0].clone(), pool.servers[1].clone()];
+        let both = [pool.servers()[0].clone(), pool.servers()[1].clone()];
         assert!(pool.begin(1, &both).is_some());
     }
 
@@ -172,7 +262,7 @@ mod tests {
     fn a_server_without_room_is_passed_over_and_a_full_pool_has_nobody() {
         let mut settings = pool(Balance::P2c, 2).settings.clone();
         settings.max_in_flight = 2;
-        let pool = Arc::new(Pool::new(settings));
+        let pool = Arc::new(Pool::new("p", settings));
         let held: Vec<_> = (0..4).map(|_| pool.begin(1, &[]).unwrap()).collect();
         assert!(pool.begin(1, &[]).is_none());
         drop(held);
@@ -182,13 +272,13 @@ mod tests {
     #[test]
     fn when_none_is_well_all_are_asked() {
         let pool = pool(Balance::P2c, 2);
-        pool.servers[0].note_health(false, pool.now());
+        pool.servers()[0].note_health(false, pool.now());
         for _ in 0..20 {
-            assert_eq!(pool.begin(1, &[]).unwrap().server.url, pool.servers[1].url);
+            assert_eq!(pool.begin(1, &[]).unwrap().server.url, pool.servers()[1].url);
         }
-        pool.servers[1].note_health(false, pool.now());
+        pool.servers()[1].note_health(false, pool.now());
         let asked: Vec<_> = (0..50).map(|_| pool.begin(1, &[]).unwrap().server.url.clone()).collect();
-        assert!(pool.servers.iter().all(|server| asked.contains(&server.url)));
+        assert!(pool.servers().iter().all(|server| asked.contains(&server.url)));
     }
 
     #[test]
@@ -199,5 +289,26 @@ mod tests {
         assert_eq!(shares(&pool, [7; 30]).len(), 1);
         let spread = shares(&pool, 0..3_000);
         assert!(spread.values().all(|share| (800..1_200).contains(share)), "{spread:?}");
+    }
+
+    #[test]
+    fn servers_come_and_go_and_those_that_stay_are_known() {
+        let pool = pool(Balance::P2c, 2);
+        let url = |port: u16| ServerUrl::parse(&format!("http://a:{port}")).unwrap();
+        let stays = pool.servers()[1].clone();
+        let leaving = loop {
+            let begun = pool.begin(0, &[]).unwrap();
+            if begun.server.url == url(1) {
+                break begun;
+            }
+        };
+        pool.set_servers(vec![url(2), url(3)]);
+        assert!(Arc::ptr_eq(&pool.servers()[0], &stays));
+        for _ in 0..50 {
+            assert_ne!(pool.begin(0, &[]).unwrap().server.url, url(1));
+        }
+        drop(leaving);
+        pool.set_servers(Vec::new());
+        assert!(pool.begin(0, &[]).is_none());
     }
 }

@@ -4,7 +4,9 @@ mod check;
 mod serve;
 mod superuser;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::cli::{self, Command, CommandLine, ServeFlags};
 use crate::{config, output};
@@ -40,7 +42,11 @@ pub(crate) fn run(command_line: CommandLine) -> ExitCode {
             output::line(settings);
             ExitCode::SUCCESS
         }
-        Some(Command::Serve(_)) => exit_code(serve::run(&settings)),
+        Some(Command::Serve(serve_flags)) => {
+            let file = flags.config.clone().map(PathBuf::from);
+            let load = Arc::new(move || config::load(&flags, &serve_flags));
+            exit_code(serve::run(&settings, file, load))
+        }
         Some(Command::Superuser { action }) => superuser::run(&settings, action),
         Some(Command::Check(_)) => check::run(&settings),
         None => ExitCode::SUCCESS,

@@ -16,6 +16,7 @@ mod logs;
 mod manage;
 mod output;
 mod readiness;
+mod reload;
 mod runtimes;
 mod shutdown;
 mod superusers;

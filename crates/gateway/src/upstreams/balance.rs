@@ -13,11 +13,11 @@ pub(super) struct Turn(AtomicUsize);
 /// (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing").
 pub(super) fn better_of_two(
     servers: &[Arc<Server>],
-    is_candidate: impl Fn(&&Arc<Server>) -> bool,
+    is_candidate: impl Fn(&Arc<Server>) -> bool,
     cost: impl Fn(&Server) -> f64,
 ) -> Option<&Arc<Server>> {
-    let candidates = servers.iter().filter(&is_candidate).count();
-    let nth = |position| servers.iter().filter(&is_candidate).nth(position);
+    let candidates = servers.iter().filter(|server| is_candidate(server)).count();
+    let nth = |position| servers.iter().filter(|server| is_candidate(server)).nth(position);
     if candidates < 2 {
         return nth(0);
     }
@@ -31,10 +31,10 @@ pub(super) fn better_of_two(
 /// The candidate that ranks highest for a key (rendezvous hashing): when a server goes, only its own keys move.
 pub(super) fn by_key(
     servers: &[Arc<Server>],
-    is_candidate: impl Fn(&&Arc<Server>) -> bool,
+    is_candidate: impl Fn(&Arc<Server>) -> bool,
     key: u64,
 ) -> Option<&Arc<Server>> {
-    servers.iter().filter(is_candidate).max_by_key(|server| rank(&server.url, key))
+    servers.iter().filter(|server| is_candidate(server)).max_by_key(|server| rank(&server.url, key))
 }
 
 fn rank(url: &super::ServerUrl, key: u64) -> u64 {
@@ -58,14 +58,14 @@ impl Turn {
     pub(super) fn next<'s>(
         &self,
         servers: &'s [Arc<Server>],
-        is_candidate: impl Fn(&&'s Arc<Server>) -> bool,
+        is_candidate: impl Fn(&Arc<Server>) -> bool,
         share: impl Fn(&Server) -> f64,
     ) -> Option<&'s Arc<Server>> {
         let start = self.0.fetch_add(1, Ordering::Relaxed);
         let mut last = None;
         for step in 0..servers.len() {
             let server = &servers[(start + step) % servers.len()];
-            if is_candidate(&server) {
+            if is_candidate(server) {
                 let share = share(server);
                 if share >= 1.0 || rand::random::<f64>() < share {
                     return Some(server);

@@ -1,10 +1,12 @@
 //! Asking servers whether they are well, from the background runtime.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::{CONNECTION, HOST, USER_AGENT};
 use axum::http::{HeaderValue, Request};
+use futures_util::future::join_all;
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -12,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{HealthCheck, Pool, ServerUrl};
+use super::{HealthCheck, Pool, Server, ServerUrl};
 
 /// A server is down after so many checks in a row that it failed.
 const MAX_FAILURES: u32 = 2;
@@ -22,15 +24,20 @@ const MIN_PASSES: u32 = 2;
 /// Checks all servers of a pool until it is told to stop. Ends at once where there is nothing to check.
 pub(crate) async fn watch(pool: Arc<Pool>, stop: CancellationToken) {
     let Some(check) = pool.settings.health.clone() else { return };
-    let checks = (0..pool.servers.len()).map(|position| watch_one(&pool, position, &check));
-    tokio::select! {
-        () = stop.cancelled() => {}
-        _ = futures_util::future::join_all(checks) => {}
+    let mut changes = pool.changes.subscribe();
+    while !stop.is_cancelled() {
+        changes.borrow_and_update();
+        let servers = pool.servers();
+        let checks = servers.iter().map(|server| watch_one(&pool, server, &check));
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = changes.changed() => {}
+            () = async { join_all(checks).await; pending::<()>().await } => {}
+        }
     }
 }
 
-async fn watch_one(pool: &Pool, position: usize, check: &HealthCheck) {
-    let server = &pool.servers[position];
+async fn watch_one(pool: &Pool, server: &Server, check: &HealthCheck) {
     let mut ticks = interval(check.every.max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut failed, mut passed) = (0, 0);

@@ -1,6 +1,7 @@
 //! What the configuration says of a pool of servers.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::http::Uri;
@@ -9,8 +10,10 @@ use axum::http::uri::Scheme;
 /// A pool of servers that do the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamSettings {
-    /// Where the servers are; not empty.
+    /// Where the servers are.
     pub servers: Vec<ServerUrl>,
+    /// A name instead, each of whose addresses is a server.
+    pub dns: Option<ServerUrl>,
     /// How one is chosen.
     pub balance: Balance,
     /// How long a connection may take to be made.
@@ -63,6 +66,7 @@ impl UpstreamSettings {
     pub fn new(servers: Vec<ServerUrl>) -> Self {
         Self {
             servers,
+            dns: None,
             balance: Balance::P2c,
             connect_timeout: Duration::from_secs(1),
             try_timeout: Duration::from_secs(15),
@@ -90,6 +94,14 @@ impl ServerUrl {
             return Err(EXPECTED);
         }
         Ok(Self { host: authority.host().to_owned(), port: authority.port_u16().unwrap_or(80) })
+    }
+
+    pub(super) fn of_address(address: SocketAddr) -> Self {
+        let host = match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        Self { host, port: address.port() }
     }
 
     /// What a resolver takes: an address or a name, and the port.

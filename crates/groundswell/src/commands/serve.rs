@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -15,10 +16,11 @@ use crate::config::{Address, GatewaySettings, Settings};
 use crate::control_socket::ControlSocket;
 use crate::manage::{self, Management};
 use crate::readiness::Readiness;
+use crate::reload::{self, Load};
 use crate::{control_socket, logs, output, runtimes, shutdown};
 
-/// Serves until SIGTERM or SIGINT.
-pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
+/// Serves until SIGTERM or SIGINT. `load` reads the configuration anew, from `file` where there is one.
+pub(super) fn run(settings: &Settings, file: Option<PathBuf>, load: Load) -> anyhow::Result<()> {
     logs::start(&settings.log);
     let max_connections = gateway::raise_open_files(settings.server.max_connections);
     let metrics = manage::install_metrics()?;
@@ -33,6 +35,9 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     background.spawn(manage::serve(management, Management { readiness: Arc::clone(&readiness), metrics })?);
     let GatewaySettings { routes, upstreams } = settings.gateway.clone();
     let gateway = Gateway::new(routes, upstreams)?;
+    background.block_on(gateway.settle());
+    let reloading = reload::follow(file, load, settings.clone(), gateway.clone(), draining.clone());
+    let reloading = background.spawn(reloading);
     let app = background.block_on(App::open(settings, draining.clone())).context("open the application")?;
     let loops =
         Arc::new(start_loops(settings, &app, &gateway, &draining).context("start the request loops")?);
@@ -55,6 +60,9 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     if let Ok(loops) = Arc::try_unwrap(loops) {
         loops.join();
+    }
+    if let Err(error) = background.block_on(reloading).context("end the watch of the configuration")? {
+        warn!(%error, "changes of the configuration were not followed");
     }
     gateway.stop();
     background.block_on(app.close()).context("close the application")?;

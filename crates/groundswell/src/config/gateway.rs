@@ -9,6 +9,7 @@ use gateway::{Balance, HealthCheck, HostPattern, Route, ServerUrl, Target, Upstr
 
 use super::reader::{Named, Section};
 use super::settings::{count, duration, time};
+use super::tree::Origin;
 
 /// `[gateway]`
 #[derive(Debug, Clone, Default)]
@@ -40,23 +41,28 @@ impl GatewaySettings {
 
 fn upstream(Named { origin, mut section, .. }: Named<'_>) -> Option<UpstreamSettings> {
     let mut servers = Vec::new();
-    match section.list("servers") {
+    let listed = section.list("servers");
+    let dns = section.text("dns").and_then(|text| server(&section, &text.origin, "dns", &text.value));
+    match &listed {
         Some((urls, origin)) => {
-            for url in urls {
-                match ServerUrl::parse(&url) {
-                    Ok(url) => servers.push(url),
-                    Err(expected) => {
-                        section.refuse(&origin, "servers", format!("{url:?} is not right; {expected}"));
-                    }
-                }
-            }
-            if servers.is_empty() {
-                section.refuse(&origin, "servers", format!("must name a server; write {URL}"));
+            servers.extend(urls.iter().filter_map(|url| server(&section, origin, "servers", url)));
+            if urls.is_empty() {
+                section.refuse(origin, "servers", format!("must name a server; write {URL}"));
             }
         }
-        None => section.refuse(origin, "servers", format!("is missing; write {URL}")),
+        None if dns.is_none() => {
+            section.refuse(
+                origin,
+                "servers",
+                format!("is missing; write {URL}, or dns = a name with all servers"),
+            );
+        }
+        None => {}
     }
-    let mut settings = UpstreamSettings::new(servers);
+    if let (Some((_, origin)), Some(_)) = (&listed, &dns) {
+        section.refuse(origin, "servers", "stands beside dns; write one of them");
+    }
+    let mut settings = UpstreamSettings { dns, ..UpstreamSettings::new(servers) };
     if let Some((balance, _)) = section.parsed("balance", "p2c, round_robin or hash", Balance::parse) {
         settings.balance = balance;
     }
@@ -71,7 +77,12 @@ fn upstream(Named { origin, mut section, .. }: Named<'_>) -> Option<UpstreamSett
     }
     settings.health = health(section.section("health"));
     section.finish();
-    (!settings.servers.is_empty()).then_some(settings)
+    (!settings.servers.is_empty() || settings.dns.is_some()).then_some(settings)
+}
+
+fn server(section: &Section<'_>, origin: &Origin, key: &str, url: &str) -> Option<ServerUrl> {
+    let parsed = ServerUrl::parse(url);
+    parsed.map_err(|expected| section.refuse(origin, key, format!("{url:?} is not right; {expected}"))).ok()
 }
 
 fn health(mut section: Section<'_>) -> Option<HealthCheck> {
@@ -111,7 +122,7 @@ fn route(Named { origin, mut section, .. }: Named<'_>, upstreams: &[&str]) -> Op
 }
 
 /// Exactly one of `upstream`, `redirect` and `services`.
-fn target(section: &mut Section<'_>, origin: &super::tree::Origin, upstreams: &[&str]) -> Option<Target> {
+fn target(section: &mut Section<'_>, origin: &Origin, upstreams: &[&str]) -> Option<Target> {
     const EXPECTED: &str = "write one of upstream = \"NAME\", redirect = \"URL\" and services = true";
     let upstream = section.text("upstream");
     let redirect = section.parsed("redirect", "a URL, or a path", redirect);

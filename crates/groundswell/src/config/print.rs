@@ -66,7 +66,10 @@ fn print_hook(hook: &Hook, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (name, upstream) in &gateway.upstreams {
         writeln!(f, "\n[gateway.upstreams.{}]", quoted(name))?;
-        writeln!(f, "servers = {}", list(&upstream.servers))?;
+        match &upstream.dns {
+            Some(name) => writeln!(f, "dns = {}", quoted(name))?,
+            None => writeln!(f, "servers = {}", list(&upstream.servers))?,
+        }
         writeln!(f, "balance = {}", quoted(upstream.balance.as_str()))?;
         writeln!(f, "connect_timeout = {}", quoted(seconds(upstream.connect_timeout)))?;
         writeln!(f, "try_timeout = {}", quoted(seconds(upstream.try_timeout)))?;

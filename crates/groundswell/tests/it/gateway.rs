@@ -316,6 +316,48 @@ fn what_may_not_be_done_twice_is_not_and_what_erred_is_tried_elsewhere() {
     assert!(status == 502 && (2..=3).contains(&times), "{status} {times}");
 }
 
+#[test]
+fn a_name_stands_for_all_its_servers() {
+    let address = echo();
+    let port = address.rsplit(':').next().unwrap();
+    let server = gateway(&format!("[gateway.upstreams.pool]\ndns = \"http://localhost:{port}\"\n{ALL}"));
+    assert_eq!(server.get("/").status, 200);
+}
+
+#[test]
+fn a_changed_configuration_is_taken_while_requests_go_on_and_a_wrong_one_refused() {
+    let (one, two) = (upstream_that_says("one"), upstream_that_says("two"));
+    let server = gateway(&format!("{}{ALL}", pool(&[&one], "")));
+    let file = server.folder().join("g.toml");
+    let write = |config: &str| {
+        let next = server.folder().join("next.toml");
+        std::fs::write(&next, config).unwrap();
+        std::fs::rename(next, &file).unwrap();
+    };
+    let load = Load::start(&server, 4);
+    load.more(100);
+    write(&format!("{}{ALL}", pool(&[&two], "")));
+    wait_until("the other server", || server.get("/me").text() == "two");
+    write("[[gateway.routes]]\nupstream = \"nowhere\"");
+    hang_up(&server);
+    load.more(300);
+    assert_eq!(server.get("/me").text(), "two");
+    write(&format!("{}{ALL}", pool(&[&one, &two], "balance = \"round_robin\"")));
+    hang_up(&server);
+    wait_until("both servers", || server.get("/me").text() == "one");
+    wait_until("both servers", || server.get("/me").text() == "two");
+    assert_eq!(load.failures().len(), 0);
+}
+
+fn upstream_that_says(word: &'static str) -> String {
+    upstream(move |stream| while read_head(stream).is_some_and(|_| reply(stream, 200, word)) {})
+}
+
+fn hang_up(server: &Server) {
+    let kill = format!("kill -HUP {}", server.pid());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+}
+
 /// A whole server as an upstream: a process that can be paused, killed and started again at its place.
 struct Process {
     child: Child,

@@ -1,0 +1,75 @@
+//! Taking a changed configuration while the server runs, on SIGHUP and when its file changes: the routes and pools of
+//! `[gateway]`. What is wrong with the new one is said, and the old one stays.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use gateway::Gateway;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::{Problems, Settings};
+
+/// How often the file is looked at. Its content is read only when its time or its size is another.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Reads the configuration of this process anew.
+pub(crate) type Load = Arc<dyn Fn() -> Result<Settings, Problems> + Send + Sync>;
+
+/// What tells one content of a file from another.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// Follows the configuration until it is told to stop.
+pub(crate) async fn follow(
+    file: Option<PathBuf>,
+    load: Load,
+    mut current: Settings,
+    gateway: Gateway,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut hangups = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut known = stamp(&file).await;
+    loop {
+        let is_asked = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = hangups.recv() => true,
+            _ = ticks.tick() => false,
+        };
+        let found = stamp(&file).await;
+        // Between two contents a file may be gone for a moment.
+        if !is_asked && (found == known || found.is_none()) {
+            continue;
+        }
+        known = found;
+        let load = load.clone();
+        match tokio::task::spawn_blocking(move || load()).await.context("read the configuration")? {
+            Ok(settings) => take(&mut current, settings, &gateway),
+            Err(problems) => error!(%problems, "the new configuration is refused, and the old one stays"),
+        }
+    }
+}
+
+fn take(current: &mut Settings, new: Settings, gateway: &Gateway) {
+    let with_new_routes = Settings { gateway: new.gateway.clone(), ..current.clone() };
+    if with_new_routes.to_string() != new.to_string() {
+        warn!("only routes and upstreams are taken from the new configuration: the rest waits for a restart");
+    }
+    match gateway.replace(new.gateway.routes.clone(), new.gateway.upstreams.clone()) {
+        Ok(()) => {
+            info!(routes = new.gateway.routes.len(), "the new configuration is in use");
+            *current = with_new_routes;
+        }
+        Err(problem) => error!(%problem, "the new configuration is refused, and the old one stays"),
+    }
+}
+
+async fn stamp(file: &Option<PathBuf>) -> Stamp {
+    let metadata = tokio::fs::metadata(file.as_ref()?).await.ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
