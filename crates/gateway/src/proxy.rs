@@ -69,7 +69,7 @@ struct Head {
 /// Why a try gave no answer that is worth passing on.
 enum Missed {
     /// The answer of 500 and above is what the client gets if nobody does better.
-    Erred(Answered),
+    Erred(Box<Answered>),
     /// The server cannot be reached, or did not take the request: here is its body again.
     Unsent(Body),
     /// It did not answer, and may have seen the request.
@@ -167,7 +167,7 @@ impl Proxy {
                     begun.note(if has_erred { Outcome::Erred } else { Outcome::Answered });
                     let answered =
                         Answered { response, reading: Reading { connection: connected, _begun: begun } };
-                    return if has_erred { Err(Missed::Erred(answered)) } else { Ok(answered) };
+                    return if has_erred { Err(Missed::Erred(Box::new(answered))) } else { Ok(answered) };
                 }
                 // The server closed a kept connection: no fault of its own. The next is a new one.
                 Ok(Err(Unanswered::Unsent(request))) if connected.is_used => {
