@@ -36,8 +36,10 @@
 //! | a request's head (128 KiB, 256 headers) | 431 |
 //! | requests that a server has at once | it is passed over; 503 when all are full |
 //! | tries of a request, their time, retries in all | 502 or 504 |
+//! | lines that wait for the access log (32,768) | lost, and counted |
 //! | idle connections to a server (128 a loop, 4 s) | closed |
 
+mod access_log;
 mod gateway;
 mod layers;
 mod loops;
@@ -48,6 +50,7 @@ mod stack;
 mod upstream;
 mod upstreams;
 
+pub use access_log::{AccessLog, AccessLogWriter};
 pub use gateway::{Gateway, NoSuchUpstream};
 pub use layers::caller::Callers;
 pub use layers::cors::Origins;

@@ -126,7 +126,7 @@ impl Proxy {
             let server = begun.server.clone();
             let until = deadline.min(Instant::now() + pool.settings.try_timeout);
             let missed = match self.try_once(begun, &head, body, until).await {
-                Ok(answered) => return answered.into_response(client),
+                Ok(answered) => return answered.into_response(client, tried.len() + 1),
                 Err(missed) => missed,
             };
             tried.push(server);
@@ -137,7 +137,7 @@ impl Proxy {
             };
             let has_time = Instant::now() < deadline && tried.len() < MAX_TRIES;
             if !may_retry || !has_time || !pool.may_retry() {
-                return missed.into_response();
+                return missed.into_response(tried.len());
             }
             body = match missed {
                 Missed::Unsent(body) => body,
@@ -165,8 +165,7 @@ impl Proxy {
                 Ok(Ok(response)) => {
                     let has_erred = response.status().is_server_error();
                     begun.note(if has_erred { Outcome::Erred } else { Outcome::Answered });
-                    let answered =
-                        Answered { response, reading: Reading { connection: connected, _begun: begun } };
+                    let answered = Answered { response, reading: Reading { connection: connected, begun } };
                     return if has_erred { Err(Missed::Erred(Box::new(answered))) } else { Ok(answered) };
                 }
                 // The server closed a kept connection: no fault of its own. The next is a new one.
@@ -225,8 +224,9 @@ impl Head {
 
 impl Answered {
     /// The answer as the client gets it. Where both sides agreed to go on with another protocol, `client` is his side.
-    fn into_response(self, client: Option<OnUpgrade>) -> Response<Body> {
+    fn into_response(self, client: Option<OnUpgrade>, tries: usize) -> Response<Body> {
         let Answered { mut response, reading } = self;
+        response.extensions_mut().insert(reading.begun.served(tries));
         let protocol = headers::upgrade(response.headers());
         headers::strip(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
@@ -247,9 +247,9 @@ impl Answered {
 // === impl Missed ===
 
 impl Missed {
-    fn into_response(self) -> Response<Body> {
+    fn into_response(self, tries: usize) -> Response<Body> {
         match self {
-            Missed::Erred(answered) => answered.into_response(None),
+            Missed::Erred(answered) => answered.into_response(None, tries),
             Missed::Unsent(_) | Missed::Lost => no_answer(StatusCode::BAD_GATEWAY),
             Missed::Late => no_answer(StatusCode::GATEWAY_TIMEOUT),
         }

@@ -3,6 +3,7 @@
 
 use tower::ServiceBuilder;
 
+use crate::access_log::AccessLog;
 use crate::gateway::{Gateway, Routed};
 use crate::layers::around::AroundLayer;
 use crate::layers::before::BeforeLayer;
@@ -21,13 +22,19 @@ use crate::upstream::Upstream;
 
 /// Everything between the connections of one request loop and what answers: the services of this process, or what
 /// `gateway` has routes to.
-pub fn stack(origins: Origins, callers: Callers, gateway: Gateway, services: impl Upstream) -> impl Upstream {
+pub fn stack(
+    origins: Origins,
+    callers: Callers,
+    gateway: Gateway,
+    log: Option<AccessLog>,
+    services: impl Upstream,
+) -> impl Upstream {
     let local = ServiceBuilder::new()
         .layer(BeforeLayer(CleanPath))
         .layer(BeforeLayer(Framing))
         .layer(BeforeLayer(Preflight(origins.clone())))
         .layer(AroundLayer(RequestIds))
-        .layer(AroundLayer(Count::new()))
+        .layer(AroundLayer(Count::new(log.clone())))
         .layer(AroundLayer(Cors(origins)))
         .layer(AroundLayer(SecurityHeaders))
         .layer(AroundLayer(Compress))
@@ -37,7 +44,7 @@ pub fn stack(origins: Origins, callers: Callers, gateway: Gateway, services: imp
     let routed = ServiceBuilder::new()
         .layer(BeforeLayer(Framing))
         .layer(AroundLayer(RequestIds))
-        .layer(AroundLayer(Count::new()))
+        .layer(AroundLayer(Count::new(log)))
         .layer(CatchPanicLayer)
         .service(Forward::default());
     ServiceBuilder::new().layer(BeforeLayer(HeadSize)).service(Routed::new(gateway, local, routed))

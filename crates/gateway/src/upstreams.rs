@@ -25,6 +25,7 @@ pub use settings::{Balance, HealthCheck, ServerUrl, UpstreamSettings};
 /// A pool of servers. One for the process.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    name: Arc<str>,
     pub(crate) settings: UpstreamSettings,
     pub(crate) budget: RetryBudget,
     servers: ArcSwap<Vec<Arc<Server>>>,
@@ -43,6 +44,15 @@ struct Counters {
     retried: Counter,
 }
 
+/// Which server answered a request, among the extensions of the response.
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    pub(crate) upstream: Arc<str>,
+    pub(crate) server: ServerUrl,
+    /// How often it was tried in all.
+    pub(crate) tries: usize,
+}
+
 /// A request that a server has, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Try {
@@ -58,6 +68,7 @@ impl Pool {
     /// All servers are taken to be well until they prove otherwise. Those that a name stands for come later.
     pub(crate) fn new(name: &str, settings: UpstreamSettings) -> Self {
         let pool = Self {
+            name: name.into(),
             servers: ArcSwap::default(),
             budget: RetryBudget::new(),
             changes: watch::Sender::new(0),
@@ -187,6 +198,11 @@ impl std::fmt::Debug for Counters {
 // === impl Try ===
 
 impl Try {
+    /// That its server answered, with the last of so many tries.
+    pub(crate) fn served(&self, tries: usize) -> Served {
+        Served { upstream: self.pool.name.clone(), server: self.server.url.clone(), tries }
+    }
+
     /// What came of it, once the head of the answer is there or will not come.
     pub(crate) fn note(&mut self, outcome: Outcome) {
         if std::mem::replace(&mut self.is_noted, true) {

@@ -1,4 +1,4 @@
-//! Counts answers by their status, and writes a line for each at level `debug`.
+//! Counts answers by their status, and tells of each: to the access log, and at level `debug`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,14 +11,18 @@ use metrics::Counter;
 use tracing::{Level, debug, enabled};
 
 use super::around::Around;
+use crate::access_log::{AccessLog, Line};
 use crate::net::Peer;
 
 /// Under the program's name, which users give for a level of its own.
 const TARGET: &str = "groundswell::requests";
 
-/// The counters of one request loop.
+/// The counters of one request loop, and the access log if there is one.
 #[derive(Clone)]
-pub(crate) struct Count(Arc<AnsweredRequests>);
+pub(crate) struct Count {
+    counters: Arc<AnsweredRequests>,
+    log: Option<AccessLog>,
+}
 
 /// Counters by the first digit of the status.
 struct AnsweredRequests([Counter; 6]);
@@ -30,8 +34,9 @@ pub(crate) struct Unanswered {
     line: Option<Box<AccessLine>>,
 }
 
-/// A line for a request. It holds no query and no header: both may carry a token.
+/// What is told of a request. It holds no query and no header: both may carry a token.
 struct AccessLine {
+    log: Option<AccessLog>,
     method: Method,
     path: String,
     peer: Option<SocketAddr>,
@@ -42,8 +47,8 @@ struct AccessLine {
 // === impl Count ===
 
 impl Count {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(AnsweredRequests::new()))
+    pub(crate) fn new(log: Option<AccessLog>) -> Self {
+        Self { counters: Arc::new(AnsweredRequests::new()), log }
     }
 }
 
@@ -51,13 +56,14 @@ impl Around for Count {
     type Noted = Unanswered;
 
     fn note(&self, request: &mut Request<Body>) -> Unanswered {
-        let line = enabled!(target: TARGET, Level::DEBUG).then(|| Box::new(AccessLine::new(request)));
-        Unanswered { counters: Arc::clone(&self.0), line }
+        let is_told = self.log.is_some() || enabled!(target: TARGET, Level::DEBUG);
+        let line = is_told.then(|| Box::new(AccessLine::new(request, self.log.clone())));
+        Unanswered { counters: Arc::clone(&self.counters), line }
     }
 
     fn finish(unanswered: Unanswered, response: &mut Response<Body>) {
         if let Some(line) = unanswered.line {
-            line.log(response.status());
+            line.tell(response);
         }
         unanswered.counters.count(response.status());
     }
@@ -83,8 +89,9 @@ impl AnsweredRequests {
 // === impl AccessLine ===
 
 impl AccessLine {
-    fn new(request: &Request<Body>) -> Self {
+    fn new(request: &Request<Body>, log: Option<AccessLog>) -> Self {
         Self {
+            log,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             peer: request.extensions().get().map(|&Peer(peer)| peer),
@@ -93,7 +100,19 @@ impl AccessLine {
         }
     }
 
-    fn log(&self, status: StatusCode) {
+    fn tell(&self, response: &Response<Body>) {
+        let (status, took) = (response.status(), self.started.elapsed());
+        if let Some(log) = &self.log {
+            log.write(&Line {
+                method: &self.method,
+                path: &self.path,
+                status,
+                took,
+                peer: self.peer,
+                request_id: self.request_id.as_ref(),
+                served: response.extensions().get(),
+            });
+        }
         debug!(
             target: TARGET,
             method = %self.method,
@@ -101,7 +120,7 @@ impl AccessLine {
             status = status.as_u16(),
             peer = self.peer.map(tracing::field::display),
             request_id = self.request_id.as_ref().map(RequestId::as_str),
-            elapsed_us = self.started.elapsed().as_micros(),
+            elapsed_us = took.as_micros(),
             "request"
         );
     }
@@ -158,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn answers_are_counted_by_the_first_digit_of_their_status() {
         let counters = Counters::default();
-        let count = metrics::with_local_recorder(&counters, || AroundLayer(Count::new()));
+        let count = metrics::with_local_recorder(&counters, || AroundLayer(Count::new(None)));
         let missing = service_fn(|_| async {
             Ok(Response::builder()
                 .status(StatusCode::NOT_FOUND)
@@ -176,7 +195,7 @@ mod tests {
         let mut request = Request::get("/a?token=secret").body(Body::empty()).unwrap();
         request.extensions_mut().insert(RequestId(HeaderValue::from_static("r1")));
         request.extensions_mut().insert(Peer(SocketAddr::from(([127, 0, 0, 1], 1))));
-        let line = AccessLine::new(&request);
+        let line = AccessLine::new(&request, None);
         assert_eq!((line.path.as_str(), line.request_id.unwrap().as_str()), ("/a", "r1"));
         assert_eq!(line.peer.unwrap().port(), 1);
     }

@@ -14,7 +14,7 @@ use crate::upstreams::Try;
 pub(super) struct Reading {
     pub(super) connection: Connection,
     /// The server has the request until this is dropped.
-    pub(super) _begun: Try,
+    pub(super) begun: Try,
 }
 
 /// Such a body. Its connection serves others once it was read to its end, and is closed otherwise.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use gateway::{Callers, ConnectionServer, Gateway, Origins, RequestLoops};
+use gateway::{AccessLog, AccessLogWriter, Callers, ConnectionServer, Gateway, Origins, RequestLoops};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -39,8 +39,9 @@ pub(super) fn run(settings: &Settings, file: Option<PathBuf>, load: Load) -> any
     let reloading = reload::follow(file, load, settings.clone(), gateway.clone(), draining.clone());
     let reloading = background.spawn(reloading);
     let app = background.block_on(App::open(settings, draining.clone())).context("open the application")?;
+    let (log, log_writer) = open_access_log(settings)?.unzip();
     let loops =
-        Arc::new(start_loops(settings, &app, &gateway, &draining).context("start the request loops")?);
+        Arc::new(start_loops(settings, &app, &gateway, log, &draining).context("start the request loops")?);
     let commands = serve_commands(settings, &app, &draining);
     let acceptor = background.spawn({
         let (loops, draining) = (Arc::clone(&loops), draining.clone());
@@ -60,6 +61,9 @@ pub(super) fn run(settings: &Settings, file: Option<PathBuf>, load: Load) -> any
     }
     if let Ok(loops) = Arc::try_unwrap(loops) {
         loops.join();
+    }
+    if let Some(writer) = log_writer {
+        writer.join();
     }
     if let Err(error) = background.block_on(reloading).context("end the watch of the configuration")? {
         warn!(%error, "changes of the configuration were not followed");
@@ -88,6 +92,7 @@ fn start_loops(
     settings: &Settings,
     app: &App,
     gateway: &Gateway,
+    log: Option<AccessLog>,
     draining: &CancellationToken,
 ) -> io::Result<RequestLoops> {
     let server = &settings.server;
@@ -95,9 +100,22 @@ fn start_loops(
     RequestLoops::start(server.request_loops, draining, server.drain_timeout, || {
         let services = app.services();
         let callers = Callers::new(services.store.clone(), services.identity.clone());
-        let stack = gateway::stack(origins.clone(), callers, gateway.clone(), app::router(app, services));
+        let stack = gateway::stack(
+            origins.clone(),
+            callers,
+            gateway.clone(),
+            log.clone(),
+            app::router(app, services),
+        );
         ConnectionServer::new(stack, server.head_timeout)
     })
+}
+
+fn open_access_log(settings: &Settings) -> anyhow::Result<Option<(AccessLog, AccessLogWriter)>> {
+    let Some(path) = &settings.log.access else { return Ok(None) };
+    AccessLog::open(path.clone())
+        .map(Some)
+        .with_context(|| format!("open the access log {} (log.access)", path.display()))
 }
 
 fn bind(address: Address) -> anyhow::Result<TcpListener> {

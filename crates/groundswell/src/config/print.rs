@@ -44,6 +44,9 @@ impl fmt::Display for Settings {
         print_gateway(gateway, f)?;
         writeln!(f, "\n[log]")?;
         writeln!(f, "format = {}", quoted(log.format))?;
+        if let Some(access) = &log.access {
+            writeln!(f, "access = {}", quoted(access.display()))?;
+        }
         write!(f, "level = {}", quoted(&log.level))
     }
 }

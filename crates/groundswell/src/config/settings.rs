@@ -74,6 +74,8 @@ pub(crate) struct BlobSettings {
 pub(crate) struct LogSettings {
     pub(crate) format: LogFormat,
     pub(crate) level: Targets,
+    /// The file of the access log, if there is one.
+    pub(crate) access: Option<PathBuf>,
 }
 
 /// Where to listen.
@@ -206,6 +208,7 @@ impl LogSettings {
             level: section
                 .parsed("level", "a level such as info, or targets such as \"info,groundswell=debug\"", level)
                 .map_or_else(|| Targets::new().with_default(LevelFilter::INFO), |(value, _)| value),
+            access: section.text("access").map(|text| text.value.into()),
         };
         section.finish();
         settings

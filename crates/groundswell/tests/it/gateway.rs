@@ -358,6 +358,34 @@ fn hang_up(server: &Server) {
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
+#[test]
+fn the_access_log_has_a_line_for_every_answer_and_no_query() {
+    let server = gateway(&format!(
+        "[log]\naccess = \"access.log\"\n{}[[gateway.routes]]\npath = \"/shop/\"\nupstream = \"pool\"\n",
+        pool(&[&echo()], "")
+    ));
+    server.get("/shop/a?token=secret");
+    server.get("/api/health?token=secret");
+    server.get("/missing");
+    let file = server.folder().join("access.log");
+    let read = || std::fs::read_to_string(&file).unwrap();
+    wait_until("three lines", || read().lines().count() == 3);
+    let log = read();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = lines.iter().map(|line| (&line["path"], &line["status"], &line["upstream"])).collect();
+    let text = |text: &str| serde_json::json!(text);
+    let none = serde_json::Value::Null;
+    assert_eq!(
+        told,
+        [
+            (&text("/shop/a"), &text("200"), &text("pool")),
+            (&text("/api/health"), &text("200"), &none),
+            (&text("/missing"), &text("404"), &none)
+        ]
+    );
+    assert!(!log.contains("secret"));
+}
+
 /// A whole server as an upstream: a process that can be paused, killed and started again at its place.
 struct Process {
     child: Child,

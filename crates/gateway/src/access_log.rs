@@ -1,0 +1,227 @@
+//! The access log: a line of JSON for every answer, in a file. No query and no header is in it: both may carry a token.
+//!
+//! A request loop hands its line over and goes on; a thread of its own takes all that wait a hundred times a second and
+//! writes them. Lines that find no room are counted and lost, never waited for.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use axum::http::{Method, StatusCode};
+use kit::app::now;
+use kit::request::RequestId;
+use metrics::{Counter, counter};
+use model::json::write_string;
+use tracing::warn;
+
+use crate::upstreams::Served;
+
+/// Lines that wait for the thread.
+const MAX_WAITING: usize = 32_768;
+/// How often the thread looks. Nobody wakes it: that would cost a request more than its line.
+const EVERY: Duration = Duration::from_millis(10);
+/// How often it looks whether the file was moved away, as log rotation does.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Takes the lines of all request loops. Cheap to clone.
+#[derive(Clone)]
+pub struct AccessLog {
+    lines: SyncSender<String>,
+    lost: Counter,
+}
+
+/// The thread that writes. It ends when every [`AccessLog`] is gone.
+pub struct AccessLogWriter(JoinHandle<()>);
+
+/// What a line tells.
+pub(crate) struct Line<'l> {
+    pub(crate) method: &'l Method,
+    pub(crate) path: &'l str,
+    pub(crate) status: StatusCode,
+    pub(crate) took: Duration,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) request_id: Option<&'l RequestId>,
+    /// By which other server it was answered.
+    pub(crate) served: Option<&'l Served>,
+}
+
+// === impl AccessLog ===
+
+impl AccessLog {
+    /// Writes to the end of a file, which is made with mode 0600 if it is missing.
+    pub fn open(path: PathBuf) -> io::Result<(Self, AccessLogWriter)> {
+        let file = open(&path)?;
+        let (lines, waiting) = sync_channel(MAX_WAITING);
+        let thread = thread::Builder::new().name("access-log".to_owned());
+        let writer = thread.spawn(move || write_all(&path, file, &waiting))?;
+        let lost = counter!("groundswell_access_log_lost_total");
+        Ok((Self { lines, lost }, AccessLogWriter(writer)))
+    }
+
+    pub(crate) fn write(&self, line: &Line<'_>) {
+        if self.lines.try_send(line.to_json()).is_err() {
+            self.lost.increment(1);
+        }
+    }
+}
+
+// === impl AccessLogWriter ===
+
+impl AccessLogWriter {
+    /// Waits until what was handed over is written.
+    pub fn join(self) {
+        if self.0.join().is_err() {
+            warn!("the access log ended in a panic");
+        }
+    }
+}
+
+// === impl Line ===
+
+impl Line<'_> {
+    fn to_json(&self) -> String {
+        let mut json = String::with_capacity(256);
+        json.push_str("{\"time\":\"");
+        now().write(&mut json);
+        json.push('"');
+        let mut text = |name: &str, value: &str| {
+            json.push_str(",\"");
+            json.push_str(name);
+            json.push_str("\":");
+            write_string(value, &mut json);
+        };
+        text("id", self.request_id.map(RequestId::as_str).unwrap_or_default());
+        text("method", self.method.as_str());
+        text("path", self.path);
+        text("status", self.status.as_str());
+        text("peer", &self.peer.map(|peer| peer.ip().to_string()).unwrap_or_default());
+        if let Some(served) = self.served {
+            text("upstream", &served.upstream);
+            text("server", &served.server.to_string());
+            text("tries", &served.tries.to_string());
+        }
+        json.push_str(",\"took_us\":");
+        json.push_str(&self.took.as_micros().to_string());
+        json.push_str("}\n");
+        json
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+fn write_all(path: &Path, file: File, waiting: &Receiver<String>) {
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
+    let (mut looked, mut is_failing) = (Instant::now(), false);
+    loop {
+        let is_over = loop {
+            match waiting.try_recv() {
+                Ok(line) => note(&mut is_failing, out.write_all(line.as_bytes())),
+                Err(TryRecvError::Empty) => break false,
+                Err(TryRecvError::Disconnected) => break true,
+            }
+        };
+        note(&mut is_failing, out.flush());
+        if is_over {
+            return;
+        }
+        if looked.elapsed() >= LOOKS_EVERY {
+            looked = Instant::now();
+            if is_moved(path, out.get_ref()) {
+                match open(path) {
+                    Ok(file) => out = BufWriter::with_capacity(BUFFER_BYTES, file),
+                    Err(error) => note(&mut is_failing, Err(error)),
+                }
+            }
+        }
+        thread::sleep(EVERY);
+    }
+}
+
+/// Says once that lines cannot be written, and goes on.
+fn note(is_failing: &mut bool, written: io::Result<()>) {
+    match written {
+        Ok(()) => *is_failing = false,
+        Err(error) if !*is_failing => {
+            *is_failing = true;
+            warn!(%error, "the access log cannot be written");
+        }
+        Err(_) => {}
+    }
+}
+
+fn is_moved(path: &Path, file: &File) -> bool {
+    let Ok(open) = file.metadata() else { return true };
+    path.metadata().map_or(true, |there| (there.dev(), there.ino()) != (open.dev(), open.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(path: &str) -> Line<'_> {
+        Line {
+            method: &Method::GET,
+            path,
+            status: StatusCode::OK,
+            took: Duration::from_micros(7),
+            peer: Some(SocketAddr::from(([127, 0, 0, 1], 9))),
+            request_id: None,
+            served: None,
+        }
+    }
+
+    #[test]
+    fn a_line_is_json_whatever_stands_in_it() {
+        let json = line("/a\"\u{1}b").to_json();
+        let (time, rest) = json.split_once(",\"id\"").unwrap();
+        assert!(time.starts_with("{\"time\":\"20") && time.ends_with("Z\""), "{time}");
+        let expected = ":\"\",\"method\":\"GET\",\"path\":\"/a\\\"\\u0001b\",\"status\":\"200\",\
+                        \"peer\":\"127.0.0.1\",\"took_us\":7}\n";
+        assert_eq!(rest, expected);
+    }
+
+    #[test]
+    fn every_line_is_in_the_file_at_the_end_also_when_it_was_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let (log, writer) = AccessLog::open(path.clone()).unwrap();
+        log.write(&line("/first"));
+        let until = Instant::now() + Duration::from_secs(30);
+        while std::fs::read_to_string(&path).unwrap().is_empty() {
+            assert!(Instant::now() < until);
+            thread::yield_now();
+        }
+        std::fs::rename(&path, folder.path().join("access.log.1")).unwrap();
+        while !path.exists() {
+            assert!(Instant::now() < until);
+            thread::yield_now();
+        }
+        for number in 0..1_000 {
+            log.write(&line(&format!("/{number}")));
+        }
+        drop(log);
+        writer.join();
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        assert_eq!(read(&path).lines().count(), 1_000);
+        assert!(read(&folder.path().join("access.log.1")).contains("/first"));
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_line_without_room_is_lost_and_nobody_waits() {
+        let (lines, waiting) = sync_channel(1);
+        let log = AccessLog { lines, lost: Counter::noop() };
+        for _ in 0..10 {
+            log.write(&line("/"));
+        }
+        assert_eq!(waiting.try_iter().count(), 1);
+    }
+}
