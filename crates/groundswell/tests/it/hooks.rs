@@ -402,3 +402,28 @@ fn a_collection_that_is_made_later_is_followed_from_its_first_record() {
     app.done("POST", "/api/collections/others/records", &json!({"title": "first"}));
     assert_eq!(receiver.next().1["record"]["title"], "first");
 }
+
+#[test]
+fn a_hook_goes_with_its_collection_whatever_the_case_of_its_name_and_when_it_is_renamed() {
+    let app = app();
+    let receiver = Receiver::start(|_| agrees());
+    let on = ["records.create.before", "records.create.after"];
+    let made = hook(&app, &receiver, &on, json!({"collections": ["NOTES", "Later"]}));
+    assert_eq!(made["collections"], json!(["notes", "Later"]));
+    app.done("POST", NOTES, &json!({"title": "one"}));
+    assert_eq!(receiver.next().1["type"], "records.create.before");
+    assert_eq!(receiver.next().1["type"], "records.create.after");
+    app.done("PATCH", "/api/collections/notes", &json!({"name": "papers"}));
+    app.collection("later", &json!([]));
+    for target in ["papers", "later"] {
+        app.done("POST", &format!("/api/collections/{target}/records"), &json!({}));
+        for on in on {
+            let (_, message) = receiver.next();
+            assert_eq!((&message["type"], &message["collection"]["name"]), (&json!(on), &json!(target)));
+        }
+    }
+    let seen = app.done("GET", "/api/gs/hooks/h", &Value::Null);
+    assert_eq!(seen["collections"], json!(["papers", "later"]));
+    let seen = app.done("PATCH", "/api/gs/hooks/h", &json!({"timeout": 2}));
+    assert_eq!(seen["collections"], json!(["papers", "later"]));
+}

@@ -1,6 +1,6 @@
 //! From change events to jobs: a job in its own queue for each hook that wants to know.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::event::HookEvent;
-use crate::hook::Hook;
+use crate::hook::{Hook, Source};
 use crate::message::{self, Rows};
 use crate::registry::{HookSet, Hooks};
 
@@ -55,6 +55,7 @@ pub async fn follow(
         full: HashSet::new(),
         left: 0,
         dropped: BTreeMap::new(),
+        missing: BTreeSet::new(),
     };
     tokio::select! {
         () = stop.cancelled() => {}
@@ -74,12 +75,14 @@ struct Follower {
     left: u64,
     /// Events that were not left for a hook, by its name.
     dropped: BTreeMap<String, u64>,
+    /// Collections that hooks of the configuration name and that were said to be missing.
+    missing: BTreeSet<(String, String)>,
 }
 
 /// What events are followed for.
 enum Change {
     /// Other hooks, or other collections.
-    Of,
+    Following,
     /// A delivery.
     Events(Events),
 }
@@ -119,8 +122,9 @@ impl Follower {
             // Before the set and the schema are looked at: what changes after it is seen by the waits below.
             self.hooks_changed.borrow_and_update();
             self.schema_changed.borrow_and_update();
-            let set = self.hooks.set();
-            match interest(&set, &self.store.schema()) {
+            let (set, schema) = (self.hooks.set(), self.store.schema());
+            self.warn_of_missing(&set, &schema);
+            match interest(&set, &schema) {
                 Some(interest) => {
                     let mut subscription = self.broker.subscribe(CONSUMER.to_owned(), interest).await?;
                     self.hooks.note_followed(set.number());
@@ -129,23 +133,40 @@ impl Follower {
                 None => {
                     self.broker.unsubscribe(CONSUMER.to_owned()).await?;
                     self.hooks.note_followed(set.number());
-                    // Without a hook no collection matters.
-                    _ = self.hooks_changed.changed().await;
+                    tokio::select! {
+                        Ok(()) = self.hooks_changed.changed() => {}
+                        Ok(()) = self.schema_changed.changed() => {}
+                    }
                 }
             }
         }
+    }
+
+    /// Says once of each collection that a hook of the configuration names that there is none.
+    fn warn_of_missing(&mut self, set: &HookSet, schema: &Schema) {
+        let configured = set.iter().filter(|hook| hook.source == Source::Config);
+        let missing: BTreeSet<(String, String)> = configured
+            .flat_map(|hook| {
+                let names = hook.unknown_collections(schema).into_iter();
+                names.map(|name| (hook.name.clone(), name.to_owned()))
+            })
+            .collect();
+        for (hook, collection) in missing.difference(&self.missing) {
+            warn!(hook, collection, "a hook of the configuration names a collection that does not exist");
+        }
+        self.missing = missing;
     }
 
     /// Takes what comes until the hooks or the collections change.
     async fn take(&mut self, set: &HookSet, subscription: &mut dyn Subscription) -> Result<(), StoreError> {
         loop {
             let change = tokio::select! {
-                Ok(()) = self.hooks_changed.changed() => Change::Of,
-                Ok(()) = self.schema_changed.changed() => Change::Of,
+                Ok(()) = self.hooks_changed.changed() => Change::Following,
+                Ok(()) = self.schema_changed.changed() => Change::Following,
                 events = subscription.next() => Change::Events(events?),
             };
             match change {
-                Change::Of => return Ok(()),
+                Change::Following => return Ok(()),
                 Change::Events(Events::Some(events)) => {
                     self.leave_all(set, &events).await?;
                     if let Some(last) = events.last() {

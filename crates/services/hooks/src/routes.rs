@@ -1,12 +1,14 @@
 //! `/api/gs/hooks…`: superusers see hooks, make them, try them, and see what became of their messages.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Extension;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use contract::jobs::LoggedAttempt;
 use http::StatusCode;
+use kit::app::App;
 use kit::body::{BodyError, BodyLimits, Form};
 use kit::error::ApiError;
 use kit::list_json::{Page, write_list};
@@ -26,10 +28,15 @@ const OF_CONFIGURATION: &str = "This hook stands in the configuration, and is ch
 const MAX_BODY_BYTES: u64 = 64 << 10;
 
 /// `GET /api/gs/hooks`
-pub(crate) async fn list(Extension(hooks): Extension<Hooks>, call: Call) -> Result<Response, ApiError> {
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(hooks): Extension<Hooks>,
+    call: Call,
+) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let list = call.query().list()?;
-    let all: Vec<Json> = hooks.set().iter().map(|hook| Json::Object(hook.to_json())).collect();
+    let schema = app.store.schema();
+    let all: Vec<Json> = hooks.set().iter().map(|hook| Json::Object(hook.to_json(&schema))).collect();
     let page = Page { page: list.page, per_page: list.per_page, total_items: Some(all.len() as u64) };
     let offset = usize::try_from(list.offset()).unwrap_or(usize::MAX);
     let items = all.iter().skip(offset).take(list.per_page as usize);
@@ -39,7 +46,11 @@ pub(crate) async fn list(Extension(hooks): Extension<Hooks>, call: Call) -> Resu
 }
 
 /// `POST /api/gs/hooks`. The answer shows the secrets, this once.
-pub(crate) async fn create(Extension(hooks): Extension<Hooks>, mut call: Call) -> Result<Response, ApiError> {
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    Extension(hooks): Extension<Hooks>,
+    mut call: Call,
+) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let form = read_form(&mut call).await?;
     let mut input = HookInput::default();
@@ -48,12 +59,14 @@ pub(crate) async fn create(Extension(hooks): Extension<Hooks>, mut call: Call) -
     if input.secrets.is_empty() {
         input.secrets.push(Secret::generate(&mut rand::rng()).to_text());
     }
+    let schema = app.store.schema();
+    input.keep_collections_by_id(&schema);
     let hook = input.check(Source::Api).map_err(problems)?;
     if hooks.get(&hook.name).is_some() {
         return Err(not_saved("name", FieldError::not_unique()));
     }
     save(&hooks, &hook).await?;
-    let mut json = hook.to_json();
+    let mut json = hook.to_json(&schema);
     let secrets = hook.secrets.iter().map(|secret| Json::from(secret.to_text())).collect();
     json.insert("secrets".to_owned(), Json::Array(secrets));
     Ok(respond::secret_json(StatusCode::OK, Json::Object(json).to_string()))
@@ -61,17 +74,19 @@ pub(crate) async fn create(Extension(hooks): Extension<Hooks>, mut call: Call) -
 
 /// `GET /api/gs/hooks/{name}`
 pub(crate) async fn view(
+    State(app): State<Arc<App>>,
     Extension(hooks): Extension<Hooks>,
     Path(name): Path<String>,
     call: Call,
 ) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let hook = hooks.get(&name).ok_or_else(ApiError::not_found)?;
-    Ok(respond::json(StatusCode::OK, Json::Object(hook.to_json()).to_string()))
+    Ok(respond::json(StatusCode::OK, Json::Object(hook.to_json(&app.store.schema())).to_string()))
 }
 
 /// `PATCH /api/gs/hooks/{name}`. Its name stays.
 pub(crate) async fn update(
+    State(app): State<Arc<App>>,
     Extension(hooks): Extension<Hooks>,
     Path(name): Path<String>,
     mut call: Call,
@@ -81,9 +96,11 @@ pub(crate) async fn update(
     let before = of_api(&hooks, &name)?;
     let mut input = HookInput::of_definition(&before.name, &Json::Object(before.definition()));
     take(&mut input, &form).map_err(BodyError::into_form_error)?;
+    let schema = app.store.schema();
+    input.keep_collections_by_id(&schema);
     let hook = input.check(Source::Api).map_err(problems)?;
     save(&hooks, &hook).await?;
-    Ok(respond::json(StatusCode::OK, Json::Object(hook.to_json()).to_string()))
+    Ok(respond::json(StatusCode::OK, Json::Object(hook.to_json(&schema)).to_string()))
 }
 
 /// `DELETE /api/gs/hooks/{name}`, with what waits for it.
@@ -177,7 +194,7 @@ fn take(input: &mut HookInput, form: &Form) -> Result<(), BodyError> {
     Ok(())
 }
 
-fn of_api(hooks: &Hooks, name: &str) -> Result<std::sync::Arc<Hook>, ApiError> {
+fn of_api(hooks: &Hooks, name: &str) -> Result<Arc<Hook>, ApiError> {
     let hook = hooks.get(name).ok_or_else(ApiError::not_found)?;
     match hook.source {
         Source::Api => Ok(hook),
