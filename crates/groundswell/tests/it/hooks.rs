@@ -427,3 +427,78 @@ fn a_hook_goes_with_its_collection_whatever_the_case_of_its_name_and_when_it_is_
     let seen = app.done("PATCH", "/api/gs/hooks/h", &json!({"timeout": 2}));
     assert_eq!(seen["collections"], json!(["papers", "later"]));
 }
+
+#[test]
+fn a_hook_before_a_write_sees_the_values_that_would_be_stored() {
+    let app = app();
+    let receiver = Receiver::start(|message: &Message| {
+        let is_first = message.body.contains("\"hook\":\"a\"");
+        Reply::Json(200, if is_first { r#"{"set": {"n": "7"}}"# } else { "{}" }.to_owned())
+    });
+    let on = ["records.create.before", "records.update.before", "records.delete.before"];
+    hook(&app, &receiver, &on, json!({}));
+    let record = app.done("POST", NOTES, &json!({"title": 12, "n+": "3", "mark": "m", "captcha": "c"}));
+    let (_, asked) = receiver.next();
+    assert_eq!(asked["values"], json!({"n": 3, "title": "12"}));
+    assert_eq!(asked["body"], json!({"captcha": "c", "n+": "3", "title": 12}));
+    named("a", &app, &receiver.address, &on[..1], json!({}));
+    guest(&app, "PATCH", &of(&record), &json!({"n-": 5}));
+    assert_eq!(receiver.next().1["values"], json!({"n": -2}));
+    // What one hook sets is a value of the next, as it would be stored.
+    app.done("POST", NOTES, &json!({"title": "two"}));
+    assert_eq!(receiver.next().1["values"], json!({"title": "two"}));
+    let (_, asked) = receiver.next();
+    assert_eq!(
+        (&asked["body"], &asked["values"]),
+        (&json!({"title": "two"}), &json!({"n": 7, "title": "two"}))
+    );
+    assert_eq!(app.send("DELETE", "/api/gs/hooks/a", &Value::Null).status, 204);
+    let answer = app.form("POST", NOTES, &[crate::app::file("doc", "a.txt", b"text")]);
+    assert_eq!(receiver.next().1["values"]["doc"], json_of(&answer)["doc"]);
+    guest(&app, "DELETE", &of(&record), &Value::Null);
+    assert_eq!(receiver.next().1["values"], json!({}));
+}
+
+#[test]
+fn in_a_batch_a_hook_that_hangs_fails_before_the_batch_does() {
+    let app = app();
+    let batch = json!({"enabled": true, "maxRequests": 10, "timeout": 1});
+    app.done("PATCH", "/api/settings", &json!({"batch": batch}));
+    let receiver = Receiver::start(|_| Reply::Silence);
+    hook(&app, &receiver, &["records.create.before"], json!({"timeout": 30}));
+    let request = json!({"method": "POST", "url": NOTES, "body": {"title": "one"}});
+    let requests = json!({"requests": [request, request]});
+    let (_, answer) = guest(&app, "POST", "/api/batch", &requests);
+    assert_eq!(answer["data"]["requests"]["0"]["response"]["status"], 503, "{answer}");
+    app.done("PATCH", "/api/gs/hooks/h", &json!({"onFailure": "allow"}));
+    let (status, answer) = guest(&app, "POST", "/api/batch", &requests);
+    assert_eq!((status, answer.as_array().map(Vec::len)), (200, Some(2)), "{answer}");
+}
+
+#[test]
+fn who_finds_no_place_among_those_that_wait_for_a_hook_meets_its_failure() {
+    let app = App::start_with_env(&[LOOPBACK, ("GROUNDSWELL__SERVER__REQUEST_LOOPS", "1")]);
+    app.collection("notes", &json!([{"name": "title", "type": "text"}]));
+    let waiting = Arc::new(AtomicU16::new(0));
+    let gate = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
+    let (count, open) = (waiting.clone(), gate.clone());
+    let receiver = Receiver::start(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        drop(open.1.wait_while(open.0.lock().unwrap(), |is_open| !*is_open).unwrap());
+        agrees()
+    });
+    hook(&app, &receiver, &["records.create.before"], json!({"timeout": 30}));
+    std::thread::scope(|scope| {
+        let asking: Vec<_> =
+            (0..32).map(|_| scope.spawn(|| guest(&app, "POST", NOTES, &json!({"title": "one"})).0)).collect();
+        wait_until("all that may wait", || waiting.load(Ordering::SeqCst) == 32);
+        app.done("PATCH", "/api/gs/hooks/h", &json!({"timeout": 0.2}));
+        assert_eq!(guest(&app, "POST", NOTES, &json!({"title": "one"})).0, 503);
+        assert_eq!(waiting.load(Ordering::SeqCst), 32);
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+        for one in asking {
+            assert_eq!(one.join().unwrap(), 200);
+        }
+    });
+}

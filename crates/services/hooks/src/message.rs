@@ -19,18 +19,19 @@ use crate::event::HookEvent;
 /// Keys of a body that are passwords without being fields.
 const PASSWORDS: [&str; 3] = ["password", "passwordConfirm", "oldPassword"];
 
-/// A question to one hook.
-pub(crate) fn before(hook: &str, question: &Question<'_>, body: &JsonObject) -> Json {
+/// A question to one hook; `values` are what the fields that are set would hold.
+pub(crate) fn before(hook: &str, question: &Question<'_>, values: &JsonObject) -> Json {
     let collection = question.collection;
     let event = HookEvent::new(true, question.action);
     let mut message = head(event.as_str(), hook, now(), collection);
     let mut put = |name: &str, value: Json| _ = message.insert(name.to_owned(), value);
-    put("body", Json::Object(visible_body(collection, body)));
+    put("body", Json::Object(visible_body(collection, question.body)));
     put("caller", caller_json(question.call.caller()));
     put("ip", Json::from(question.call.client_ip_text()));
     put("record", question.record.map_or(Json::Null, record_json));
     put("recordId", question.id.map_or(Json::Null, Json::from));
     put("requestId", Json::from(question.call.request_id().as_str()));
+    put("values", Json::Object(visible_body(collection, values)));
     Json::Object(message)
 }
 
