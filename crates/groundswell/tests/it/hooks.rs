@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use testkit::receiver::{Message, Receiver, Reply};
 
@@ -102,6 +103,11 @@ fn a_message_that_is_not_taken_is_tried_again_with_the_same_id() {
     let (second, again) = receiver.next();
     assert_eq!(first.header("webhook-id"), second.header("webhook-id"));
     assert_eq!(message["sequence"], again["sequence"]);
+    assert_eq!(first.header("webhook-id"), message["id"].as_str().unwrap());
+    // The time in it tells apart what has the same sequence in a store that was restored.
+    let (start, written) = message["id"].as_str().unwrap().rsplit_once('-').unwrap();
+    assert_eq!(start, format!("h-{}", message["sequence"]));
+    assert!(written.parse::<u64>().unwrap() > 1_000_000_000_000);
     wait_until("the log of both attempts", || deliveries(&app).len() == 2);
     let log = deliveries(&app);
     let seen: Vec<_> = log.iter().map(|one| (&one["attempt"], &one["outcome"], &one["status"])).collect();
@@ -501,4 +507,29 @@ fn who_finds_no_place_among_those_that_wait_for_a_hook_meets_its_failure() {
             assert_eq!(one.join().unwrap(), 200);
         }
     });
+}
+
+#[test]
+fn a_hook_with_too_much_waiting_is_not_told_until_there_is_room_and_others_are() {
+    let app = app();
+    let receiver = Receiver::start(|_| agrees());
+    let on = ["records.create.after"];
+    hook(&app, &receiver, &on, json!({}));
+    named("other", &app, &receiver.address, &on, json!({}));
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+        INSERT INTO `_gs_jobs` (`queue`, `payload`, `created`, `due`) SELECT 'hooks/h', '{}', 0, 9e15 FROM n";
+    Connection::open(app.server.folder().join("gs_data/data.db")).unwrap().execute_batch(fill).unwrap();
+    // A server counts the jobs that it left itself, and at the start.
+    let app = app.restart_with_env(&[LOOPBACK]);
+    let look = || app.done("PATCH", "/api/gs/hooks/h", &json!({}));
+    app.done("POST", NOTES, &json!({"title": "one"}));
+    assert_eq!(receiver.next().1["hook"], "other");
+    assert_eq!(app.done("GET", "/api/gs/hooks/h", &Value::Null)["dropped"], 1);
+    assert_eq!(app.done("GET", "/api/gs/hooks", &Value::Null)["items"][1]["dropped"], 0);
+    app.done("DELETE", "/api/gs/jobs?queue=hooks/h", &json!({}));
+    look();
+    app.done("POST", NOTES, &json!({"title": "two"}));
+    let mut told = [receiver.next().1, receiver.next().1].map(|message| message["hook"].to_string());
+    told.sort();
+    assert_eq!(told, ["\"h\"", "\"other\""]);
 }

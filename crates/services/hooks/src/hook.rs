@@ -16,6 +16,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
 /// Letters of a name, which is also that of a queue.
 const MAX_NAME: usize = 50;
+/// How the names of hooks' queues begin.
+pub(crate) const QUEUES: &str = "hooks/";
 const MAX_COLLECTIONS: usize = 100;
 /// Secrets of a hook: the present one, and those that are being replaced.
 const MAX_SECRETS: usize = 3;
@@ -177,7 +179,7 @@ fn name_collections(names: &mut Json, schema: &Schema) {
 
 /// The queue of a hook's deliveries.
 pub fn queue_of(name: &str) -> String {
-    format!("hooks/{name}")
+    format!("{QUEUES}{name}")
 }
 
 // === impl HookInput ===

@@ -1,14 +1,15 @@
 //! Which hooks there are: those of the configuration and those that the store keeps, as one snapshot.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use contract::hooks::{HookStore, StoredHook};
 use contract::jobs::JobStore;
 use contract::store::StoreError;
-use kit::outbound::Outbound;
+use kit::outbound::{Outbound, OutboundPolicy};
 use model::json::Json;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -16,7 +17,7 @@ use tracing::warn;
 
 use crate::hook::{Hook, HookInput, Source};
 
-/// How long a change waits until events are left for it; it stands all the same.
+/// How long a change, and the start, waits until events are left for it; it stands all the same.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The hooks of this process. Cheap to clone.
@@ -36,8 +37,10 @@ struct Shared {
     changes: watch::Sender<u64>,
     /// The number of the set that events are left for.
     followed: watch::Sender<u64>,
+    /// Messages that were not left, since the process began, by queue.
+    dropped: Mutex<BTreeMap<String, u64>>,
     /// For trying a hook.
-    outbound: Outbound,
+    outbound: Arc<OutboundPolicy>,
 }
 
 /// All hooks at one time.
@@ -62,7 +65,7 @@ impl Hooks {
         store: Arc<dyn HookStore>,
         jobs: Arc<dyn JobStore>,
         configured: Vec<Hook>,
-        outbound: Outbound,
+        outbound: Arc<OutboundPolicy>,
     ) -> Result<Hooks, NotLoaded> {
         let hooks = Hooks {
             shared: Arc::new(Shared {
@@ -73,6 +76,7 @@ impl Hooks {
                 reads: AtomicU64::new(0),
                 changes: watch::Sender::new(0),
                 followed: watch::Sender::new(0),
+                dropped: Mutex::default(),
                 outbound,
             }),
         };
@@ -99,8 +103,25 @@ impl Hooks {
         &*self.shared.jobs
     }
 
-    pub(crate) fn outbound(&self) -> &Outbound {
-        &self.shared.outbound
+    /// A client for one use: it belongs to the request loop that it is used on. It is made off the loop, since
+    /// reading certificates blocks. None when the process is about to end.
+    pub(crate) async fn outbound(&self) -> Option<Outbound> {
+        let policy = self.shared.outbound.clone();
+        tokio::task::spawn_blocking(move || Outbound::new(policy)).await.ok()
+    }
+
+    /// One more message was not left in a queue.
+    pub(crate) fn note_dropped(&self, queue: &str) {
+        *self.dropped_messages().entry(queue.to_owned()).or_default() += 1;
+    }
+
+    /// Messages that were not left in a queue since the process began.
+    pub(crate) fn dropped(&self, queue: &str) -> u64 {
+        self.dropped_messages().get(queue).copied().unwrap_or_default()
+    }
+
+    fn dropped_messages(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.shared.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes or replaces a hook. False when there are too many. Once this is answered, every write that comes
@@ -121,6 +142,7 @@ impl Hooks {
         self.reload().await?;
         self.until_followed().await;
         self.shared.jobs.clear(hook.queue()).await?;
+        self.dropped_messages().remove(&hook.queue());
         Ok(is_removed)
     }
 
@@ -129,11 +151,12 @@ impl Hooks {
         self.shared.followed.send_replace(number);
     }
 
-    async fn until_followed(&self) {
+    /// Waits a moment until events are left for the present set.
+    pub async fn until_followed(&self) {
         let number = self.set().number;
         let mut followed = self.shared.followed.subscribe();
         if timeout(FOLLOWED_WITHIN, followed.wait_for(|followed| *followed >= number)).await.is_err() {
-            warn!("a change of the hooks was kept, but change events do not follow it yet");
+            warn!("change events are not left for the present hooks yet");
         }
     }
 

@@ -16,6 +16,7 @@ use kit::request::Call;
 use kit::respond;
 use model::errors::{FieldError, FieldErrors};
 use model::json::{Json, JsonObject};
+use model::schema::Schema;
 use rand::distr::{Alphanumeric, SampleString};
 
 use crate::hook::{Hook, HookInput, Source, seconds};
@@ -36,7 +37,8 @@ pub(crate) async fn list(
     call.require_superuser()?;
     let list = call.query().list()?;
     let schema = app.store.schema();
-    let all: Vec<Json> = hooks.set().iter().map(|hook| Json::Object(hook.to_json(&schema))).collect();
+    let all: Vec<Json> =
+        hooks.set().iter().map(|hook| Json::Object(hook_json(&hooks, hook, &schema))).collect();
     let page = Page { page: list.page, per_page: list.per_page, total_items: Some(all.len() as u64) };
     let offset = usize::try_from(list.offset()).unwrap_or(usize::MAX);
     let items = all.iter().skip(offset).take(list.per_page as usize);
@@ -66,7 +68,7 @@ pub(crate) async fn create(
         return Err(not_saved("name", FieldError::not_unique()));
     }
     save(&hooks, &hook).await?;
-    let mut json = hook.to_json(&schema);
+    let mut json = hook_json(&hooks, &hook, &schema);
     let secrets = hook.secrets.iter().map(|secret| Json::from(secret.to_text())).collect();
     json.insert("secrets".to_owned(), Json::Array(secrets));
     Ok(respond::secret_json(StatusCode::OK, Json::Object(json).to_string()))
@@ -81,7 +83,7 @@ pub(crate) async fn view(
 ) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let hook = hooks.get(&name).ok_or_else(ApiError::not_found)?;
-    Ok(respond::json(StatusCode::OK, Json::Object(hook.to_json(&app.store.schema())).to_string()))
+    Ok(respond::json(StatusCode::OK, Json::Object(hook_json(&hooks, &hook, &app.store.schema())).to_string()))
 }
 
 /// `PATCH /api/gs/hooks/{name}`. Its name stays.
@@ -100,7 +102,7 @@ pub(crate) async fn update(
     input.keep_collections_by_id(&schema);
     let hook = input.check(Source::Api).map_err(problems)?;
     save(&hooks, &hook).await?;
-    Ok(respond::json(StatusCode::OK, Json::Object(hook.to_json(&schema)).to_string()))
+    Ok(respond::json(StatusCode::OK, Json::Object(hook_json(&hooks, &hook, &schema)).to_string()))
 }
 
 /// `DELETE /api/gs/hooks/{name}`, with what waits for it.
@@ -152,7 +154,8 @@ pub(crate) async fn test(
     let hook = hooks.get(&name).ok_or_else(ApiError::not_found)?;
     let id = format!("{}-ping-{}", hook.name, Alphanumeric.sample_string(&mut rand::rng(), 16));
     let started = Instant::now();
-    let sent = deliver::send(hooks.outbound(), &hook, &id, &message::ping(&hook.name)).await;
+    let outbound = hooks.outbound().await.ok_or_else(ApiError::internal)?;
+    let sent = deliver::send(&outbound, &hook, &id, &message::ping(&hook.name)).await;
     let answer = object([
         ("answer", Json::from(sent.excerpt)),
         ("error", Json::from(sent.error.unwrap_or_default())),
@@ -192,6 +195,12 @@ fn take(input: &mut HookInput, form: &Form) -> Result<(), BodyError> {
         input.enabled = Some(enabled);
     }
     Ok(())
+}
+
+fn hook_json(hooks: &Hooks, hook: &Hook, schema: &Schema) -> JsonObject {
+    let mut json = hook.to_json(schema);
+    json.insert("dropped".to_owned(), Json::from(hooks.dropped(&hook.queue()) as f64));
+    json
 }
 
 fn of_api(hooks: &Hooks, name: &str) -> Result<Arc<Hook>, ApiError> {
