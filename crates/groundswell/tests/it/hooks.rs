@@ -533,3 +533,72 @@ fn a_hook_with_too_much_waiting_is_not_told_until_there_is_room_and_others_are()
     told.sort();
     assert_eq!(told, ["\"h\"", "\"other\""]);
 }
+
+#[test]
+fn a_stored_hook_that_is_broken_lets_no_write_pass_and_can_be_mended_and_removed() {
+    let app = app();
+    let receiver = Receiver::start(|_| agrees());
+    hook(&app, &receiver, &["records.create.before"], json!({}));
+    let break_it = |app: App| {
+        let sql = "UPDATE `_gs_hooks` SET `definition` = replace(`definition`, 'http://', 'gopher://')";
+        Connection::open(app.server.folder().join("gs_data/data.db")).unwrap().execute_batch(sql).unwrap();
+        app.restart_with_env(&[LOOPBACK])
+    };
+    let app = break_it(app);
+    let create = |app: &App| guest(app, "POST", NOTES, &json!({"title": "one"})).0;
+    assert_eq!(create(&app), 503);
+    let seen = app.done("GET", "/api/gs/hooks/h", &Value::Null);
+    assert_eq!((&seen["isBroken"], &seen["collections"]), (&json!(true), &json!(["notes"])));
+    assert!(seen["problems"]["url"].is_string() && !seen.to_string().contains("whsec_"), "{seen}");
+    assert_eq!(app.done("GET", "/api/gs/hooks", &Value::Null)["items"], json!([seen]));
+    assert_eq!(app.send("POST", "/api/gs/hooks/h/test", &json!({})).status, 400);
+    assert_eq!(app.send("PATCH", "/api/gs/hooks/h", &json!({"onFailure": "allow"})).status, 400);
+    let mended = json!({"url": format!("http://{}", receiver.address), "onFailure": "allow"});
+    assert_eq!(app.done("PATCH", "/api/gs/hooks/h", &mended)["isBroken"], false);
+    assert_eq!(create(&app), 200);
+    assert_eq!(receiver.next().1["hook"], "h");
+    let app = break_it(app);
+    assert_eq!(create(&app), 200, "its policy is to allow");
+    assert_eq!(app.send("DELETE", "/api/gs/hooks/h", &Value::Null).status, 204);
+    assert_eq!(app.done("GET", "/api/gs/hooks", &Value::Null)["items"], json!([]));
+}
+
+#[test]
+fn of_hooks_that_are_made_at_once_under_one_name_one_is_made_and_no_change_is_lost() {
+    let app = app();
+    let body = |n: usize| json!({"name": "h", "url": format!("http://a{n}.example"), "on": ["records.create.after"]});
+    let changes = [
+        json!({"enabled": false}),
+        json!({"timeout": 7}),
+        json!({"onFailure": "allow"}),
+        json!({"on": ["records.delete.after"]}),
+    ];
+    std::thread::scope(|scope| {
+        let app = &app;
+        let made: Vec<_> =
+            (0..4).map(|n| scope.spawn(move || app.send("POST", "/api/gs/hooks", &body(n)).status)).collect();
+        let made = made.into_iter().map(|one| one.join().unwrap());
+        assert_eq!(made.filter(|status| *status == 200).count(), 1);
+    });
+    std::thread::scope(|scope| {
+        for change in &changes {
+            scope.spawn(|| app.done("PATCH", "/api/gs/hooks/h", change));
+        }
+    });
+    let hook = app.done("GET", "/api/gs/hooks/h", &Value::Null);
+    for change in changes {
+        for (key, value) in change.as_object().unwrap() {
+            assert_eq!(&hook[key], value, "{hook}");
+        }
+    }
+}
+
+#[test]
+fn a_timeout_that_is_no_number_is_told_what_is_one() {
+    let app = app();
+    let body =
+        json!({"name": "h", "url": "http://a.example", "on": ["records.create.after"], "timeout": "2s"});
+    let answer = app.send("POST", "/api/gs/hooks", &body);
+    let message = json_of(&answer)["data"]["timeout"]["message"].clone();
+    assert_eq!((answer.status, message), (400, json!("Must be a number of seconds, from 0.1 to 30.")));
+}

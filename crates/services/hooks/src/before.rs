@@ -75,6 +75,9 @@ impl Before {
     async fn ask_all(&self, question: Question<'_>) -> Result<JsonObject, ApiError> {
         let moment = HookEvent::new(true, question.action);
         let set = self.hooks.set();
+        for hook in set.broken().filter(|hook| hook.may_want(moment, question.collection)) {
+            apply(hook.on_failure(), &hook.name, "it is broken")?;
+        }
         let until = ask_until(Instant::now(), question.deadline);
         let mut resolved = question.resolved.cloned();
         let mut values = JsonObject::new();
@@ -158,7 +161,9 @@ fn apply(policy: OnFailure, hook: &str, failure: &str) -> Result<(), ApiError> {
 impl BeforeHooks for Before {
     fn concern(&self, collection: &Collection, action: Action) -> bool {
         let moment = HookEvent::new(true, action);
-        self.hooks.set().iter().any(|hook| hook.wants(moment, collection))
+        let set = self.hooks.set();
+        set.iter().any(|hook| hook.wants(moment, collection))
+            || set.broken().any(|hook| hook.may_want(moment, collection))
     }
 
     fn ask<'a>(&'a self, question: Question<'a>) -> Asked<'a> {

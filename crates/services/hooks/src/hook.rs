@@ -136,6 +136,7 @@ impl Hook {
         if let Some(names) = json.get_mut("collections") {
             name_collections(names, schema);
         }
+        json.insert("isBroken".to_owned(), Json::Bool(false));
         json.insert("name".to_owned(), Json::from(self.name.as_str()));
         json.insert("source".to_owned(), Json::from(source));
         json
@@ -168,7 +169,7 @@ pub(crate) fn means(name: &str, collection: &Collection) -> bool {
 }
 
 /// Shows collections that are kept by id under their present names.
-fn name_collections(names: &mut Json, schema: &Schema) {
+pub(crate) fn name_collections(names: &mut Json, schema: &Schema) {
     let Json::Array(names) = names else { return };
     for name in names {
         if let Some(collection) = name.as_str().and_then(|id| schema.find(id)) {
@@ -253,7 +254,11 @@ impl HookInput {
         }
         let timeout = self.timeout.unwrap_or(DEFAULT_TIMEOUT);
         if !TIMEOUTS.contains(&timeout) {
-            note("timeout", "Must be between 0.1 and 30 seconds.".to_owned());
+            let message = match source {
+                Source::Api => "Must be a number of seconds, from 0.1 to 30.",
+                Source::Config => "Must be between 0.1 and 30 seconds.",
+            };
+            note("timeout", message.to_owned());
         }
         let on_failure = self.on_failure.as_deref().map_or(Some(OnFailure::default()), OnFailure::parse);
         if on_failure.is_none() {
@@ -295,7 +300,7 @@ fn names_of_events() -> String {
 // === impl OnFailure ===
 
 impl OnFailure {
-    fn parse(text: &str) -> Option<OnFailure> {
+    pub(crate) fn parse(text: &str) -> Option<OnFailure> {
         [OnFailure::Refuse, OnFailure::Allow].into_iter().find(|policy| policy.as_str() == text)
     }
 

@@ -24,6 +24,7 @@
 //! | attempts logged for a hook | the oldest are forgotten |
 
 mod before;
+mod broken;
 mod deliver;
 mod event;
 mod follow;
