@@ -323,6 +323,19 @@ fn private_targets_are_refused_unless_the_configuration_allows_them() {
 }
 
 #[test]
+fn a_private_target_may_be_allowed_at_one_port_alone() {
+    let receivers = [Receiver::start(|_| agrees()), Receiver::start(|_| agrees())];
+    let app = App::start_with_env(&[("GROUNDSWELL__OUTBOUND__ALLOW", &receivers[0].address)]);
+    for (receiver, is_reached) in receivers.iter().zip([true, false]) {
+        let body = json!({"name": "h", "url": format!("http://{}", receiver.address), "on": ["records.create.after"]});
+        app.done("POST", "/api/gs/hooks", &body);
+        let tried = app.done("POST", "/api/gs/hooks/h/test", &json!({}));
+        assert_eq!(tried["status"] == 200, is_reached, "{tried}");
+        assert_eq!(app.send("DELETE", "/api/gs/hooks/h", &Value::Null).status, 204);
+    }
+}
+
+#[test]
 fn hooks_are_seen_and_changed_by_superusers_alone_and_never_tell_their_secrets() {
     let (app, receiver) = (app(), Receiver::start(|_| agrees()));
     for (method, target) in [
