@@ -14,13 +14,28 @@ if (key.length === 0) throw new Error('set HOOK_SECRET to the secret of the hook
 // A message may come twice: its id is the same then. A real receiver keeps the ids where it keeps its work.
 const seen = new Set();
 
-const server = createServer(async (request, response) => {
+const server = createServer((request, response) => {
+  // An upload that breaks off, or a body that is no JSON, is the end of a request and not of this process.
+  handle(request, response).catch((error) => {
+    console.error(error.message);
+    if (response.headersSent) response.destroy();
+    else answer(response, 500, {});
+  });
+});
+server.listen(Number(process.env.PORT ?? 3000), '127.0.0.1', () => {
+  console.log(`listening on ${server.address().port}`);
+});
+
+async function handle(request, response) {
   const body = await read(request);
-  if (body === null || !isGenuine(request.headers, body)) return answer(response, 401, { message: 'Not signed.' });
+  // Without a message for the client: who cannot be told from a stranger has not refused, he failed.
+  if (body === null || !isGenuine(request.headers, body)) return answer(response, 401, {});
   const message = JSON.parse(body);
   switch (message.type) {
     case 'records.create.before':
-      return answer(response, ...priced(message.body));
+      return answer(response, ...priced(message));
+    case 'records.update.before':
+      return answer(response, ...(concernsPrice(message) ? priced(message) : [200, {}]));
     case 'records.create.after':
     case 'records.update.after':
     case 'records.delete.after':
@@ -32,19 +47,37 @@ const server = createServer(async (request, response) => {
     default:
       return answer(response, 200, {});
   }
-});
-server.listen(Number(process.env.PORT ?? 3000), '127.0.0.1', () => {
-  console.log(`listening on ${server.address().port}`);
-});
+}
+
+/** Whether an update touches what makes the price. `values` names fields, whatever the client called its keys. */
+function concernsPrice({ values }) {
+  return ['fruit', 'amount', 'total'].some((field) => Object.hasOwn(values, field));
+}
 
 /** What to set, or why not: the client sees message and data. */
-function priced(order) {
-  const price = PRICES[order.fruit];
-  if (price === undefined) {
-    const error = { code: 'validation_unknown_fruit', message: `We sell ${Object.keys(PRICES).join(' and ')}.` };
-    return [400, { message: 'Failed to create record.', data: { fruit: error } }];
+function priced({ body, values }) {
+  // `amount+` adds to what is stored when the write happens, which may be more than what is stored now. So a price is
+  // made of what the client sends whole: fruit and amount, in an update too.
+  for (const field of ['fruit', 'amount']) {
+    if (!Object.hasOwn(body, field) || Object.keys(body).some((key) => key !== field && isModifier(key, field))) {
+      return refused(field, 'validation_whole_order', 'Send fruit and amount, both as they shall be.');
+    }
   }
-  return [200, { set: { total: price * (order.amount ?? 1) } }];
+  if (!Object.hasOwn(PRICES, values.fruit)) {
+    return refused('fruit', 'validation_unknown_fruit', `We sell ${Object.keys(PRICES).join(' and ')}.`);
+  }
+  if (!Number.isSafeInteger(values.amount) || values.amount < 1) {
+    return refused('amount', 'validation_amount', 'Must be a whole number, at least 1.');
+  }
+  return [200, { set: { total: PRICES[values.fruit] * values.amount } }];
+}
+
+function isModifier(key, field) {
+  return [`${field}+`, `+${field}`, `${field}-`, `${field}:autogenerate`].includes(key);
+}
+
+function refused(field, code, message) {
+  return [400, { message: 'The order cannot be priced.', data: { [field]: { code, message } } }];
 }
 
 /** Checks the signature, as standardwebhooks.com has it. */

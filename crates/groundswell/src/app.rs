@@ -83,13 +83,8 @@ impl App {
         tasks.running.spawn(sweeper);
         tasks.running.spawn(cleanup::run(store.clone(), broker.clone(), tasks.stop.clone()));
         let outbound = settings.outbound.policy.clone();
-        let hooks = Hooks::load(
-            store.clone(),
-            store.clone(),
-            settings.hooks.clone(),
-            Outbound::new(outbound.clone()),
-        )
-        .await?;
+        let hooks =
+            Hooks::load(store.clone(), store.clone(), settings.hooks.clone(), outbound.clone()).await?;
         tasks.running.spawn(hooks::follow(
             hooks.clone(),
             store.clone(),
@@ -97,6 +92,8 @@ impl App {
             schema_changes,
             tasks.stop.clone(),
         ));
+        // What is written from now on is left for a hook that the configuration has anew.
+        hooks.until_followed().await;
         let for_deliveries = Arc::new(Outbound::new(outbound.clone()));
         tasks.running.spawn(hook_queues::keep(
             hooks.clone(),

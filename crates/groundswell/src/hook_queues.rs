@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hooks::{ATTEMPTS_LOGGED, DEADLINE, Deliver, Hooks};
 use jobs::{Backoff, Policy, Queue, Worker};
 use kit::outbound::Outbound;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How messages are delivered: 15 attempts within some 14 hours, each at another time. A slow target has eight

@@ -179,6 +179,7 @@ macro_rules! store_suite {
         }
         $crate::store_suite! { $open, hooks:
             webhooks_are_kept_by_name
+            a_webhook_is_replaced_only_as_it_was_known
             no_more_webhooks_are_kept_than_may_be
             nobody_is_told_of_a_webhook
         }

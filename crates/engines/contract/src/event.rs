@@ -7,6 +7,7 @@ use model::field::{Field, FieldKind};
 use model::json::{Json, JsonObject, write_number};
 use model::plan;
 use model::record::Record;
+use model::time::Timestamp;
 use model::value::Value;
 
 /// One change of one record, kept in the outbox until every consumer is past it.
@@ -26,6 +27,8 @@ pub struct ChangeEvent {
     pub schema_version: u64,
     /// The id of the record that asked for it; empty for a guest and for the server itself.
     pub caller: String,
+    /// When it was written.
+    pub written: Timestamp,
     /// The row before, without secret fields; none for a create.
     pub before: Option<JsonObject>,
     /// The row after, without secret fields; none for a delete.

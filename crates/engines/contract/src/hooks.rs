@@ -18,12 +18,23 @@ pub trait HookStore: Send + Sync + 'static {
     /// All of them, by name.
     fn hooks(&self) -> Answer<'_, Vec<StoredHook>>;
 
-    /// Makes a webhook, or replaces the one of this name. False when there are [`MAX_HOOKS`] others already:
-    /// then nothing was kept. How large a definition may be is for the caller to say.
-    fn save_hook(&self, hook: StoredHook) -> Answer<'_, bool>;
+    /// Makes a webhook, or replaces the one of this name whose definition is still `before`. Without `before` there
+    /// must be none. How large a definition may be is for the caller to say.
+    fn save_hook(&self, hook: StoredHook, before: Option<Json>) -> Answer<'_, Saved>;
 
     /// Forgets a webhook. False when there is none of this name.
     fn remove_hook(&self, name: String) -> Answer<'_, bool>;
+}
+
+/// What became of a webhook that was to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saved {
+    /// It is kept.
+    Kept,
+    /// Nothing was kept: what is of this name, or that nothing is, is not what was expected.
+    Changed,
+    /// Nothing was kept: there are [`MAX_HOOKS`] others already.
+    TooMany,
 }
 
 /// A webhook.

@@ -39,7 +39,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use contract::event::{EventPage, Interest};
-use contract::hooks::{HookStore, StoredHook};
+use contract::hooks::{HookStore, Saved, StoredHook};
 use contract::jobs::{
     AttemptEnd, AttemptId, AttemptLog, AttemptPage, Claimed, DeadJobs, JobStore, QueueStatus,
 };
@@ -49,6 +49,7 @@ use contract::store::{
 };
 use model::collection::view::Fault;
 use model::collection::{Collection, CollectionKind};
+use model::json::Json;
 use model::record::Record;
 use model::schema::Schema;
 use model::settings::Settings;
@@ -304,8 +305,11 @@ impl HookStore for SqliteStore {
         Box::pin(self.reads.run(Weight::Heavy, hooks::all))
     }
 
-    fn save_hook(&self, hook: StoredHook) -> Answer<'_, bool> {
-        Box::pin(self.writer.alone(move |conn, _| Ok((hooks::save(conn, &hook)?, Change::default()))))
+    fn save_hook(&self, hook: StoredHook, before: Option<Json>) -> Answer<'_, Saved> {
+        Box::pin(
+            self.writer
+                .alone(move |conn, _| Ok((hooks::save(conn, &hook, before.as_ref())?, Change::default()))),
+        )
     }
 
     fn remove_hook(&self, name: String) -> Answer<'_, bool> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use testkit::receiver::{Message, Receiver, Reply};
 
@@ -102,6 +103,11 @@ fn a_message_that_is_not_taken_is_tried_again_with_the_same_id() {
     let (second, again) = receiver.next();
     assert_eq!(first.header("webhook-id"), second.header("webhook-id"));
     assert_eq!(message["sequence"], again["sequence"]);
+    assert_eq!(first.header("webhook-id"), message["id"].as_str().unwrap());
+    // The time in it tells apart what has the same sequence in a store that was restored.
+    let (start, written) = message["id"].as_str().unwrap().rsplit_once('-').unwrap();
+    assert_eq!(start, format!("h-{}", message["sequence"]));
+    assert!(written.parse::<u64>().unwrap() > 1_000_000_000_000);
     wait_until("the log of both attempts", || deliveries(&app).len() == 2);
     let log = deliveries(&app);
     let seen: Vec<_> = log.iter().map(|one| (&one["attempt"], &one["outcome"], &one["status"])).collect();
@@ -317,6 +323,19 @@ fn private_targets_are_refused_unless_the_configuration_allows_them() {
 }
 
 #[test]
+fn a_private_target_may_be_allowed_at_one_port_alone() {
+    let receivers = [Receiver::start(|_| agrees()), Receiver::start(|_| agrees())];
+    let app = App::start_with_env(&[("GROUNDSWELL__OUTBOUND__ALLOW", &receivers[0].address)]);
+    for (receiver, is_reached) in receivers.iter().zip([true, false]) {
+        let body = json!({"name": "h", "url": format!("http://{}", receiver.address), "on": ["records.create.after"]});
+        app.done("POST", "/api/gs/hooks", &body);
+        let tried = app.done("POST", "/api/gs/hooks/h/test", &json!({}));
+        assert_eq!(tried["status"] == 200, is_reached, "{tried}");
+        assert_eq!(app.send("DELETE", "/api/gs/hooks/h", &Value::Null).status, 204);
+    }
+}
+
+#[test]
 fn hooks_are_seen_and_changed_by_superusers_alone_and_never_tell_their_secrets() {
     let (app, receiver) = (app(), Receiver::start(|_| agrees()));
     for (method, target) in [
@@ -401,4 +420,198 @@ fn a_collection_that_is_made_later_is_followed_from_its_first_record() {
     app.collection("others", &json!([{"name": "title", "type": "text"}]));
     app.done("POST", "/api/collections/others/records", &json!({"title": "first"}));
     assert_eq!(receiver.next().1["record"]["title"], "first");
+}
+
+#[test]
+fn a_hook_goes_with_its_collection_whatever_the_case_of_its_name_and_when_it_is_renamed() {
+    let app = app();
+    let receiver = Receiver::start(|_| agrees());
+    let on = ["records.create.before", "records.create.after"];
+    let made = hook(&app, &receiver, &on, json!({"collections": ["NOTES", "Later"]}));
+    assert_eq!(made["collections"], json!(["notes", "Later"]));
+    app.done("POST", NOTES, &json!({"title": "one"}));
+    assert_eq!(receiver.next().1["type"], "records.create.before");
+    assert_eq!(receiver.next().1["type"], "records.create.after");
+    app.done("PATCH", "/api/collections/notes", &json!({"name": "papers"}));
+    app.collection("later", &json!([]));
+    for target in ["papers", "later"] {
+        app.done("POST", &format!("/api/collections/{target}/records"), &json!({}));
+        for on in on {
+            let (_, message) = receiver.next();
+            assert_eq!((&message["type"], &message["collection"]["name"]), (&json!(on), &json!(target)));
+        }
+    }
+    let seen = app.done("GET", "/api/gs/hooks/h", &Value::Null);
+    assert_eq!(seen["collections"], json!(["papers", "later"]));
+    let seen = app.done("PATCH", "/api/gs/hooks/h", &json!({"timeout": 2}));
+    assert_eq!(seen["collections"], json!(["papers", "later"]));
+}
+
+#[test]
+fn a_hook_before_a_write_sees_the_values_that_would_be_stored() {
+    let app = app();
+    let receiver = Receiver::start(|message: &Message| {
+        let is_first = message.body.contains("\"hook\":\"a\"");
+        Reply::Json(200, if is_first { r#"{"set": {"n": "7"}}"# } else { "{}" }.to_owned())
+    });
+    let on = ["records.create.before", "records.update.before", "records.delete.before"];
+    hook(&app, &receiver, &on, json!({}));
+    let record = app.done("POST", NOTES, &json!({"title": 12, "n+": "3", "mark": "m", "captcha": "c"}));
+    let (_, asked) = receiver.next();
+    assert_eq!(asked["values"], json!({"n": 3, "title": "12"}));
+    assert_eq!(asked["body"], json!({"captcha": "c", "n+": "3", "title": 12}));
+    named("a", &app, &receiver.address, &on[..1], json!({}));
+    guest(&app, "PATCH", &of(&record), &json!({"n-": 5}));
+    assert_eq!(receiver.next().1["values"], json!({"n": -2}));
+    // What one hook sets is a value of the next, as it would be stored.
+    app.done("POST", NOTES, &json!({"title": "two"}));
+    assert_eq!(receiver.next().1["values"], json!({"title": "two"}));
+    let (_, asked) = receiver.next();
+    assert_eq!(
+        (&asked["body"], &asked["values"]),
+        (&json!({"title": "two"}), &json!({"n": 7, "title": "two"}))
+    );
+    assert_eq!(app.send("DELETE", "/api/gs/hooks/a", &Value::Null).status, 204);
+    let answer = app.form("POST", NOTES, &[crate::app::file("doc", "a.txt", b"text")]);
+    assert_eq!(receiver.next().1["values"]["doc"], json_of(&answer)["doc"]);
+    guest(&app, "DELETE", &of(&record), &Value::Null);
+    assert_eq!(receiver.next().1["values"], json!({}));
+}
+
+#[test]
+fn in_a_batch_a_hook_that_hangs_fails_before_the_batch_does() {
+    let app = app();
+    let batch = json!({"enabled": true, "maxRequests": 10, "timeout": 1});
+    app.done("PATCH", "/api/settings", &json!({"batch": batch}));
+    let receiver = Receiver::start(|_| Reply::Silence);
+    hook(&app, &receiver, &["records.create.before"], json!({"timeout": 30}));
+    let request = json!({"method": "POST", "url": NOTES, "body": {"title": "one"}});
+    let requests = json!({"requests": [request, request]});
+    let (_, answer) = guest(&app, "POST", "/api/batch", &requests);
+    assert_eq!(answer["data"]["requests"]["0"]["response"]["status"], 503, "{answer}");
+    app.done("PATCH", "/api/gs/hooks/h", &json!({"onFailure": "allow"}));
+    let (status, answer) = guest(&app, "POST", "/api/batch", &requests);
+    assert_eq!((status, answer.as_array().map(Vec::len)), (200, Some(2)), "{answer}");
+}
+
+#[test]
+fn who_finds_no_place_among_those_that_wait_for_a_hook_meets_its_failure() {
+    let app = App::start_with_env(&[LOOPBACK, ("GROUNDSWELL__SERVER__REQUEST_LOOPS", "1")]);
+    app.collection("notes", &json!([{"name": "title", "type": "text"}]));
+    let waiting = Arc::new(AtomicU16::new(0));
+    let gate = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
+    let (count, open) = (waiting.clone(), gate.clone());
+    let receiver = Receiver::start(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        drop(open.1.wait_while(open.0.lock().unwrap(), |is_open| !*is_open).unwrap());
+        agrees()
+    });
+    hook(&app, &receiver, &["records.create.before"], json!({"timeout": 30}));
+    std::thread::scope(|scope| {
+        let asking: Vec<_> =
+            (0..32).map(|_| scope.spawn(|| guest(&app, "POST", NOTES, &json!({"title": "one"})).0)).collect();
+        wait_until("all that may wait", || waiting.load(Ordering::SeqCst) == 32);
+        app.done("PATCH", "/api/gs/hooks/h", &json!({"timeout": 0.2}));
+        assert_eq!(guest(&app, "POST", NOTES, &json!({"title": "one"})).0, 503);
+        assert_eq!(waiting.load(Ordering::SeqCst), 32);
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+        for one in asking {
+            assert_eq!(one.join().unwrap(), 200);
+        }
+    });
+}
+
+#[test]
+fn a_hook_with_too_much_waiting_is_not_told_until_there_is_room_and_others_are() {
+    let app = app();
+    let receiver = Receiver::start(|_| agrees());
+    let on = ["records.create.after"];
+    hook(&app, &receiver, &on, json!({}));
+    named("other", &app, &receiver.address, &on, json!({}));
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+        INSERT INTO `_gs_jobs` (`queue`, `payload`, `created`, `due`) SELECT 'hooks/h', '{}', 0, 9e15 FROM n";
+    Connection::open(app.server.folder().join("gs_data/data.db")).unwrap().execute_batch(fill).unwrap();
+    // A server counts the jobs that it left itself, and at the start.
+    let app = app.restart_with_env(&[LOOPBACK]);
+    let look = || app.done("PATCH", "/api/gs/hooks/h", &json!({}));
+    app.done("POST", NOTES, &json!({"title": "one"}));
+    assert_eq!(receiver.next().1["hook"], "other");
+    assert_eq!(app.done("GET", "/api/gs/hooks/h", &Value::Null)["dropped"], 1);
+    assert_eq!(app.done("GET", "/api/gs/hooks", &Value::Null)["items"][1]["dropped"], 0);
+    app.done("DELETE", "/api/gs/jobs?queue=hooks/h", &json!({}));
+    look();
+    app.done("POST", NOTES, &json!({"title": "two"}));
+    let mut told = [receiver.next().1, receiver.next().1].map(|message| message["hook"].to_string());
+    told.sort();
+    assert_eq!(told, ["\"h\"", "\"other\""]);
+}
+
+#[test]
+fn a_stored_hook_that_is_broken_lets_no_write_pass_and_can_be_mended_and_removed() {
+    let app = app();
+    let receiver = Receiver::start(|_| agrees());
+    hook(&app, &receiver, &["records.create.before"], json!({}));
+    let break_it = |app: App| {
+        let sql = "UPDATE `_gs_hooks` SET `definition` = replace(`definition`, 'http://', 'gopher://')";
+        Connection::open(app.server.folder().join("gs_data/data.db")).unwrap().execute_batch(sql).unwrap();
+        app.restart_with_env(&[LOOPBACK])
+    };
+    let app = break_it(app);
+    let create = |app: &App| guest(app, "POST", NOTES, &json!({"title": "one"})).0;
+    assert_eq!(create(&app), 503);
+    let seen = app.done("GET", "/api/gs/hooks/h", &Value::Null);
+    assert_eq!((&seen["isBroken"], &seen["collections"]), (&json!(true), &json!(["notes"])));
+    assert!(seen["problems"]["url"].is_string() && !seen.to_string().contains("whsec_"), "{seen}");
+    assert_eq!(app.done("GET", "/api/gs/hooks", &Value::Null)["items"], json!([seen]));
+    assert_eq!(app.send("POST", "/api/gs/hooks/h/test", &json!({})).status, 400);
+    assert_eq!(app.send("PATCH", "/api/gs/hooks/h", &json!({"onFailure": "allow"})).status, 400);
+    let mended = json!({"url": format!("http://{}", receiver.address), "onFailure": "allow"});
+    assert_eq!(app.done("PATCH", "/api/gs/hooks/h", &mended)["isBroken"], false);
+    assert_eq!(create(&app), 200);
+    assert_eq!(receiver.next().1["hook"], "h");
+    let app = break_it(app);
+    assert_eq!(create(&app), 200, "its policy is to allow");
+    assert_eq!(app.send("DELETE", "/api/gs/hooks/h", &Value::Null).status, 204);
+    assert_eq!(app.done("GET", "/api/gs/hooks", &Value::Null)["items"], json!([]));
+}
+
+#[test]
+fn of_hooks_that_are_made_at_once_under_one_name_one_is_made_and_no_change_is_lost() {
+    let app = app();
+    let body = |n: usize| json!({"name": "h", "url": format!("http://a{n}.example"), "on": ["records.create.after"]});
+    let changes = [
+        json!({"enabled": false}),
+        json!({"timeout": 7}),
+        json!({"onFailure": "allow"}),
+        json!({"on": ["records.delete.after"]}),
+    ];
+    std::thread::scope(|scope| {
+        let app = &app;
+        let made: Vec<_> =
+            (0..4).map(|n| scope.spawn(move || app.send("POST", "/api/gs/hooks", &body(n)).status)).collect();
+        let made = made.into_iter().map(|one| one.join().unwrap());
+        assert_eq!(made.filter(|status| *status == 200).count(), 1);
+    });
+    std::thread::scope(|scope| {
+        for change in &changes {
+            scope.spawn(|| app.done("PATCH", "/api/gs/hooks/h", change));
+        }
+    });
+    let hook = app.done("GET", "/api/gs/hooks/h", &Value::Null);
+    for change in changes {
+        for (key, value) in change.as_object().unwrap() {
+            assert_eq!(&hook[key], value, "{hook}");
+        }
+    }
+}
+
+#[test]
+fn a_timeout_that_is_no_number_is_told_what_is_one() {
+    let app = app();
+    let body =
+        json!({"name": "h", "url": "http://a.example", "on": ["records.create.after"], "timeout": "2s"});
+    let answer = app.send("POST", "/api/gs/hooks", &body);
+    let message = json_of(&answer)["data"]["timeout"]["message"].clone();
+    assert_eq!((answer.status, message), (400, json!("Must be a number of seconds, from 0.1 to 30.")));
 }

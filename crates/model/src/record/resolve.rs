@@ -10,6 +10,7 @@ use crate::collection::Collection;
 use crate::context::RuleBody;
 use crate::field::{Field, FieldKind};
 use crate::json::{Json, JsonObject};
+use crate::plan::value_json;
 use crate::value::Value;
 
 /// What a client asks to be written.
@@ -134,7 +135,7 @@ impl Resolved {
 
     /// Sets fields over what the body set. Passwords and files, which need more than a value, stay as they are
     /// ([`may_be_set_by_hooks`]).
-    pub(crate) fn set_over(&mut self, values: &JsonObject, random: &mut impl Rng) {
+    pub fn set_over(&mut self, values: &JsonObject, random: &mut impl Rng) {
         for (name, value) in values {
             let Some(position) = self.record.collection.field_index(name) else { continue };
             if may_be_set_by_hooks(&self.record.collection.fields[position]) {
@@ -143,6 +144,19 @@ impl Resolved {
         }
         self.touched.sort_unstable();
         self.touched.dedup();
+    }
+
+    /// What the fields that are set would hold, as clients see it; secret and hidden ones too. Without passwords,
+    /// and without dates that the server sets.
+    pub fn values(&self) -> JsonObject {
+        let fields = &self.record.collection.fields;
+        let is_plain = |field: &Field| !matches!(field.kind, FieldKind::Password(_) | FieldKind::Autodate(_));
+        let set = self.touched.iter().filter(|position| is_plain(&fields[**position]));
+        let value = |position: &usize| {
+            let field = &fields[*position];
+            (field.name.clone(), value_json(field, &self.record.values[*position]))
+        };
+        set.map(value).collect()
     }
 
     fn may_set(&self, position: usize, input: &WriteInput<'_>) -> bool {

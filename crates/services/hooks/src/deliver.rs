@@ -50,11 +50,9 @@ impl Deliver {
         let Some(hook) = self.hooks.get(&self.name).filter(|hook| hook.is_enabled) else {
             return Err(JobError::Again("the hook is not there, or switched off".to_owned())).into();
         };
-        let sequence = job.payload.get("sequence").and_then(Json::as_number).unwrap_or_default();
-        // The same at every attempt, and for an event that comes twice.
-        let id = format!("{}-{sequence}", hook.name);
-        let sent = send(&self.outbound, &hook, &id, &job.payload).await;
-        Finished { note: note(&id, &job.payload, &sent), result: result(sent) }
+        let id = job.payload.get("id").and_then(Json::as_str).unwrap_or_default();
+        let sent = send(&self.outbound, &hook, id, &job.payload).await;
+        Finished { note: note(id, &job.payload, &sent), result: result(sent) }
     }
 }
 

@@ -1,37 +1,38 @@
 //! From change events to jobs: a job in its own queue for each hook that wants to know.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::broker::{Broker, Subscription};
-use contract::event::{self, ChangeEvent, Events, Interest};
+use contract::event::{ChangeEvent, Events, Interest};
+use contract::jobs::{MAX_JOBS, QueueStatus};
 use contract::store::{Commit, CommitObserver, Store, StoreError};
-use model::collection::Collection;
-use model::json::{Json, JsonObject};
+use model::json::Json;
 use model::schema::Schema;
 use model::step::{NewJob, Step, WriteBatch};
 use model::time::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::event::HookEvent;
-use crate::hook::Hook;
-use crate::message::{self, Rows};
+use crate::hook::{Hook, QUEUES, Source};
 use crate::registry::{HookSet, Hooks};
+use crate::{message, room};
 
 /// The name of the consumer.
 const CONSUMER: &str = "hooks";
 /// After a store that did not answer, or has too many jobs already.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
-/// Jobs that are left in one batch.
+/// Most jobs that are left in one batch, and after how many bytes of them there are no more.
 const JOBS_PER_BATCH: usize = 100;
-/// Most jobs that wait for one hook: a target that is gone for good must not take the room of all others.
-const MAX_WAITING: u64 = 100_000;
-/// How often that is looked at, in jobs that were left.
+const BYTES_PER_BATCH: usize = 1 << 20;
+/// How often queues are looked at: in jobs that were left, and in time while one of them is full.
 const LOOKED_AT_EVERY: u64 = 1_000;
+const LOOKED_AT_AGAIN: Duration = Duration::from_secs(5);
 
 /// Tells of changes of collections. The store is opened with it.
 #[derive(Debug)]
@@ -52,9 +53,10 @@ pub async fn follow(
         hooks,
         store,
         broker,
-        full: HashSet::new(),
+        full: BTreeMap::new(),
         left: 0,
-        dropped: BTreeMap::new(),
+        look_at: Instant::now(),
+        missing: BTreeSet::new(),
     };
     tokio::select! {
         () = stop.cancelled() => {}
@@ -68,19 +70,23 @@ struct Follower {
     broker: Arc<dyn Broker>,
     hooks_changed: watch::Receiver<u64>,
     schema_changed: watch::Receiver<()>,
-    /// Queues that are too long.
-    full: HashSet<String>,
-    /// Jobs left since their number was looked at.
+    /// Queues that nothing is left in for now, and how much was not, since they are full.
+    full: BTreeMap<String, u64>,
+    /// Jobs left since queues were looked at.
     left: u64,
-    /// Events that were not left for a hook, by its name.
-    dropped: BTreeMap<String, u64>,
+    /// When they are looked at again, while one is full.
+    look_at: Instant,
+    /// Collections that hooks of the configuration name and that were said to be missing.
+    missing: BTreeSet<(String, String)>,
 }
 
-/// What events are followed for.
-enum Change {
-    /// Other hooks, or other collections.
-    Of,
-    /// A delivery.
+/// What the follower wakes up for.
+enum Woken {
+    /// There are other hooks, or other collections.
+    Outdated,
+    /// Full queues are to be looked at.
+    Full,
+    /// A delivery came.
     Events(Events),
 }
 
@@ -119,8 +125,9 @@ impl Follower {
             // Before the set and the schema are looked at: what changes after it is seen by the waits below.
             self.hooks_changed.borrow_and_update();
             self.schema_changed.borrow_and_update();
-            let set = self.hooks.set();
-            match interest(&set, &self.store.schema()) {
+            let (set, schema) = (self.hooks.set(), self.store.schema());
+            self.warn_of_missing(&set, &schema);
+            match interest(&set, &schema) {
                 Some(interest) => {
                     let mut subscription = self.broker.subscribe(CONSUMER.to_owned(), interest).await?;
                     self.hooks.note_followed(set.number());
@@ -129,30 +136,50 @@ impl Follower {
                 None => {
                     self.broker.unsubscribe(CONSUMER.to_owned()).await?;
                     self.hooks.note_followed(set.number());
-                    // Without a hook no collection matters.
-                    _ = self.hooks_changed.changed().await;
+                    tokio::select! {
+                        Ok(()) = self.hooks_changed.changed() => {}
+                        Ok(()) = self.schema_changed.changed() => {}
+                    }
                 }
             }
         }
     }
 
+    /// Says once of each collection that a hook of the configuration names that there is none.
+    fn warn_of_missing(&mut self, set: &HookSet, schema: &Schema) {
+        let configured = set.iter().filter(|hook| hook.source == Source::Config);
+        let missing: BTreeSet<(String, String)> = configured
+            .flat_map(|hook| {
+                let names = hook.unknown_collections(schema).into_iter();
+                names.map(|name| (hook.name.clone(), name.to_owned()))
+            })
+            .collect();
+        for (hook, collection) in missing.difference(&self.missing) {
+            warn!(hook, collection, "a hook of the configuration names a collection that does not exist");
+        }
+        self.missing = missing;
+    }
+
     /// Takes what comes until the hooks or the collections change.
     async fn take(&mut self, set: &HookSet, subscription: &mut dyn Subscription) -> Result<(), StoreError> {
+        self.look_at_queues().await;
         loop {
-            let change = tokio::select! {
-                Ok(()) = self.hooks_changed.changed() => Change::Of,
-                Ok(()) = self.schema_changed.changed() => Change::Of,
-                events = subscription.next() => Change::Events(events?),
+            let woken = tokio::select! {
+                Ok(()) = self.hooks_changed.changed() => Woken::Outdated,
+                Ok(()) = self.schema_changed.changed() => Woken::Outdated,
+                () = tokio::time::sleep_until(self.look_at), if !self.full.is_empty() => Woken::Full,
+                events = subscription.next() => Woken::Events(events?),
             };
-            match change {
-                Change::Of => return Ok(()),
-                Change::Events(Events::Some(events)) => {
+            match woken {
+                Woken::Outdated => return Ok(()),
+                Woken::Full => self.look_at_queues().await,
+                Woken::Events(Events::Some(events)) => {
                     self.leave_all(set, &events).await?;
                     if let Some(last) = events.last() {
                         subscription.acknowledge(last.sequence).await?;
                     }
                 }
-                Change::Events(Events::Resync { from }) => {
+                Woken::Events(Events::Resync { from }) => {
                     error!(from, "change events were cut off before hooks were told of them");
                     subscription.acknowledge(from).await?;
                 }
@@ -162,40 +189,106 @@ impl Follower {
 
     async fn leave_all(&mut self, set: &HookSet, events: &[ChangeEvent]) -> Result<(), StoreError> {
         let schema = self.store.schema();
-        let jobs: Vec<NewJob> = events.iter().flat_map(|event| jobs_of(set, &schema, event)).collect();
-        for jobs in jobs.chunks(JOBS_PER_BATCH) {
-            self.leave(jobs).await?;
-        }
-        Ok(())
-    }
-
-    async fn leave(&mut self, jobs: &[NewJob]) -> Result<(), StoreError> {
-        self.left += jobs.len() as u64;
-        if self.left >= LOOKED_AT_EVERY {
-            self.left = 0;
-            self.look_at_queues().await?;
-        }
-        let mut steps = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            if self.full.contains(job.queue()) {
-                *self.dropped.entry(job.queue().to_owned()).or_default() += 1;
-            } else {
-                steps.push(Step::Enqueue(job.clone()));
+        let (mut jobs, mut bytes) = (Vec::new(), 0);
+        for event in events {
+            // With a collection goes what would be told of it.
+            let Some(collection) = schema.by_id(&event.collection) else { continue };
+            let moment = HookEvent::new(false, event.action);
+            let mut message = None;
+            for hook in set.iter().filter(|hook| hook.wants(moment, collection)) {
+                if self.is_dropped(&hook.queue()) {
+                    continue;
+                }
+                let message = message.get_or_insert_with(|| message::after(event, collection));
+                let Some(job) = job(hook, event, message) else { continue };
+                bytes += job.payload().len();
+                jobs.push(job);
+                if jobs.len() == JOBS_PER_BATCH || bytes >= BYTES_PER_BATCH {
+                    self.leave(std::mem::take(&mut jobs)).await?;
+                    bytes = 0;
+                }
             }
         }
-        let left = self.store.write(WriteBatch { steps, ..WriteBatch::default() }).await?;
-        left.map(drop).map_err(|refused| StoreError::Internal(format!("a job was refused: {refused:?}")))
+        self.leave(jobs).await
     }
 
-    async fn look_at_queues(&mut self) -> Result<(), StoreError> {
-        let queues = self.hooks.jobs().queues().await?;
-        let full = queues.into_iter().filter(|queue| queue.waiting >= MAX_WAITING);
-        self.full = full.map(|queue| queue.name).collect();
-        for (queue, dropped) in std::mem::take(&mut self.dropped) {
-            error!(queue, dropped, MAX_WAITING, "a hook's queue is full: it is not told of these changes");
+    /// Leaves jobs, but for those of queues that are full.
+    async fn leave(&mut self, mut jobs: Vec<NewJob>) -> Result<(), StoreError> {
+        if self.left >= LOOKED_AT_EVERY || !self.full.is_empty() && Instant::now() >= self.look_at {
+            self.look_at_queues().await;
         }
-        Ok(())
+        loop {
+            jobs.retain(|job| !self.is_dropped(job.queue()));
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            let steps = jobs.iter().cloned().map(Step::Enqueue).collect();
+            match self.store.write(WriteBatch { steps, ..WriteBatch::default() }).await {
+                Err(StoreError::Busy) => self.make_room(&jobs).await,
+                Err(error) => return Err(error),
+                Ok(Err(refused)) => {
+                    return Err(StoreError::Internal(format!("a job was refused: {refused:?}")));
+                }
+                Ok(Ok(_)) => {
+                    self.left += jobs.len() as u64;
+                    return Ok(());
+                }
+            }
+        }
     }
+
+    /// The store has too much to do, or there are too many jobs. That may pass; but hooks must not hold up each
+    /// other, so where it is jobs, the longest queues that these are for get no more.
+    async fn make_room(&mut self, jobs: &[NewJob]) {
+        tokio::time::sleep(AFTER_ERROR).await;
+        let Ok(queues) = self.hooks.jobs().queues().await else { return };
+        let all: u64 = queues.iter().map(|queue| queue.waiting + queue.running).sum();
+        if all + JOBS_PER_BATCH as u64 > MAX_JOBS {
+            let among = jobs.iter().map(NewJob::queue).collect();
+            for queue in room::longest(&among, &waiting(queues)) {
+                error!(queue, "there are too many jobs: a hook is not told of changes for a while");
+                self.full.insert(queue, 0);
+            }
+            self.look_at = Instant::now() + LOOKED_AT_AGAIN;
+        }
+    }
+
+    /// Whether nothing is left in a queue; then that is counted.
+    fn is_dropped(&mut self, queue: &str) -> bool {
+        let Some(dropped) = self.full.get_mut(queue) else { return false };
+        *dropped += 1;
+        self.hooks.note_dropped(queue);
+        true
+    }
+
+    async fn look_at_queues(&mut self) {
+        self.left = 0;
+        self.look_at = Instant::now() + LOOKED_AT_AGAIN;
+        let queues = match self.hooks.jobs().queues().await {
+            Ok(queues) => queues,
+            Err(error) => return warn!(%error, "the queues of hooks could not be looked at"),
+        };
+        let full = room::full(&waiting(queues), |queue| self.full.contains_key(queue));
+        self.full.retain(|queue, dropped| {
+            let is_full = full.contains(queue);
+            if !is_full {
+                warn!(queue, dropped, "a hook's queue has room again; it was not told of so many changes");
+            }
+            is_full
+        });
+        for queue in full {
+            self.full.entry(queue).or_insert_with_key(|queue| {
+                error!(queue, "a hook's queue is full: it is not told of changes until there is room");
+                0
+            });
+        }
+    }
+}
+
+/// How much waits in each hook's queue.
+fn waiting(queues: Vec<QueueStatus>) -> BTreeMap<String, u64> {
+    let of_hooks = queues.into_iter().filter(|queue| queue.name.starts_with(QUEUES));
+    of_hooks.map(|queue| (queue.name, queue.waiting)).collect()
 }
 
 /// What the hooks of a set want to know; nothing if none is called after writes. A named collection that does not
@@ -216,24 +309,12 @@ fn interest(set: &HookSet, schema: &Schema) -> Option<Interest> {
     Some(Interest::Collections(ids.into_iter().collect()))
 }
 
-fn jobs_of(set: &HookSet, schema: &Schema, event: &ChangeEvent) -> Vec<NewJob> {
-    // With a collection goes what would be told of it.
-    let Some(collection) = schema.by_id(&event.collection) else { return Vec::new() };
-    let moment = HookEvent::new(false, event.action);
-    let hooks = set.iter().filter(|hook| hook.wants(moment, collection));
-    hooks.filter_map(|hook| job(hook, event, collection)).collect()
-}
-
-fn job(hook: &Hook, event: &ChangeEvent, collection: &Arc<Collection>) -> Option<NewJob> {
-    let row = |row: &Option<JsonObject>| match row {
-        Some(row) => message::record_json(&event::record(collection, row)),
-        None => Json::Null,
-    };
-    let rows = Rows::Of { before: row(&event.before), after: row(&event.after) };
-    let whole = message::after(&hook.name, event, collection, rows);
-    let job = NewJob::new(hook.queue(), &whole, Timestamp(0)).or_else(|_| {
-        let cut = message::after(&hook.name, event, collection, Rows::Cut);
-        NewJob::new(hook.queue(), &cut, Timestamp(0))
+/// The message as a job for one hook; without its rows, if it is too large.
+fn job(hook: &Hook, event: &ChangeEvent, message: &mut Json) -> Option<NewJob> {
+    message::address(message, &hook.name, event);
+    let job = NewJob::new(hook.queue(), message, Timestamp(0)).or_else(|_| {
+        message::cut(message);
+        NewJob::new(hook.queue(), message, Timestamp(0))
     });
     job.inspect_err(|error| error!(hook = hook.name, %error, "a hook is not told of a change")).ok()
 }

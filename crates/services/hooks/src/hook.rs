@@ -6,6 +6,7 @@ use std::time::Duration;
 use kit::outbound::OutboundUrl;
 use model::collection::Collection;
 use model::json::{Json, JsonObject};
+use model::schema::Schema;
 
 use crate::event::{HookEvent, NAMES};
 use crate::sign::Secret;
@@ -15,6 +16,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
 /// Letters of a name, which is also that of a queue.
 const MAX_NAME: usize = 50;
+/// How the names of hooks' queues begin.
+pub(crate) const QUEUES: &str = "hooks/";
 const MAX_COLLECTIONS: usize = 100;
 /// Secrets of a hook: the present one, and those that are being replaced.
 const MAX_SECRETS: usize = 3;
@@ -111,19 +114,29 @@ impl Hook {
 
     fn covers(&self, collection: &Collection) -> bool {
         match &self.collections {
-            Some(names) => names.iter().any(|name| *name == collection.name || *name == collection.id),
+            Some(names) => names.iter().any(|name| means(name, collection)),
             None => !collection.system,
         }
     }
 
-    /// As superusers see it; secrets are never among it.
-    pub(crate) fn to_json(&self) -> JsonObject {
+    /// The names in it that no collection has.
+    pub(crate) fn unknown_collections(&self, schema: &Schema) -> Vec<&str> {
+        let names = self.collections.iter().flatten().map(String::as_str);
+        names.filter(|name| schema.find(name).is_none()).collect()
+    }
+
+    /// As superusers see it, with the present names of collections; secrets are never among it.
+    pub(crate) fn to_json(&self, schema: &Schema) -> JsonObject {
         let source = match self.source {
             Source::Config => "config",
             Source::Api => "api",
         };
         let mut json = self.definition();
         json.remove("secrets");
+        if let Some(names) = json.get_mut("collections") {
+            name_collections(names, schema);
+        }
+        json.insert("isBroken".to_owned(), Json::Bool(false));
         json.insert("name".to_owned(), Json::from(self.name.as_str()));
         json.insert("source".to_owned(), Json::from(source));
         json
@@ -150,9 +163,24 @@ impl Hook {
     }
 }
 
+/// Whether a name means the collection: by id, or by name as the schema compares them, without regard to case.
+pub(crate) fn means(name: &str, collection: &Collection) -> bool {
+    name == collection.id || name.eq_ignore_ascii_case(&collection.name)
+}
+
+/// Shows collections that are kept by id under their present names.
+pub(crate) fn name_collections(names: &mut Json, schema: &Schema) {
+    let Json::Array(names) = names else { return };
+    for name in names {
+        if let Some(collection) = name.as_str().and_then(|id| schema.find(id)) {
+            *name = Json::from(collection.name.as_str());
+        }
+    }
+}
+
 /// The queue of a hook's deliveries.
 pub fn queue_of(name: &str) -> String {
-    format!("hooks/{name}")
+    format!("{QUEUES}{name}")
 }
 
 // === impl HookInput ===
@@ -174,6 +202,16 @@ impl HookInput {
             timeout: definition.get("timeout").and_then(Json::as_number).and_then(seconds),
             on_failure: text("onFailure"),
             enabled: definition.get("enabled").and_then(Json::as_bool),
+        }
+    }
+
+    /// Keeps collections that exist by id, so that a hook goes with one that is renamed. A name that no collection
+    /// has yet stays as it is.
+    pub(crate) fn keep_collections_by_id(&mut self, schema: &Schema) {
+        for name in self.collections.iter_mut().flatten() {
+            if let Some(collection) = schema.find(name) {
+                name.clone_from(&collection.id);
+            }
         }
     }
 
@@ -216,7 +254,11 @@ impl HookInput {
         }
         let timeout = self.timeout.unwrap_or(DEFAULT_TIMEOUT);
         if !TIMEOUTS.contains(&timeout) {
-            note("timeout", "Must be between 0.1 and 30 seconds.".to_owned());
+            let message = match source {
+                Source::Api => "Must be a number of seconds, from 0.1 to 30.",
+                Source::Config => "Must be between 0.1 and 30 seconds.",
+            };
+            note("timeout", message.to_owned());
         }
         let on_failure = self.on_failure.as_deref().map_or(Some(OnFailure::default()), OnFailure::parse);
         if on_failure.is_none() {
@@ -258,7 +300,7 @@ fn names_of_events() -> String {
 // === impl OnFailure ===
 
 impl OnFailure {
-    fn parse(text: &str) -> Option<OnFailure> {
+    pub(crate) fn parse(text: &str) -> Option<OnFailure> {
         [OnFailure::Refuse, OnFailure::Allow].into_iter().find(|policy| policy.as_str() == text)
     }
 
@@ -311,7 +353,7 @@ pub(crate) mod tests {
     #[test]
     fn what_superusers_see_holds_no_secret() {
         let hook = input().check(Source::Config).unwrap();
-        assert!(!Json::Object(hook.to_json()).to_string().contains("whsec_"));
+        assert!(!Json::Object(hook.to_json(&Schema::new(0, Vec::new()))).to_string().contains("whsec_"));
         assert!(!format!("{hook:?}").contains("MfKQ"));
         assert!(!format!("{hook:?}").contains("key=k1"));
     }

@@ -17,17 +17,21 @@
 //! |---|---|
 //! | hooks ([`MAX_HOOKS`](contract::hooks::MAX_HOOKS) of the API) | 400 |
 //! | a message ([`NewJob::MAX_PAYLOAD_BYTES`](model::step::NewJob::MAX_PAYLOAD_BYTES)) | it goes without the rows, marked `isCut` |
-//! | jobs that wait for one hook | new events are not delivered to it; they are counted |
+//! | jobs that wait for one hook, for all (`room`) | new events are not delivered to it, or to those with the longest queues; they are counted |
+//! | requests that wait for one hook's word, on one request loop | the next wait within the hook's time; then it failed |
+//! | the time that hooks before a write take together | the rest of them failed |
 //! | an answer, its time | of the answer to a before-hook: a failure; of a delivery: the rest is not read |
 //! | attempts logged for a hook | the oldest are forgotten |
 
 mod before;
+mod broken;
 mod deliver;
 mod event;
 mod follow;
 mod hook;
 mod message;
 mod registry;
+mod room;
 mod routes;
 mod sign;
 

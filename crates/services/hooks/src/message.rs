@@ -1,7 +1,9 @@
 //! What hooks are sent, as JSON: `type`, `timestamp` and `hook`, then what it is about. Passwords, token keys and hidden
 //! fields are never among it.
 
-use contract::event::ChangeEvent;
+use std::sync::Arc;
+
+use contract::event::{self, ChangeEvent};
 use kit::app::now;
 use kit::before_hooks::Question;
 use kit::record_json::{RecordShape, Visibility};
@@ -19,38 +21,55 @@ use crate::event::HookEvent;
 /// Keys of a body that are passwords without being fields.
 const PASSWORDS: [&str; 3] = ["password", "passwordConfirm", "oldPassword"];
 
-/// A question to one hook.
-pub(crate) fn before(hook: &str, question: &Question<'_>, body: &JsonObject) -> Json {
+/// A question to one hook; `values` are what the fields that are set would hold.
+pub(crate) fn before(hook: &str, question: &Question<'_>, values: &JsonObject) -> Json {
     let collection = question.collection;
     let event = HookEvent::new(true, question.action);
     let mut message = head(event.as_str(), hook, now(), collection);
     let mut put = |name: &str, value: Json| _ = message.insert(name.to_owned(), value);
-    put("body", Json::Object(visible_body(collection, body)));
+    put("body", Json::Object(visible_body(collection, question.body)));
     put("caller", caller_json(question.call.caller()));
     put("ip", Json::from(question.call.client_ip_text()));
     put("record", question.record.map_or(Json::Null, record_json));
     put("recordId", question.id.map_or(Json::Null, Json::from));
     put("requestId", Json::from(question.call.request_id().as_str()));
+    put("values", Json::Object(visible_body(collection, values)));
     Json::Object(message)
 }
 
-/// A change that was committed. Without its rows, if it `is_cut`.
-pub(crate) fn after(hook: &str, event: &ChangeEvent, collection: &Collection, rows: Rows) -> Json {
+/// A change that was committed, for no hook yet: see [`address`].
+pub(crate) fn after(event: &ChangeEvent, collection: &Arc<Collection>) -> Json {
+    let row = |row: &Option<JsonObject>| match row {
+        Some(row) => record_json(&event::record(collection, row)),
+        None => Json::Null,
+    };
     let name = HookEvent::new(false, event.action).as_str();
-    let mut message = head(name, hook, now(), collection);
+    let mut message = head(name, "", event.written, collection);
     let mut put = |name: &str, value: Json| _ = message.insert(name.to_owned(), value);
     put("batch", Json::from(event.batch as f64));
+    put("before", row(&event.before));
     put("callerId", Json::from(event.caller.as_str()));
+    put("record", row(&event.after));
     put("recordId", Json::from(event.record.as_str()));
     put("sequence", Json::from(event.sequence as f64));
-    match rows {
-        Rows::Of { before, after } => {
-            put("before", before);
-            put("record", after);
-        }
-        Rows::Cut => put("isCut", Json::Bool(true)),
-    }
     Json::Object(message)
+}
+
+/// Makes a message of a change one to this hook. Its id is the same at every attempt, and for an event that comes
+/// twice; with the time in it, it is another one when a store that was restored gives sequences a second time.
+pub(crate) fn address(message: &mut Json, hook: &str, event: &ChangeEvent) {
+    let Json::Object(message) = message else { return };
+    message.insert("hook".to_owned(), Json::from(hook));
+    let id = format!("{hook}-{}-{}", event.sequence, event.written.0);
+    message.insert("id".to_owned(), Json::from(id));
+}
+
+/// Takes the rows out of a message that is too large.
+pub(crate) fn cut(message: &mut Json) {
+    let Json::Object(message) = message else { return };
+    message.remove("before");
+    message.remove("record");
+    message.insert("isCut".to_owned(), Json::Bool(true));
 }
 
 /// What superusers send to see whether a hook answers.
@@ -60,14 +79,6 @@ pub(crate) fn ping(hook: &str) -> Json {
         ("timestamp".to_owned(), Json::from(now().to_text())),
         ("type".to_owned(), Json::from("ping")),
     ]))
-}
-
-/// The rows of a change.
-pub(crate) enum Rows {
-    /// Null where there is none.
-    Of { before: Json, after: Json },
-    /// They are too large.
-    Cut,
 }
 
 /// A record as hooks see it: what its owner sees.

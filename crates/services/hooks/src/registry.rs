@@ -1,22 +1,24 @@
 //! Which hooks there are: those of the configuration and those that the store keeps, as one snapshot.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use contract::hooks::{HookStore, StoredHook};
+use contract::hooks::{HookStore, Saved, StoredHook};
 use contract::jobs::JobStore;
 use contract::store::StoreError;
-use kit::outbound::Outbound;
+use kit::outbound::{Outbound, OutboundPolicy};
 use model::json::Json;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::hook::{Hook, HookInput, Source};
+use crate::broken::Broken;
+use crate::hook::{Hook, HookInput, Source, queue_of};
 
-/// How long a change waits until events are left for it; it stands all the same.
+/// How long a change, and the start, waits until events are left for it; it stands all the same.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The hooks of this process. Cheap to clone.
@@ -36,8 +38,10 @@ struct Shared {
     changes: watch::Sender<u64>,
     /// The number of the set that events are left for.
     followed: watch::Sender<u64>,
+    /// Messages that were not left, since the process began, by queue.
+    dropped: Mutex<BTreeMap<String, u64>>,
     /// For trying a hook.
-    outbound: Outbound,
+    outbound: Arc<OutboundPolicy>,
 }
 
 /// All hooks at one time.
@@ -47,6 +51,8 @@ pub struct HookSet {
     number: u64,
     /// By name.
     hooks: Vec<Arc<Hook>>,
+    /// Stored ones that cannot be called.
+    broken: Vec<Arc<Broken>>,
 }
 
 /// Why the hooks that the store keeps could not be read.
@@ -62,7 +68,7 @@ impl Hooks {
         store: Arc<dyn HookStore>,
         jobs: Arc<dyn JobStore>,
         configured: Vec<Hook>,
-        outbound: Outbound,
+        outbound: Arc<OutboundPolicy>,
     ) -> Result<Hooks, NotLoaded> {
         let hooks = Hooks {
             shared: Arc::new(Shared {
@@ -73,6 +79,7 @@ impl Hooks {
                 reads: AtomicU64::new(0),
                 changes: watch::Sender::new(0),
                 followed: watch::Sender::new(0),
+                dropped: Mutex::default(),
                 outbound,
             }),
         };
@@ -99,28 +106,52 @@ impl Hooks {
         &*self.shared.jobs
     }
 
-    pub(crate) fn outbound(&self) -> &Outbound {
-        &self.shared.outbound
+    /// A client for one use: it belongs to the request loop that it is used on. It is made off the loop, since
+    /// reading certificates blocks. None when the process is about to end.
+    pub(crate) async fn outbound(&self) -> Option<Outbound> {
+        let policy = self.shared.outbound.clone();
+        tokio::task::spawn_blocking(move || Outbound::new(policy)).await.ok()
     }
 
-    /// Makes or replaces a hook. False when there are too many. Once this is answered, every write that comes
+    /// One more message was not left in a queue.
+    pub(crate) fn note_dropped(&self, queue: &str) {
+        *self.dropped_messages().entry(queue.to_owned()).or_default() += 1;
+    }
+
+    /// Messages that were not left in a queue since the process began.
+    pub(crate) fn dropped(&self, queue: &str) -> u64 {
+        self.dropped_messages().get(queue).copied().unwrap_or_default()
+    }
+
+    fn dropped_messages(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.shared.dropped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a hook, or replaces the one whose definition is `before`. Once this is answered, every write that comes
     /// after it meets the hook.
-    pub(crate) async fn save(&self, hook: &Hook) -> Result<bool, StoreError> {
+    pub(crate) async fn save(&self, hook: &Hook, before: Option<Json>) -> Result<Saved, StoreError> {
         let stored = StoredHook { name: hook.name.clone(), definition: Json::Object(hook.definition()) };
-        let is_saved = self.shared.store.save_hook(stored).await?;
-        if is_saved {
+        let saved = self.shared.store.save_hook(stored, before).await?;
+        if saved == Saved::Kept {
             self.reload().await?;
             self.until_followed().await;
         }
-        Ok(is_saved)
+        Ok(saved)
+    }
+
+    /// What the store keeps under a name now.
+    pub(crate) async fn stored(&self, name: &str) -> Result<Option<StoredHook>, StoreError> {
+        let stored = self.shared.store.hooks().await?;
+        Ok(stored.into_iter().find(|stored| stored.name == name))
     }
 
     /// Forgets a hook, what waits for it, and its log. False when there is none.
-    pub(crate) async fn remove(&self, hook: &Hook) -> Result<bool, StoreError> {
-        let is_removed = self.shared.store.remove_hook(hook.name.clone()).await?;
+    pub(crate) async fn remove(&self, name: &str) -> Result<bool, StoreError> {
+        let is_removed = self.shared.store.remove_hook(name.to_owned()).await?;
         self.reload().await?;
         self.until_followed().await;
-        self.shared.jobs.clear(hook.queue()).await?;
+        self.shared.jobs.clear(queue_of(name)).await?;
+        self.dropped_messages().remove(&queue_of(name));
         Ok(is_removed)
     }
 
@@ -129,11 +160,12 @@ impl Hooks {
         self.shared.followed.send_replace(number);
     }
 
-    async fn until_followed(&self) {
+    /// Waits a moment until events are left for the present set.
+    pub async fn until_followed(&self) {
         let number = self.set().number;
         let mut followed = self.shared.followed.subscribe();
         if timeout(FOLLOWED_WITHIN, followed.wait_for(|followed| *followed >= number)).await.is_err() {
-            warn!("a change of the hooks was kept, but change events do not follow it yet");
+            warn!("change events are not left for the present hooks yet");
         }
     }
 
@@ -141,9 +173,20 @@ impl Hooks {
         let read = 1 + self.shared.reads.fetch_add(1, Ordering::SeqCst);
         let stored = self.shared.store.hooks().await?;
         let mut hooks = self.shared.configured.clone();
-        hooks.extend(stored.iter().filter_map(|stored| self.of_store(stored)));
+        let mut broken = Vec::new();
+        for stored in &stored {
+            if hooks.iter().any(|hook| hook.source == Source::Config && hook.name == stored.name) {
+                let name = &stored.name;
+                warn!(name, "a hook of the configuration stands before the stored one of its name");
+                continue;
+            }
+            match HookInput::of_definition(&stored.name, &stored.definition).check(Source::Api) {
+                Ok(hook) => hooks.push(Arc::new(hook)),
+                Err(problems) => broken.push(Arc::new(Broken::new(stored, problems))),
+            }
+        }
         hooks.sort_by(|one, other| one.name.cmp(&other.name));
-        let set = Arc::new(HookSet { number: read, hooks });
+        let set = Arc::new(HookSet { number: read, hooks, broken });
         self.shared.set.rcu(|current| if current.number < read { set.clone() } else { current.clone() });
         self.shared.changes.send_if_modified(|number| {
             let is_newer = *number < read;
@@ -151,21 +194,6 @@ impl Hooks {
             is_newer
         });
         Ok(())
-    }
-
-    fn of_store(&self, stored: &StoredHook) -> Option<Arc<Hook>> {
-        if self.shared.configured.iter().any(|hook| hook.name == stored.name) {
-            warn!(hook = stored.name, "a hook of the configuration stands before the stored one of its name");
-            return None;
-        }
-        match HookInput::of_definition(&stored.name, &stored.definition).check(Source::Api) {
-            Ok(hook) => Some(Arc::new(hook)),
-            Err(problems) => {
-                let keys: Vec<_> = problems.iter().map(|problem| problem.key).collect();
-                warn!(hook = stored.name, ?keys, "a stored hook is not one, and is not called");
-                None
-            }
-        }
     }
 }
 
@@ -178,9 +206,14 @@ impl HookSet {
         Some(self.hooks[position].clone())
     }
 
-    /// All of them, by name.
+    /// All that can be called, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Hook>> {
         self.hooks.iter()
+    }
+
+    /// The stored ones that cannot be called.
+    pub(crate) fn broken(&self) -> impl Iterator<Item = &Arc<Broken>> {
+        self.broken.iter()
     }
 
     pub(crate) fn number(&self) -> u64 {

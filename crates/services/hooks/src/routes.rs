@@ -1,12 +1,16 @@
 //! `/api/gs/hooks…`: superusers see hooks, make them, try them, and see what became of their messages.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::response::Response;
+use contract::hooks::Saved;
 use contract::jobs::LoggedAttempt;
 use http::StatusCode;
+use kit::app::App;
 use kit::body::{BodyError, BodyLimits, Form};
 use kit::error::ApiError;
 use kit::list_json::{Page, write_list};
@@ -14,22 +18,31 @@ use kit::request::Call;
 use kit::respond;
 use model::errors::{FieldError, FieldErrors};
 use model::json::{Json, JsonObject};
+use model::schema::Schema;
 use rand::distr::{Alphanumeric, SampleString};
 
-use crate::hook::{Hook, HookInput, Source, seconds};
+use crate::hook::{Hook, HookInput, Source, queue_of, seconds};
 use crate::registry::Hooks;
 use crate::sign::Secret;
 use crate::{deliver, message};
 
 const NOT_SAVED: &str = "Failed to save the hook.";
 const OF_CONFIGURATION: &str = "This hook stands in the configuration, and is changed there.";
+const BROKEN: &str = "This hook is broken, and cannot be called.";
+/// How often a change is made again because the hook changed meanwhile.
+const PATCH_ATTEMPTS: usize = 8;
 const MAX_BODY_BYTES: u64 = 64 << 10;
 
 /// `GET /api/gs/hooks`
-pub(crate) async fn list(Extension(hooks): Extension<Hooks>, call: Call) -> Result<Response, ApiError> {
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(hooks): Extension<Hooks>,
+    call: Call,
+) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let list = call.query().list()?;
-    let all: Vec<Json> = hooks.set().iter().map(|hook| Json::Object(hook.to_json())).collect();
+    let schema = app.store.schema();
+    let all: Vec<Json> = all_json(&hooks, &schema).into_values().map(Json::Object).collect();
     let page = Page { page: list.page, per_page: list.per_page, total_items: Some(all.len() as u64) };
     let offset = usize::try_from(list.offset()).unwrap_or(usize::MAX);
     let items = all.iter().skip(offset).take(list.per_page as usize);
@@ -39,7 +52,11 @@ pub(crate) async fn list(Extension(hooks): Extension<Hooks>, call: Call) -> Resu
 }
 
 /// `POST /api/gs/hooks`. The answer shows the secrets, this once.
-pub(crate) async fn create(Extension(hooks): Extension<Hooks>, mut call: Call) -> Result<Response, ApiError> {
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    Extension(hooks): Extension<Hooks>,
+    mut call: Call,
+) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let form = read_form(&mut call).await?;
     let mut input = HookInput::default();
@@ -48,12 +65,17 @@ pub(crate) async fn create(Extension(hooks): Extension<Hooks>, mut call: Call) -
     if input.secrets.is_empty() {
         input.secrets.push(Secret::generate(&mut rand::rng()).to_text());
     }
+    let schema = app.store.schema();
+    input.keep_collections_by_id(&schema);
     let hook = input.check(Source::Api).map_err(problems)?;
-    if hooks.get(&hook.name).is_some() {
-        return Err(not_saved("name", FieldError::not_unique()));
+    let is_configured = hooks.get(&hook.name).is_some_and(|hook| hook.source == Source::Config);
+    let saved = if is_configured { Saved::Changed } else { hooks.save(&hook, None).await? };
+    match saved {
+        Saved::Kept => {}
+        Saved::Changed => return Err(not_saved("name", FieldError::not_unique())),
+        Saved::TooMany => return Err(too_many()),
     }
-    save(&hooks, &hook).await?;
-    let mut json = hook.to_json();
+    let mut json = hook_json(&hooks, &hook, &schema);
     let secrets = hook.secrets.iter().map(|secret| Json::from(secret.to_text())).collect();
     json.insert("secrets".to_owned(), Json::Array(secrets));
     Ok(respond::secret_json(StatusCode::OK, Json::Object(json).to_string()))
@@ -61,29 +83,44 @@ pub(crate) async fn create(Extension(hooks): Extension<Hooks>, mut call: Call) -
 
 /// `GET /api/gs/hooks/{name}`
 pub(crate) async fn view(
+    State(app): State<Arc<App>>,
     Extension(hooks): Extension<Hooks>,
     Path(name): Path<String>,
     call: Call,
 ) -> Result<Response, ApiError> {
     call.require_superuser()?;
-    let hook = hooks.get(&name).ok_or_else(ApiError::not_found)?;
-    Ok(respond::json(StatusCode::OK, Json::Object(hook.to_json()).to_string()))
+    let json = all_json(&hooks, &app.store.schema()).remove(&name).ok_or_else(ApiError::not_found)?;
+    Ok(respond::json(StatusCode::OK, Json::Object(json).to_string()))
 }
 
 /// `PATCH /api/gs/hooks/{name}`. Its name stays.
 pub(crate) async fn update(
+    State(app): State<Arc<App>>,
     Extension(hooks): Extension<Hooks>,
     Path(name): Path<String>,
     mut call: Call,
 ) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let form = read_form(&mut call).await?;
-    let before = of_api(&hooks, &name)?;
-    let mut input = HookInput::of_definition(&before.name, &Json::Object(before.definition()));
-    take(&mut input, &form).map_err(BodyError::into_form_error)?;
-    let hook = input.check(Source::Api).map_err(problems)?;
-    save(&hooks, &hook).await?;
-    Ok(respond::json(StatusCode::OK, Json::Object(hook.to_json()).to_string()))
+    check_of_api(&hooks, &name)?;
+    for _ in 0..PATCH_ATTEMPTS {
+        let before = hooks.stored(&name).await?.ok_or_else(ApiError::not_found)?;
+        let mut input = HookInput::of_definition(&name, &before.definition);
+        take(&mut input, &form).map_err(BodyError::into_form_error)?;
+        let schema = app.store.schema();
+        input.keep_collections_by_id(&schema);
+        let hook = input.check(Source::Api).map_err(problems)?;
+        match hooks.save(&hook, Some(before.definition)).await? {
+            Saved::Kept => {
+                let json = hook_json(&hooks, &hook, &schema);
+                return Ok(respond::json(StatusCode::OK, Json::Object(json).to_string()));
+            }
+            Saved::TooMany => return Err(too_many()),
+            // By somebody else, meanwhile: what this one does not mention is his.
+            Saved::Changed => {}
+        }
+    }
+    Err(ApiError::unavailable(Duration::from_secs(1)))
 }
 
 /// `DELETE /api/gs/hooks/{name}`, with what waits for it.
@@ -93,8 +130,8 @@ pub(crate) async fn remove(
     call: Call,
 ) -> Result<Response, ApiError> {
     call.require_superuser()?;
-    let hook = of_api(&hooks, &name)?;
-    if hooks.remove(&hook).await? { Ok(respond::no_content()) } else { Err(ApiError::not_found()) }
+    check_of_api(&hooks, &name)?;
+    if hooks.remove(&name).await? { Ok(respond::no_content()) } else { Err(ApiError::not_found()) }
 }
 
 /// `GET /api/gs/hooks/{name}/deliveries`: the attempts, the newest first.
@@ -104,9 +141,9 @@ pub(crate) async fn deliveries(
     call: Call,
 ) -> Result<Response, ApiError> {
     call.require_superuser()?;
-    let hook = hooks.get(&name).ok_or_else(ApiError::not_found)?;
+    check_exists(&hooks, &name)?;
     let list = call.query().list()?;
-    let attempts = hooks.jobs().attempts(hook.queue(), list.offset(), list.per_page.into()).await?;
+    let attempts = hooks.jobs().attempts(queue_of(&name), list.offset(), list.per_page.into()).await?;
     let page = Page { page: list.page, per_page: list.per_page, total_items: Some(attempts.total) };
     let mut text = String::with_capacity(1_024);
     write_list(page, attempts.attempts, |attempt, out| attempt_json(attempt).write(out), &mut text);
@@ -120,8 +157,8 @@ pub(crate) async fn replay(
     call: Call,
 ) -> Result<Response, ApiError> {
     call.require_superuser()?;
-    let hook = hooks.get(&name).ok_or_else(ApiError::not_found)?;
-    let replayed = hooks.jobs().replay_all(hook.queue()).await?;
+    check_exists(&hooks, &name)?;
+    let replayed = hooks.jobs().replay_all(queue_of(&name)).await?;
     Ok(respond::json(StatusCode::OK, object([("replayed", Json::from(replayed as f64))]).to_string()))
 }
 
@@ -132,10 +169,12 @@ pub(crate) async fn test(
     call: Call,
 ) -> Result<Response, ApiError> {
     call.require_superuser()?;
-    let hook = hooks.get(&name).ok_or_else(ApiError::not_found)?;
+    check_exists(&hooks, &name)?;
+    let hook = hooks.get(&name).ok_or_else(|| ApiError::bad_request_with(BROKEN))?;
     let id = format!("{}-ping-{}", hook.name, Alphanumeric.sample_string(&mut rand::rng(), 16));
     let started = Instant::now();
-    let sent = deliver::send(hooks.outbound(), &hook, &id, &message::ping(&hook.name)).await;
+    let outbound = hooks.outbound().await.ok_or_else(ApiError::internal)?;
+    let sent = deliver::send(&outbound, &hook, &id, &message::ping(&hook.name)).await;
     let answer = object([
         ("answer", Json::from(sent.excerpt)),
         ("error", Json::from(sent.error.unwrap_or_default())),
@@ -164,9 +203,11 @@ fn take(input: &mut HookInput, form: &Form) -> Result<(), BodyError> {
     if let Some(secrets) = form.texts("secrets")? {
         input.secrets = secrets;
     }
-    if let Some(timeout) = form.number("timeout")? {
-        // One that is no time is none that is allowed either.
-        input.timeout = Some(seconds(timeout).unwrap_or_default());
+    match form.number("timeout") {
+        Ok(None) => {}
+        // One that is no time, or no number, is none that is allowed either.
+        Ok(Some(timeout)) => input.timeout = Some(seconds(timeout).unwrap_or_default()),
+        Err(_) => input.timeout = Some(Duration::ZERO),
     }
     if let Some(policy) = form.text("onFailure")? {
         input.on_failure = Some(policy.to_owned());
@@ -177,19 +218,40 @@ fn take(input: &mut HookInput, form: &Form) -> Result<(), BodyError> {
     Ok(())
 }
 
-fn of_api(hooks: &Hooks, name: &str) -> Result<std::sync::Arc<Hook>, ApiError> {
-    let hook = hooks.get(name).ok_or_else(ApiError::not_found)?;
-    match hook.source {
-        Source::Api => Ok(hook),
-        Source::Config => Err(ApiError::bad_request_with(OF_CONFIGURATION)),
+/// All hooks as superusers see them, by name; those that are broken too.
+fn all_json(hooks: &Hooks, schema: &Schema) -> BTreeMap<String, JsonObject> {
+    let set = hooks.set();
+    let good = set.iter().map(|hook| (hook.name.clone(), hook_json(hooks, hook, schema)));
+    let broken =
+        set.broken().map(|hook| (hook.name.clone(), with_dropped(hooks, &hook.name, hook.to_json(schema))));
+    good.chain(broken).collect()
+}
+
+fn hook_json(hooks: &Hooks, hook: &Hook, schema: &Schema) -> JsonObject {
+    with_dropped(hooks, &hook.name, hook.to_json(schema))
+}
+
+fn with_dropped(hooks: &Hooks, name: &str, mut json: JsonObject) -> JsonObject {
+    json.insert("dropped".to_owned(), Json::from(hooks.dropped(&queue_of(name)) as f64));
+    json
+}
+
+fn check_exists(hooks: &Hooks, name: &str) -> Result<(), ApiError> {
+    let set = hooks.set();
+    let is_broken = set.broken().any(|hook| hook.name == name);
+    if is_broken || set.get(name).is_some() { Ok(()) } else { Err(ApiError::not_found()) }
+}
+
+fn check_of_api(hooks: &Hooks, name: &str) -> Result<(), ApiError> {
+    check_exists(hooks, name)?;
+    match hooks.get(name) {
+        Some(hook) if hook.source == Source::Config => Err(ApiError::bad_request_with(OF_CONFIGURATION)),
+        _ => Ok(()),
     }
 }
 
-async fn save(hooks: &Hooks, hook: &Hook) -> Result<(), ApiError> {
-    if hooks.save(hook).await? {
-        return Ok(());
-    }
-    Err(not_saved("name", FieldError::new("validation_too_many", "There are too many hooks.")))
+fn too_many() -> ApiError {
+    not_saved("name", FieldError::new("validation_too_many", "There are too many hooks."))
 }
 
 fn problems(problems: Vec<crate::hook::Problem>) -> ApiError {

@@ -1,11 +1,13 @@
 //! Hooks that are asked before a write. Who writes records asks; the `hooks` service answers.
 
 use std::pin::Pin;
+use std::time::Instant;
 
 use contract::event::Action;
 use model::collection::Collection;
 use model::json::JsonObject;
 use model::record::Record;
+use model::record::resolve::Resolved;
 
 use crate::error::ApiError;
 use crate::request::Call;
@@ -35,8 +37,12 @@ pub struct Question<'a> {
     pub id: Option<&'a str>,
     /// The body as the client sent it.
     pub body: &'a JsonObject,
+    /// What the body comes to beside the record, or beside nothing; none where nothing is to be set.
+    pub resolved: Option<&'a Resolved>,
     /// The record as it is stored, a moment before the write.
     pub record: Option<&'a Record>,
+    /// When the write is no longer wanted.
+    pub deadline: Option<Instant>,
     /// The request.
     pub call: &'a Call,
 }

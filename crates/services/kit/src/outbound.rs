@@ -44,7 +44,7 @@ pub use url::{OutboundUrl, UrlProblem};
 /// dropped its connections and tasks end.
 ///
 /// At most 512 connections are open or being made; further requests wait for one within their deadlines.
-/// Up to 4 idle ones are kept for a host, for 30 s. At most 16 names are looked up at once, the next wait within
+/// Up to 4 idle ones are kept for a host, for 4 s. At most 16 names are looked up at once, the next wait within
 /// their deadlines; a look-up that nobody waits for any more keeps its place until the system gives it up.
 pub struct Outbound {
     client: Client<Connector, Full<Bytes>>,
@@ -105,7 +105,8 @@ struct Tasks(CancellationToken);
 const BOUNDS: Bounds = Bounds {
     max_connections: 512,
     max_idle_per_host: 4,
-    idle: Duration::from_secs(30),
+    // Node closes after 5 s what is idle: a request on such a connection would be lost.
+    idle: Duration::from_secs(4),
     connect: Duration::from_secs(30),
     patience: Duration::from_secs(30),
 };

@@ -114,6 +114,7 @@ fn json_bytes(json: &Json) -> usize {
 #[cfg(test)]
 mod tests {
     use contract::event::Action;
+    use model::time::Timestamp;
 
     use super::*;
 
@@ -126,6 +127,7 @@ mod tests {
             action: Action::Create,
             schema_version: 0,
             caller: String::new(),
+            written: Timestamp(0),
             before: None,
             after: None,
         })

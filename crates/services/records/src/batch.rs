@@ -78,7 +78,9 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, mut call: Call) -> Resul
     let (mut steps, mut parts) = (Vec::with_capacity(requests.len()), Vec::with_capacity(requests.len()));
     let mut failed = None;
     for (position, request) in requests.into_iter().enumerate() {
-        match tokio::time::timeout_at(deadline.into(), prepare(&app, &call, request, position)).await {
+        match tokio::time::timeout_at(deadline.into(), prepare(&app, &call, request, position, deadline))
+            .await
+        {
             Err(_) => {
                 clean_up(&app, &parts).await;
                 return Err(ApiError::bad_request_with(FAILED));
@@ -187,6 +189,7 @@ async fn prepare(
     outer: &Call,
     request: SubRequest,
     position: usize,
+    deadline: Instant,
 ) -> Result<(Step, Part), ApiError> {
     let action = Action::of(&request).ok_or_else(|| unsupported(position))?;
     let call = request.call(outer, action.method()).ok_or_else(|| unsupported(position))?;
@@ -200,28 +203,30 @@ async fn prepare(
         Action::Create { .. } => {
             let SubRequest { body, files, .. } = request;
             let (step, files) =
-                create_record::step(&viewer(app, &call), &call, &collection, body, files).await?;
+                create_record::step(&viewer(app, &call), &call, &collection, body, files, Some(deadline))
+                    .await?;
             (Step::Create(step), files, RuleKind::Create)
         }
         Action::Update { id, .. } => {
             refusal::check_unlocked(call.caller(), &collection, RuleKind::Update)?;
             let SubRequest { body, files, .. } = request;
             let viewer = viewer(app, &call);
-            let (step, files) = update_record::step(&viewer, &call, &collection, id, body, files).await?;
+            let (step, files) =
+                update_record::step(&viewer, &call, &collection, id, body, files, Some(deadline)).await?;
             (Step::Patch(step), files, RuleKind::Update)
         }
         Action::Upsert { .. } => {
             // To its rule, a change is a PATCH, also where it was asked for by PUT.
             let update = request.call(outer, Method::PATCH).ok_or_else(|| unsupported(position))?;
             let SubRequest { body, files, .. } = request;
-            upsert(app, (&call, &update), &collection, body, files).await?
+            upsert(app, (&call, &update), &collection, (body, files), deadline).await?
         }
         Action::Delete { id, .. } => {
             refusal::check_unlocked(call.caller(), &collection, RuleKind::Delete)?;
             let viewer = viewer(app, &call);
             let access = Access::of(viewer.context().clone());
             let step = DeleteRecord { collection: collection.id.clone(), id, body: request.body, access };
-            before_hooks::ask_delete(&viewer, &call, &collection, &step).await?;
+            before_hooks::ask_delete(&viewer, &call, &collection, &step, Some(deadline)).await?;
             (Step::Delete(step), Prepared::default(), RuleKind::Delete)
         }
     };
@@ -243,22 +248,24 @@ async fn upsert(
     app: &App,
     (create, update): (&Call, &Call),
     collection: &Arc<Collection>,
-    body: JsonObject,
-    files: Vec<body::Upload>,
+    (body, files): (JsonObject, Vec<body::Upload>),
+    deadline: Instant,
 ) -> Result<(Step, Prepared, RuleKind), ApiError> {
     let id = body.get("id").map(coerce::text).unwrap_or_default();
     if id.is_empty() {
         let (step, files) =
-            create_record::step(&viewer(app, create), create, collection, body, files).await?;
+            create_record::step(&viewer(app, create), create, collection, body, files, Some(deadline))
+                .await?;
         return Ok((Step::Create(step), files, RuleKind::Create));
     }
     let kind = if exists(app, collection, &id).await? { RuleKind::Update } else { RuleKind::Create };
     refusal::check_unlocked(update.caller(), collection, kind)?;
     if is_hooked(app, collection) {
-        return upsert_as_asked(app, (create, update), collection, id, (body, files), kind).await;
+        return upsert_as_asked(app, (create, update), collection, id, (body, files), kind, deadline).await;
     }
     let as_update = viewer(app, update);
-    let (patch, files) = update_record::step(&as_update, update, collection, id, body, files).await?;
+    let (patch, files) =
+        update_record::step(&as_update, update, collection, id, body, files, Some(deadline)).await?;
     let create = CreateRecord {
         collection: patch.collection.clone(),
         body: patch.body.clone(),
@@ -285,13 +292,16 @@ async fn upsert_as_asked(
     id: String,
     (body, files): (JsonObject, Vec<body::Upload>),
     kind: RuleKind,
+    deadline: Instant,
 ) -> Result<(Step, Prepared, RuleKind), ApiError> {
     if kind == RuleKind::Update {
         let as_update = viewer(app, update);
-        let (step, files) = update_record::step(&as_update, update, collection, id, body, files).await?;
+        let (step, files) =
+            update_record::step(&as_update, update, collection, id, body, files, Some(deadline)).await?;
         return Ok((Step::Patch(step), files, kind));
     }
-    let (step, files) = create_record::step(&viewer(app, create), create, collection, body, files).await?;
+    let (step, files) =
+        create_record::step(&viewer(app, create), create, collection, body, files, Some(deadline)).await?;
     Ok((Step::Create(step), files, kind))
 }
 

@@ -2,9 +2,11 @@
 //!
 //! A request that comes alone is judged first, as far as that is possible, so that hooks are not asked for who may
 //! not write at all, and nobody learns by a hook's refusal of a record that he may not change. In a batch the
-//! requests before it have not happened yet, so nothing can be said: hooks are always asked.
+//! requests before it have not happened yet, so nothing can be said: hooks are always asked, and within the time
+//! that the whole batch has.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use contract::event::Action;
 use contract::store::GetRecord;
@@ -15,9 +17,11 @@ use kit::request::Call;
 use kit::viewer::Viewer;
 use model::collection::Collection;
 use model::context::Origin;
+use model::json::JsonObject;
 use model::plan::{self, Environment, Pending};
 use model::record::Record;
-use model::step::{CreateRecord, DeleteRecord, PatchRecord, Why};
+use model::record::resolve::{Resolved, WriteInput, resolve_body};
+use model::step::{Access, CreateRecord, DeleteRecord, PatchRecord, Uploads, Why};
 use rand::rngs::ThreadRng;
 
 use crate::refusal;
@@ -28,6 +32,7 @@ pub(crate) async fn ask_create(
     call: &Call,
     collection: &Arc<Collection>,
     step: &mut CreateRecord,
+    deadline: Option<Instant>,
 ) -> Result<(), ApiError> {
     let hooks = &viewer.app.before_hooks;
     if !hooks.concern(collection, Action::Create) {
@@ -38,7 +43,17 @@ pub(crate) async fn ask_create(
             .map_err(refusal::of_create)?;
     }
     let id = step.body.get("id").and_then(|id| id.as_str()).filter(|id| !id.is_empty());
-    let question = Question { action: Action::Create, collection, id, body: &step.body, record: None, call };
+    let resolved = resolved(collection, None, &step.body, &step.uploads, &step.access);
+    let question = Question {
+        action: Action::Create,
+        collection,
+        id,
+        body: &step.body,
+        resolved: Some(&resolved),
+        record: None,
+        deadline,
+        call,
+    };
     step.set_by_hooks = hooks.ask(question).await?;
     Ok(())
 }
@@ -49,6 +64,7 @@ pub(crate) async fn ask_update(
     call: &Call,
     collection: &Arc<Collection>,
     step: &mut PatchRecord,
+    deadline: Option<Instant>,
 ) -> Result<(), ApiError> {
     let hooks = &viewer.app.before_hooks;
     if !hooks.concern(collection, Action::Update) {
@@ -61,12 +77,15 @@ pub(crate) async fn ask_update(
         let pending = planned(viewer, |environment| plan::patch(environment, step, old)).map_err(refused)?;
         check_rule(viewer, old, &pending).await?.map_err(refused)?;
     }
+    let resolved = resolved(collection, stored.as_ref(), &step.body, &step.uploads, &step.access);
     let question = Question {
         action: Action::Update,
         collection,
         id: Some(&step.id),
         body: &step.body,
+        resolved: Some(&resolved),
         record: stored.as_ref(),
+        deadline,
         call,
     };
     step.set_by_hooks = hooks.ask(question).await?;
@@ -79,6 +98,7 @@ pub(crate) async fn ask_delete(
     call: &Call,
     collection: &Arc<Collection>,
     step: &DeleteRecord,
+    deadline: Option<Instant>,
 ) -> Result<(), ApiError> {
     let hooks = &viewer.app.before_hooks;
     if !hooks.concern(collection, Action::Delete) {
@@ -96,11 +116,25 @@ pub(crate) async fn ask_delete(
         collection,
         id: Some(&step.id),
         body: &step.body,
+        resolved: None,
         record: stored.as_ref(),
+        deadline,
         call,
     };
     hooks.ask(question).await?;
     Ok(())
+}
+
+/// What the body comes to, were it written now.
+fn resolved(
+    collection: &Arc<Collection>,
+    old: Option<&Record>,
+    body: &JsonObject,
+    uploads: &Uploads,
+    access: &Access,
+) -> Resolved {
+    let input = WriteInput { body, uploads: &uploads.files, is_superuser: access.is_superuser() };
+    resolve_body(collection, old, input, &mut rand::rng())
 }
 
 fn is_alone(viewer: &Viewer<'_>) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -27,7 +28,7 @@ pub(crate) async fn handle(
     let collection = collection::to_write(&schema, &name)?;
     let (body, files) = collection::read_body(&app, &mut call, &collection).await?;
     let viewer = Viewer::new(&app, &call);
-    let (step, files) = step(&viewer, &call, &collection, body, files).await?;
+    let (step, files) = step(&viewer, &call, &collection, body, files, None).await?;
     match app.store.write(WriteBatch::one(Step::Create(step))).await {
         Ok(Ok(results)) => {
             let record = refusal::record_of(results)?;
@@ -45,13 +46,14 @@ pub(crate) async fn handle(
     }
 }
 
-/// The step that makes a record, once hooks agreed and its files are stored.
+/// The step that makes a record, once hooks agreed and its files are stored. Hooks have time until the deadline.
 pub(crate) async fn step(
     viewer: &Viewer<'_>,
     call: &Call,
     collection: &Arc<Collection>,
     body: JsonObject,
     files: Vec<Upload>,
+    deadline: Option<Instant>,
 ) -> Result<(CreateRecord, Prepared), ApiError> {
     refusal::check_unlocked(viewer.caller(), collection, RuleKind::Create)?;
     let files = uploads::prepare(collection, None, &body, files);
@@ -63,7 +65,7 @@ pub(crate) async fn step(
         uploads: files.uploads.clone(),
         access: Access::of(viewer.context().clone()),
     };
-    before_hooks::ask_create(viewer, call, collection, &mut step).await?;
+    before_hooks::ask_create(viewer, call, collection, &mut step, deadline).await?;
     step.password_hashes = passwords::hash_all(viewer.app, collection, &step.body).await?;
     files.store(viewer.app).await?;
     Ok((step, files))

@@ -30,7 +30,7 @@ pub(crate) async fn handle(
         body,
         access: Access::of(viewer.context().clone()),
     };
-    before_hooks::ask_delete(&viewer, &call, &collection, &step).await?;
+    before_hooks::ask_delete(&viewer, &call, &collection, &step, None).await?;
     match app.store.write(WriteBatch::one(Step::Delete(step))).await? {
         Ok(_) => Ok(respond::no_content()),
         Err(refused) => Err(refusal::of_delete(refused.why)),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -32,7 +33,7 @@ pub(crate) async fn handle(
     refusal::check_unlocked(call.caller(), &collection, RuleKind::Update)?;
     let (body, files) = collection::read_body(&app, &mut call, &collection).await?;
     let viewer = Viewer::new(&app, &call);
-    let (step, files) = step(&viewer, &call, &collection, id, body, files).await?;
+    let (step, files) = step(&viewer, &call, &collection, id, body, files, None).await?;
     match write(&viewer, &call, &collection, step).await {
         Ok(record) => {
             files.clean_up_but(&app, &record).await;
@@ -65,7 +66,7 @@ async fn write(
     Err(refusal::of_update(Why::Guard(Guard::PasswordHash)))
 }
 
-/// The step that changes a record, once hooks agreed and its files are stored.
+/// The step that changes a record, once hooks agreed and its files are stored. Hooks have time until the deadline.
 pub(crate) async fn step(
     viewer: &Viewer<'_>,
     call: &Call,
@@ -73,6 +74,7 @@ pub(crate) async fn step(
     id: String,
     body: JsonObject,
     files: Vec<Upload>,
+    deadline: Option<Instant>,
 ) -> Result<(PatchRecord, Prepared), ApiError> {
     let files = uploads::prepare(collection, Some(&id), &body, files);
     let mut step = PatchRecord {
@@ -85,7 +87,7 @@ pub(crate) async fn step(
         uploads: files.uploads.clone(),
         access: Access::of(viewer.context().clone()),
     };
-    before_hooks::ask_update(viewer, call, collection, &mut step).await?;
+    before_hooks::ask_update(viewer, call, collection, &mut step, deadline).await?;
     step.password_hashes = passwords::hash_all(viewer.app, collection, &step.body).await?;
     step.old_password_for =
         passwords::verify_old(viewer, call.client_ip(), collection, &step.id, &step.body).await?;

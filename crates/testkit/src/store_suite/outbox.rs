@@ -32,6 +32,7 @@ pub async fn a_consumer_gets_every_change_in_order(stage: Stage) {
     let (x, y) = (Some("x".to_owned()), Some("y".to_owned()));
     assert_eq!(titles, [(None, x.clone()), (x, y.clone()), (y, None)]);
     assert!(events.iter().all(|event| event.collection == stage.find("notes").id));
+    assert!(events[0].written.0 > 0 && events.is_sorted_by_key(|event| event.written));
     assert!(events.iter().all(|event| event.schema_version == stage.store().schema().version()));
 }
 

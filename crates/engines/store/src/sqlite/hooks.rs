@@ -1,7 +1,8 @@
 //! Webhooks: rows of `_gs_hooks`.
 
-use contract::hooks::{MAX_HOOKS, StoredHook};
-use rusqlite::{Connection, params};
+use contract::hooks::{MAX_HOOKS, Saved, StoredHook};
+use model::json::Json;
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::jobs::{bound, json};
 
@@ -13,13 +14,20 @@ pub(super) fn all(conn: &Connection) -> rusqlite::Result<Vec<StoredHook>> {
     rows.collect()
 }
 
-/// False when there are too many, and nothing was kept.
-pub(super) fn save(conn: &Connection, hook: &StoredHook) -> rusqlite::Result<bool> {
+/// Within the writer's transaction: what is read is what is replaced.
+pub(super) fn save(conn: &Connection, hook: &StoredHook, before: Option<&Json>) -> rusqlite::Result<Saved> {
+    let stored = conn
+        .prepare_cached("SELECT `definition` FROM `_gs_hooks` WHERE `name` = ?1")?
+        .query_row([&hook.name], |row| json(row, 0))
+        .optional()?;
+    if stored.as_ref() != before {
+        return Ok(Saved::Changed);
+    }
     let sql = "INSERT INTO `_gs_hooks` (`name`, `definition`) SELECT ?1, ?2 \
                WHERE (SELECT count(*) FROM `_gs_hooks` WHERE `name` <> ?1) < ?3 \
                ON CONFLICT (`name`) DO UPDATE SET `definition` = excluded.`definition`";
     let saved = conn.execute(sql, params![hook.name, hook.definition.to_string(), bound(MAX_HOOKS)])?;
-    Ok(saved > 0)
+    Ok(if saved > 0 { Saved::Kept } else { Saved::TooMany })
 }
 
 pub(super) fn remove(conn: &Connection, name: &str) -> rusqlite::Result<bool> {

@@ -92,7 +92,7 @@ pub(super) fn next(
     }
     let mut statement = conn.prepare_cached(
         "SELECT `sequence`, `batch`, `collection`, `record`, `action`, `schema_version`, `caller`, `before`, `after`, \
-         `loses_files` FROM `_gs_outbox` WHERE `sequence` > ?1 ORDER BY `sequence` LIMIT ?2",
+         `loses_files`, `written` FROM `_gs_outbox` WHERE `sequence` > ?1 ORDER BY `sequence` LIMIT ?2",
     )?;
     let mut rows = statement.query(params![after, MOST_LOOKED_AT as i64])?;
     let mut delivery = Delivery::new(limit, after.unsigned_abs());
@@ -288,6 +288,7 @@ fn event_from_row(row: &Row<'_>) -> rusqlite::Result<ChangeEvent> {
         action: Action::parse(&action).unwrap_or(Action::Update),
         schema_version: row.get::<_, i64>(5)?.unsigned_abs(),
         caller: row.get(6)?,
+        written: Timestamp(row.get(10)?),
         before: row.get::<_, Option<String>>(7)?.and_then(object),
         after: row.get::<_, Option<String>>(8)?.and_then(object),
     })

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use contract::hooks::{HookStore, StoredHook};
+use contract::hooks::{HookStore, Saved, StoredHook};
 use contract::store::Store;
 use model::json::Json;
 use rusqlite::Connection;
@@ -94,7 +94,7 @@ fn a_newer_format_is_refused() {
 fn webhooks_are_there_after_a_restart() {
     let (folder, store) = fresh();
     let hook = StoredHook { name: "orders".to_owned(), definition: Json::from("whsec") };
-    assert!(block_on(store.save_hook(hook.clone())).unwrap());
+    assert_eq!(block_on(store.save_hook(hook.clone(), None)).unwrap(), Saved::Kept);
     drop(store);
     let store = SqliteStore::open(Options::new(folder.path().join("data"))).unwrap();
     assert_eq!(block_on(store.hooks()).unwrap(), [hook]);

@@ -91,7 +91,7 @@ impl Connector {
         if addresses.is_empty() {
             return Err(ConnectProblem::Unresolvable);
         }
-        addresses.retain(|address| self.policy.allows(&target.host, address.ip()));
+        addresses.retain(|address| self.policy.allows(&target.host, *address));
         addresses.truncate(MAX_ADDRESSES);
         if addresses.is_empty() { Err(ConnectProblem::Forbidden) } else { Ok(addresses) }
     }

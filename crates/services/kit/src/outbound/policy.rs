@@ -1,7 +1,7 @@
 //! Which addresses may be reached.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -17,15 +17,18 @@ pub struct OutboundPolicy {
     networks: Vec<IpNet>,
     /// In lower case.
     hosts: HashSet<String>,
+    /// Allowed at one port alone.
+    at_port: HashSet<(Host, u16)>,
 }
 
 /// Why a text is no exception, and what would be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyProblem {
-    /// Neither of the three.
+    /// None of these.
     #[error(
-        "`{0}` cannot be allowed; write an address (`10.0.0.7`, `fd00::7`), a network (`10.0.0.0/8`) or the \
-         whole name of a host (`shop.internal`), without scheme, port, path, brackets or `*`"
+        "`{0}` cannot be allowed; write an address (`10.0.0.7`, `fd00::7`), a network (`10.0.0.0/8`), the \
+         whole name of a host (`shop.internal`), or an address or a name with one port (`10.0.0.7:3000`, \
+         `[fd00::7]:3000`, `shop.internal:3000`), without scheme, path or `*`"
     )]
     Unreadable(String),
     /// A network whose address has bits past the prefix: it may be meant as more or as less.
@@ -92,7 +95,7 @@ const fn v6(segments: [u16; 8], prefix: u8) -> Ipv6Net {
 
 impl OutboundPolicy {
     /// The default with exceptions: each an address, a network, or the exact name of a host, whose addresses
-    /// are then allowed whatever they are.
+    /// are then allowed whatever they are. An address or a name may have a port, and is allowed there alone.
     pub fn parse<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Result<OutboundPolicy, PolicyProblem> {
         let mut policy = OutboundPolicy::default();
         for text in texts {
@@ -106,6 +109,8 @@ impl OutboundPolicy {
             self.networks.push(network(text)?);
         } else if let Ok(address) = text.parse::<IpAddr>() {
             self.networks.push(address.to_canonical().into());
+        } else if let Some((host, port)) = with_port(text) {
+            self.at_port.insert((host, port));
         } else {
             let name = Host::parse_name(text).map_err(|_| PolicyProblem::Unreadable(text.to_owned()))?;
             self.hosts.insert(name);
@@ -114,13 +119,28 @@ impl OutboundPolicy {
     }
 
     /// Whether an address may be connected to, reached by that host: the name that was looked up, or itself.
-    pub(super) fn allows(&self, host: &Host, address: IpAddr) -> bool {
+    pub(super) fn allows(&self, host: &Host, address: SocketAddr) -> bool {
         // `::ffff:127.0.0.1` is the same destination as `127.0.0.1`.
-        let address = address.to_canonical();
+        let (address, port) = (address.ip().to_canonical(), address.port());
+        let is_at_port = |host: Host| !self.at_port.is_empty() && self.at_port.contains(&(host, port));
         matches!(host, Host::Name(name) if self.hosts.contains(name))
+            || is_at_port(Host::Address(address))
+            || matches!(host, Host::Name(_)) && is_at_port(host.clone())
             || self.networks.iter().any(|network| network.contains(&address))
             || is_globally_reachable(address)
     }
+}
+
+/// A host with a port, an IPv6 address in brackets.
+fn with_port(text: &str) -> Option<(Host, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = port.parse().ok().filter(|port| is_port && *port > 0)?;
+    let host = match Host::parse(host).ok()? {
+        Host::Address(address) => Host::Address(address.to_canonical()),
+        name => name,
+    };
+    Some((host, port))
 }
 
 fn network(text: &str) -> Result<IpNet, PolicyProblem> {
@@ -280,7 +300,7 @@ mod tests {
     }
 
     fn allows(policy: &OutboundPolicy, text: &str) -> bool {
-        policy.allows(&Host::Address(address(text)), address(text))
+        policy.allows(&Host::Address(address(text)), SocketAddr::new(address(text), 443))
     }
 
     fn except(text: &str) -> OutboundPolicy {
@@ -323,10 +343,34 @@ mod tests {
     #[test]
     fn a_named_host_is_allowed_whatever_its_addresses_are() {
         let policy = except("Shop.internal");
-        let allows = |name: &str| policy.allows(&Host::Name(name.to_owned()), address("10.0.0.1"));
+        let allows = |name: &str| {
+            policy.allows(&Host::Name(name.to_owned()), SocketAddr::new(address("10.0.0.1"), 443))
+        };
         assert!(allows("shop.internal"));
         assert!(!allows("a.shop.internal") && !allows("internal") && !allows("shop.internal.example"));
         assert!(!self::allows(&policy, "10.0.0.1"));
+    }
+
+    #[test]
+    fn an_exception_with_a_port_is_for_that_port_alone() {
+        let policy = OutboundPolicy::parse(["127.0.0.1:3000", "[::1]:3000", "Shop.internal:3000"]).unwrap();
+        let allows = |host: &str, address: &str| {
+            policy.allows(&Host::parse(host).unwrap(), address.parse::<SocketAddr>().unwrap())
+        };
+        assert!(allows("127.0.0.1", "127.0.0.1:3000") && allows("[::ffff:7f00:1]", "[::ffff:7f00:1]:3000"));
+        assert!(allows("localhost", "127.0.0.1:3000"), "it is the address that counts");
+        assert!(allows("[::1]", "[::1]:3000") && allows("shop.internal", "10.0.0.1:3000"));
+        for (host, address) in [
+            ("127.0.0.1", "127.0.0.1:3001"),
+            ("127.0.0.2", "127.0.0.2:3000"),
+            ("[::1]", "[::1]:80"),
+            ("shop.internal", "10.0.0.1:3001"),
+            ("other.internal", "10.0.0.1:3000"),
+        ] {
+            assert!(!allows(host, address), "{host} {address}");
+        }
+        // Colons alone are an address, as they always were.
+        assert!(self::allows(&except("fd00::7:3000"), "fd00::7:3000"));
     }
 
     #[test]
@@ -343,7 +387,13 @@ mod tests {
             "*",
             "shop.internal.",
             "http://shop.internal",
-            "shop.internal:8080",
+            "shop.internal:",
+            "shop.internal:0",
+            "shop.internal:+80",
+            "shop.internal:65536",
+            "10.0.0.0:80/8",
+            "fd00::7:x",
+            "127.1:80",
             "shop.internal/path",
             "[::1]",
             "127.1",
