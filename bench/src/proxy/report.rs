@@ -11,7 +11,7 @@ use crate::args::Args;
 use crate::report::{save, today};
 use crate::{machine, wrk};
 
-use super::peers::Proxy;
+use super::peers::{Field, Proxy};
 use super::{CONNECTIONS, IN_PROCESS, Line, Round, SHAPES, config};
 
 pub(super) struct Report {
@@ -28,6 +28,8 @@ struct Run {
     cores: usize,
     wrk: String,
     versions: Vec<String>,
+    /// The server behind the proxies.
+    upstream: String,
     absent: Vec<String>,
     connections: usize,
     workers: usize,
@@ -38,15 +40,16 @@ struct Run {
 }
 
 impl Report {
-    pub(super) fn new(args: &Args, load_before: f64, versions: Vec<String>, absent: Vec<String>) -> Self {
+    pub(super) fn new(args: &Args, load_before: f64, field: &Field, behind: Proxy) -> Self {
         let run = Run {
             date: today(),
             commit: machine::commit(),
             cpu: machine::cpu_model(),
             cores: machine::cores(),
             wrk: wrk::version().unwrap_or_default(),
-            versions,
-            absent,
+            versions: field.versions(),
+            upstream: behind.to_string(),
+            absent: field.absent.clone(),
             connections: CONNECTIONS,
             workers: config::WORKERS,
             rounds: args.rounds(),
@@ -62,7 +65,8 @@ impl Report {
     }
 
     pub(super) fn markdown(&self) -> String {
-        let Run { date, commit, cpu, cores, wrk, versions, absent, connections, workers, .. } = &self.run;
+        let Run { date, commit, cpu, cores, wrk, versions, upstream, absent, connections, workers, .. } =
+            &self.run;
         let Run { rounds, seconds_per_round, is_quick, load_before, .. } = &self.run;
         let quick = if *is_quick { " (quick: for trying out only)" } else { "" };
         let mut text = format!("# Plain proxy, {date}, commit {commit}{quick}\n\n");
@@ -73,7 +77,7 @@ impl Report {
         );
         let _ = writeln!(
             text,
-            "{connections} kept connections, {workers} workers each, no TLS; medians of {rounds} rounds of {seconds_per_round} s. Load average before the run: {load_before}.\n"
+            "{connections} kept connections, {workers} workers each, no TLS; upstream {upstream} with one worker; medians of {rounds} rounds of {seconds_per_round} s. Load average before the run: {load_before}.\n"
         );
         for absent in absent {
             let _ = writeln!(text, "- {absent}");
