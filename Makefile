@@ -1,6 +1,6 @@
 # Two commands: `make run` and `make test`. The rest is for people who work on Groundswell.
 
-.PHONY: run test soak bench conformance fresh dist test-tools clean
+.PHONY: run test soak bench bench-proxy conformance fresh dist test-tools clean
 
 run: ## build an optimised binary and serve ./gs_data on 127.0.0.1:8090
 	@scripts/check-needs run
@@ -23,6 +23,11 @@ bench: ## speed beside the real PocketBase; results go to bench/results
 	@scripts/install-test-tools
 	@cargo build --release --locked -p groundswell -p bench
 	@target/release/bench $(BENCH)
+
+bench-proxy: ## the gateway beside NGINX, HAProxy, Envoy and Traefik; results go to bench/results
+	@scripts/install-bench-tools
+	@cargo build --release --locked -p groundswell -p bench
+	@target/release/bench --proxy $(BENCH)
 
 soak: ## the long runs: cargo deny, more random cases, more crash rounds
 	@scripts/soak

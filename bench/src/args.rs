@@ -15,6 +15,7 @@ const USAGE: &str =
   --peer-logs-off  PocketBase without the log of requests that it writes by default
   --seed-http      rows through the API instead of straight into data.db
   --accept         instead of all this: one acceptor beside a listening socket for each loop (3 minutes, no PocketBase)
+  --proxy          instead of all this: the gateway beside NGINX, HAProxy, Envoy and Traefik (16 minutes; --quick: 3)
 
 cases:";
 
@@ -24,6 +25,7 @@ pub(crate) struct Args {
     pub(crate) is_quick: bool,
     pub(crate) seeds_by_http: bool,
     pub(crate) compares_accepting: bool,
+    pub(crate) compares_proxies: bool,
     /// Whether PocketBase writes its log of requests, as it does by default.
     pub(crate) peer_logs: bool,
     /// The value of GROUNDSWELL__STORE__SYNCHRONOUS.
@@ -40,6 +42,7 @@ impl Args {
             is_quick: false,
             seeds_by_http: false,
             compares_accepting: false,
+            compares_proxies: false,
             peer_logs: true,
             synchronous: "NORMAL",
             with_subject: true,
@@ -52,6 +55,7 @@ impl Args {
                 "--quick" => args.is_quick = true,
                 "--seed-http" => args.seeds_by_http = true,
                 "--accept" => args.compares_accepting = true,
+                "--proxy" => args.compares_proxies = true,
                 "--peer-logs-off" => args.peer_logs = false,
                 "--full-sync" => args.synchronous = "FULL",
                 "--subject-only" => args.with_peer = false,

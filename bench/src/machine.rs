@@ -86,6 +86,22 @@ pub(crate) fn thread_time(name: &str) -> Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
+/// Time on a core that a process and its children have had so far, without that of threads that ended.
+pub(crate) fn core_time(pid: u32) -> Result<Duration> {
+    let mut time = Duration::ZERO;
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let thread = entry?.path();
+        // A thread may be gone by the time it is looked at.
+        let read = |file| fs::read_to_string(thread.join(file)).unwrap_or_default();
+        let nanos = read("schedstat").split(' ').next().and_then(|first| first.parse().ok());
+        time += Duration::from_nanos(nanos.unwrap_or_default());
+        for child in read("children").split_whitespace() {
+            time += core_time(child.parse()?)?;
+        }
+    }
+    Ok(time)
+}
+
 pub(crate) fn socket_inodes(pid: u32) -> Result<HashSet<String>> {
     let mut inodes = HashSet::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
@@ -114,6 +130,9 @@ pub(crate) fn listening_port(table: &str, inodes: &HashSet<String>) -> Option<u1
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -126,6 +145,27 @@ mod tests {
         assert_eq!(of("13"), Some(0x46AB));
         assert_eq!(of("12"), None);
         assert_eq!(of("14"), None);
+    }
+
+    #[test]
+    fn the_core_time_of_a_process_has_that_of_its_children() {
+        let busy = "read start; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo done; read end";
+        let mut parent = Command::new("sh")
+            .args(["-c", &format!("sh -c '{busy}' <&0; true")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = parent.stdin.take().unwrap();
+        let before = core_time(parent.id()).unwrap();
+        stdin.write_all(b"\n").unwrap();
+        let mut said = [0; 5];
+        parent.stdout.take().unwrap().read_exact(&mut said).unwrap();
+        let after = core_time(parent.id()).unwrap();
+        drop(stdin);
+        parent.wait().unwrap();
+        // A hundred thousand steps of a shell take tens of milliseconds; the parent only waits.
+        assert!(after - before > Duration::from_millis(5), "{before:?} {after:?}");
     }
 
     #[test]

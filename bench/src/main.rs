@@ -1,7 +1,9 @@
 //! Compares Groundswell with PocketBase: the same rows, the same requests, in turns, on the same cores.
 //!
 //! [`servers`] starts and stops the two, [`data`] fills them, [`cases`] says what is asked, [`rounds`] asks it
-//! and [`report`] tells the outcome. [`fan_out`], [`idle`] and [`files`] are loads of their own, on [`sse`] and [`http1`]. [`accept`] stands apart: two ways to share connections between loops.
+//! and [`report`] tells the outcome. [`fan_out`], [`idle`] and [`files`] are loads of their own, on [`sse`] and [`http1`].
+//! [`accept`] and [`proxy`] stand apart: two ways to share connections between loops, and the gateway beside other
+//! reverse proxies.
 //! `bench/README.md` says what is measured and why so.
 #![expect(clippy::print_stdout, reason = "a command-line tool")]
 
@@ -16,6 +18,7 @@ mod files;
 mod http1;
 mod idle;
 mod machine;
+mod proxy;
 mod report;
 mod rounds;
 mod servers;
@@ -36,6 +39,9 @@ fn main() -> Result<()> {
     wrk::version()?;
     if args.compares_accepting {
         return accept::compare();
+    }
+    if args.compares_proxies {
+        return proxy::compare(&args);
     }
     let cases = Case::named(&args.cases)?;
     check_open_files(&cases)?;

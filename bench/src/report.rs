@@ -168,15 +168,10 @@ impl Report {
 
     /// Writes both forms; the paths.
     pub(crate) fn save(&self) -> Result<[PathBuf; 2]> {
-        let folder = servers::root().join("bench/results");
-        fs::create_dir_all(&folder)?;
         let quick = if self.run.is_quick { "-quick" } else { "" };
         let logs = if self.run.peer_logs { "" } else { "-peer-logs-off" };
         let name = format!("{}-{}{logs}{quick}", self.run.date, self.run.commit);
-        let [data, page] = ["json", "md"].map(|extension| folder.join(format!("{name}.{extension}")));
-        fs::write(&data, serde_json::to_string_pretty(&self.json())? + "\n")?;
-        fs::write(&page, self.markdown())?;
-        Ok([data, page])
+        save(&name, &self.json(), &self.markdown())
     }
 
     fn json(&self) -> Value {
@@ -256,7 +251,17 @@ fn deliveries(lines: &[Line]) -> String {
     format!("{head}{text}")
 }
 
-fn today() -> String {
+/// Writes both forms of a report under this name; the paths.
+pub(crate) fn save(name: &str, data: &Value, page: &str) -> Result<[PathBuf; 2]> {
+    let folder = servers::root().join("bench/results");
+    fs::create_dir_all(&folder)?;
+    let [data_path, page_path] = ["json", "md"].map(|extension| folder.join(format!("{name}.{extension}")));
+    fs::write(&data_path, serde_json::to_string_pretty(data)? + "\n")?;
+    fs::write(&page_path, page)?;
+    Ok([data_path, page_path])
+}
+
+pub(crate) fn today() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (year, month, day) = civil(seconds / 86_400);
     format!("{year}-{month:02}-{day:02}")

@@ -86,13 +86,7 @@ impl Server {
     /// Asks the process to end, and waits for it.
     pub(crate) fn pause(&mut self) -> Result<()> {
         if let Some(mut running) = self.running.take() {
-            Command::new("sh").args(["-c", &format!("kill {}", running.child.id())]).status()?;
-            let ended = until(Instant::now() + STOP_LIMIT, || Ok(running.child.try_wait()?));
-            if ended.is_err() {
-                running.child.kill()?;
-                running.child.wait()?;
-                ended?;
-            }
+            end(&mut running.child)?;
         }
         Ok(())
     }
@@ -200,6 +194,22 @@ fn listening_port(pid: u32, deadline: Instant) -> Result<u16> {
         let table = fs::read_to_string("/proc/net/tcp")?;
         Ok(machine::listening_port(&table, &sockets))
     })
+}
+
+/// Asks the process to end, and waits for it; kills it when it does not.
+pub(crate) fn end(child: &mut Child) -> Result<()> {
+    Command::new("sh").args(["-c", &format!("kill {}", child.id())]).status()?;
+    let deadline = Instant::now() + STOP_LIMIT;
+    while child.try_wait()?.is_none() {
+        // Not by `until`, which gives up when the run is asked to stop: that is when children are ended.
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            bail!("it did not end when it was asked");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// Asks again every 20 ms until there is an answer.
