@@ -14,6 +14,7 @@ use crate::layers::cors::{Cors, Origins, Preflight};
 use crate::layers::count::Count;
 use crate::layers::framing::Framing;
 use crate::layers::head_size::HeadSize;
+use crate::layers::rate_limit::RateLimit;
 use crate::layers::request_id::RequestIds;
 use crate::layers::security_headers::SecurityHeaders;
 use crate::proxy::Forward;
@@ -21,7 +22,13 @@ use crate::upstream::Upstream;
 
 /// Everything between the connections of one request loop and what answers: the services of this process, or what
 /// `gateway` has routes to.
-pub fn stack(origins: Origins, callers: Callers, gateway: Gateway, services: impl Upstream) -> impl Upstream {
+pub fn stack(
+    origins: Origins,
+    callers: Callers,
+    limit: RateLimit,
+    gateway: Gateway,
+    services: impl Upstream,
+) -> impl Upstream {
     let local = ServiceBuilder::new()
         .layer(BeforeLayer(CleanPath))
         .layer(BeforeLayer(Framing))
@@ -33,6 +40,7 @@ pub fn stack(origins: Origins, callers: Callers, gateway: Gateway, services: imp
         .layer(AroundLayer(Compress))
         .layer(CatchPanicLayer)
         .layer(caller::layer(callers))
+        .layer(BeforeLayer(limit))
         .service(services);
     let routed = ServiceBuilder::new()
         .layer(BeforeLayer(Framing))
