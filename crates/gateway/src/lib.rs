@@ -19,14 +19,16 @@
 //! 4. What every such answer has: CORS, then the security headers.
 //! 5. Compression, beneath what only adds headers, above whatever makes a body.
 //! 6. The catching of panics, above all that asks the store or runs a service.
-//! 7. Who asks: the last to know before the upstream, and the only layer that waits.
+//! 7. Who asks: the only layer that waits.
+//! 8. The limits of requests, which depend on who asks: a refusal has a routed response's headers, as the contract has
+//!    it.
 //!
 //! What a response says to the layers above it travels among its extensions: [`kit::respond::AllowFraming`],
 //! [`kit::respond::NoCompression`], and `Unrouted` for a refusal of the edge's own. To the upstream goes a
 //! [`kit::request::CallInfo`].
 //!
-//! A request costs the local stack no boxed future, and no lock but that of the tokens that are remembered. What a stack
-//! answers from is its loop's own, and so are the connections to other servers; what is known of these is shared.
+//! A request costs the local stack no boxed future, and no lock but that of the tokens that are remembered and, where limits are on,
+//! that of its counter. What a stack answers from is its loop's own, and so are the connections to other servers; what is known of these is shared.
 //!
 //! # What is bounded, and what happens then
 //!
@@ -54,6 +56,7 @@ pub use access_log::{AccessLog, AccessLogWriter};
 pub use gateway::{Gateway, NoSuchUpstream};
 pub use layers::caller::Callers;
 pub use layers::cors::Origins;
+pub use layers::rate_limit::RateLimit;
 pub use loops::RequestLoops;
 pub use net::{ConnectionServer, accept, bind, raise_open_files};
 pub use routes::{HostPattern, Route, Target};

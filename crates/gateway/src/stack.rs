@@ -15,6 +15,7 @@ use crate::layers::cors::{Cors, Origins, Preflight};
 use crate::layers::count::Count;
 use crate::layers::framing::Framing;
 use crate::layers::head_size::HeadSize;
+use crate::layers::rate_limit::RateLimit;
 use crate::layers::request_id::RequestIds;
 use crate::layers::security_headers::SecurityHeaders;
 use crate::proxy::Forward;
@@ -25,6 +26,7 @@ use crate::upstream::Upstream;
 pub fn stack(
     origins: Origins,
     callers: Callers,
+    limit: RateLimit,
     gateway: Gateway,
     log: Option<AccessLog>,
     services: impl Upstream,
@@ -40,6 +42,7 @@ pub fn stack(
         .layer(AroundLayer(Compress))
         .layer(CatchPanicLayer)
         .layer(caller::layer(callers))
+        .layer(BeforeLayer(limit))
         .service(services);
     let routed = ServiceBuilder::new()
         .layer(BeforeLayer(Framing))

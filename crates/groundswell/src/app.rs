@@ -20,6 +20,7 @@ use jobs::{Crons, Jobs, Policy, Queue, Worker};
 use kit::file_removal::FileRemoval;
 use kit::files::Files;
 use kit::outbound::{Outbound, OutboundPolicy};
+use kit::rate_limits::RateLimits;
 use kit::spool::{Spool, SpoolBounds};
 use rand::distr::{Alphanumeric, SampleString};
 use realtime::Realtime;
@@ -39,6 +40,7 @@ pub(crate) struct App {
     files: Arc<Files>,
     downloads: Arc<Downloads>,
     realtime: Realtime,
+    rate_limits: Arc<RateLimits>,
     static_folder: Arc<StaticFolder>,
     has_superuser: bool,
     jobs: Jobs,
@@ -67,9 +69,16 @@ impl App {
         let identity = Arc::new(Identity::start().context("start the password hash pool")?);
         let (new_events, new_jobs) = (Arc::<broker::Wakeup>::default(), Arc::<jobs::Wakeup>::default());
         let schema_changes = Arc::<hooks::SchemaChanges>::default();
-        let observers: Vec<Arc<dyn CommitObserver>> =
-            vec![identity.clone(), new_events.clone(), new_jobs.clone(), schema_changes.clone()];
+        let rate_limits = Arc::<RateLimits>::default();
+        let observers: Vec<Arc<dyn CommitObserver>> = vec![
+            identity.clone(),
+            new_events.clone(),
+            new_jobs.clone(),
+            schema_changes.clone(),
+            rate_limits.clone(),
+        ];
         let store = open_store(settings, observers)?;
+        rate_limits.take(&store.settings());
         let files = Arc::new(open_files(settings)?);
         let has_superuser = has_superuser(&*store).await.context("look for a superuser")?;
         let static_folder =
@@ -108,6 +117,7 @@ impl App {
             identity,
             files,
             realtime,
+            rate_limits,
             downloads: Arc::default(),
             static_folder: Arc::new(static_folder),
             has_superuser,
@@ -129,7 +139,7 @@ impl App {
         let outbound = Arc::new(Outbound::new(self.outbound.clone()));
         let before_hooks = Arc::new(hooks::Before::new(self.hooks.clone(), outbound));
         let app = kit::app::App::new(self.store.clone(), self.identity.clone(), self.files.clone());
-        Arc::new(app.with_before_hooks(before_hooks))
+        Arc::new(app.with_before_hooks(before_hooks).with_rate_limits(self.rate_limits.clone()))
     }
 
     /// Whether anybody can sign in as a superuser yet.

@@ -5,7 +5,12 @@ use std::net::IpAddr;
 /// Whether an address is among those listed, or nothing is listed. Entries are addresses or networks
 /// such as `10.0.0.0/8`; what cannot be read allows nobody.
 pub fn is_allowed(list: &[String], address: IpAddr) -> bool {
-    list.is_empty() || list.iter().any(|entry| matches(entry, address))
+    list.is_empty() || is_listed(list, address)
+}
+
+/// Whether an address is among those listed.
+pub fn is_listed(list: &[String], address: IpAddr) -> bool {
+    list.iter().any(|entry| matches(entry, address))
 }
 
 fn matches(entry: &str, address: IpAddr) -> bool {

@@ -14,11 +14,10 @@ pub enum Feature {
     S3,
     BackupsS3,
     BackupsCron,
-    RateLimits,
 }
 
 /// Each feature with the place of its switch and what is said to who turns it.
-const TABLE: [(Feature, &[&str], &str); 8] = [
+const TABLE: [(Feature, &[&str], &str); 7] = [
     (Feature::Mfa, &["mfa", "enabled"], "Multi-factor sign-in is not available in this version."),
     (Feature::Otp, &["otp", "enabled"], "OTP sign-in is not available in this version."),
     (Feature::OAuth2, &["oauth2", "enabled"], "OAuth2 sign-in is not available in this version."),
@@ -26,7 +25,6 @@ const TABLE: [(Feature, &[&str], &str); 8] = [
     (Feature::S3, &["s3", "enabled"], "S3 storage is not available in this version."),
     (Feature::BackupsS3, &["backups", "s3", "enabled"], "S3 backups are not available in this version."),
     (Feature::BackupsCron, &["backups", "cron"], "Scheduled backups are not available in this version."),
-    (Feature::RateLimits, &["rateLimits", "enabled"], "Rate limits are not available in this version."),
 ];
 
 impl Feature {

@@ -230,12 +230,14 @@ pub trait CommitObserver: Send + Sync {
 }
 
 /// What a commit changed that others remember.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Commit {
     /// Collection and record ids of the changed and deleted records of auth collections.
     pub auth_records: Vec<(String, String)>,
     /// Whether any collection was changed.
     pub schema_changed: bool,
+    /// The settings, if they were saved, changed or not.
+    pub settings: Option<Arc<Settings>>,
     /// The sequence of the newest change event, if any was left.
     pub newest_event: Option<u64>,
     /// The queues in which a job was left, or put back to those that wait.

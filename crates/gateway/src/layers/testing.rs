@@ -11,6 +11,7 @@ use store::sqlite::{self, SqliteStore};
 use tower::{Layer, Service, service_fn};
 
 use super::caller::Callers;
+use super::rate_limit::RateLimit;
 use crate::upstream::Upstream;
 
 /// Answers `inner` to everything.
@@ -41,6 +42,12 @@ pub(crate) async fn text(response: Response<Body>) -> String {
 
 /// Callers of an empty application in this folder.
 pub(crate) fn callers(folder: &Path) -> Callers {
-    let store = SqliteStore::open(sqlite::Options::new(folder.to_owned())).unwrap();
-    Callers::new(Arc::new(store), Arc::new(Identity::start().unwrap()))
+    callers_and_limit(folder).0
+}
+
+/// The same with limits, which are off.
+pub(crate) fn callers_and_limit(folder: &Path) -> (Callers, RateLimit) {
+    let store = Arc::new(SqliteStore::open(sqlite::Options::new(folder.to_owned())).unwrap());
+    let limit = RateLimit::new(store.clone(), Arc::default());
+    (Callers::new(store, Arc::new(Identity::start().unwrap())), limit)
 }

@@ -17,14 +17,15 @@ use tokio_util::sync::CancellationToken;
 use super::stack;
 use crate::Gateway;
 use crate::layers::cors::Origins;
-use crate::layers::testing::callers;
+use crate::layers::testing::callers_and_limit;
 use crate::net::ConnectionServer;
 
 /// What a client reads that sends `request` to a stack over `router`.
 async fn answer(router: Router, request: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let stack =
-        stack(Origins::new(&["*".to_owned()]), callers(folder.path()), Gateway::default(), None, router);
+    let (callers, limit) = callers_and_limit(folder.path());
+    let origins = Origins::new(&["*".to_owned()]);
+    let stack = stack(origins, callers, limit, Gateway::default(), None, router);
     let server = ConnectionServer::new(stack, Duration::from_secs(60));
     let (mut client, stream) = tokio::io::duplex(64 * 1024);
     tokio::spawn(server.serve(stream, SocketAddr::from(([127, 0, 0, 1], 1)), CancellationToken::new()));
@@ -123,8 +124,9 @@ async fn what_the_head_decides_has_no_headers_of_a_routed_response() {
 #[tokio::test]
 async fn the_future_of_a_request_stays_small() {
     let folder = tempfile::tempdir().unwrap();
-    let mut stack =
-        stack(Origins::new(&["*".to_owned()]), callers(folder.path()), Gateway::default(), None, page("x"));
+    let (callers, limit) = callers_and_limit(folder.path());
+    let origins = Origins::new(&["*".to_owned()]);
+    let mut stack = stack(origins, callers, limit, Gateway::default(), None, page("x"));
     let future = tower::Service::call(&mut stack, Request::new(Body::empty()));
     let bytes = std::mem::size_of_val(&future);
     assert!(bytes <= 1024, "{bytes} bytes");

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use gateway::{AccessLog, AccessLogWriter, Callers, ConnectionServer, Gateway, Origins, RequestLoops};
+use gateway::{
+    AccessLog, AccessLogWriter, Callers, ConnectionServer, Gateway, Origins, RateLimit, RequestLoops,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -100,13 +102,9 @@ fn start_loops(
     RequestLoops::start(server.request_loops, draining, server.drain_timeout, || {
         let services = app.services();
         let callers = Callers::new(services.store.clone(), services.identity.clone());
-        let stack = gateway::stack(
-            origins.clone(),
-            callers,
-            gateway.clone(),
-            log.clone(),
-            app::router(app, services),
-        );
+        let limit = RateLimit::new(services.store.clone(), services.rate_limits.clone());
+        let routes = app::router(app, services);
+        let stack = gateway::stack(origins.clone(), callers, limit, gateway.clone(), log.clone(), routes);
         ConnectionServer::new(stack, server.head_timeout)
     })
 }

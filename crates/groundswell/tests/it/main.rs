@@ -12,6 +12,7 @@ mod gateway;
 mod hooks;
 mod http;
 mod jobs;
+mod limits;
 mod passwords;
 mod png;
 mod realtime;

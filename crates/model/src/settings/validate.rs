@@ -174,12 +174,11 @@ fn label(label: &str) -> Check {
 
 fn refuse_what_is_not_built(old: &Settings, new: &Settings, errors: &mut FieldErrors) {
     type IsOn = fn(&Settings) -> bool;
-    let switches: [(Feature, IsOn); 5] = [
+    let switches: [(Feature, IsOn); 4] = [
         (Feature::Smtp, |settings| settings.smtp.enabled),
         (Feature::S3, |settings| settings.s3.enabled),
         (Feature::BackupsS3, |settings| settings.backups.s3.enabled),
         (Feature::BackupsCron, |settings| !settings.backups.cron.is_empty()),
-        (Feature::RateLimits, |settings| settings.rate_limits.enabled),
     ];
     for (feature, is_on) in switches {
         if is_on(new) && !is_on(old) {

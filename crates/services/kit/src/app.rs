@@ -12,6 +12,7 @@ use crate::before_hooks::{BeforeHooks, NoHooks};
 use crate::error::ApiError;
 use crate::files::Files;
 use crate::filters::FilterCache;
+use crate::rate_limits::RateLimits;
 use crate::record_json::ShapeCache;
 
 /// Shared by the services on one request loop of a node.
@@ -24,6 +25,8 @@ pub struct App {
     pub files: Arc<Files>,
     /// Asked before writes.
     pub before_hooks: Arc<dyn BeforeHooks>,
+    /// The limits of requests.
+    pub rate_limits: Arc<RateLimits>,
     /// How records become JSON, by collection.
     pub shapes: ShapeCache,
     /// Checked filters and sorts of clients.
@@ -31,16 +34,21 @@ pub struct App {
 }
 
 impl App {
-    /// With nothing remembered yet, and no hooks.
+    /// With nothing remembered yet, and no hooks and no limits.
     pub fn new(store: Arc<dyn Store>, identity: Arc<Identity>, files: Arc<Files>) -> App {
         let before_hooks = Arc::new(NoHooks);
-        let (shapes, filters) = Default::default();
-        App { store, identity, files, before_hooks, shapes, filters }
+        let (rate_limits, shapes, filters) = Default::default();
+        App { store, identity, files, before_hooks, rate_limits, shapes, filters }
     }
 
     /// The same with hooks.
     pub fn with_before_hooks(self, before_hooks: Arc<dyn BeforeHooks>) -> App {
         App { before_hooks, ..self }
+    }
+
+    /// The same with these limits.
+    pub fn with_rate_limits(self, rate_limits: Arc<RateLimits>) -> App {
+        App { rate_limits, ..self }
     }
 }
 

@@ -21,6 +21,7 @@ mod form_values;
 pub mod list_json;
 pub mod outbound;
 pub mod query;
+pub mod rate_limits;
 pub mod record_json;
 pub mod request;
 pub mod respond;

@@ -14,10 +14,11 @@ use axum::response::Response;
 use contract::event::Action as EventAction;
 use contract::store::GetRecord;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
-use kit::app::App;
+use kit::app::{App, now};
 use kit::body::{self, BodyError, BodyLimits, Form};
 use kit::error::ApiError;
 use kit::fields::Fields;
+use kit::rate_limits::{self, Asked};
 use kit::request::Call;
 use kit::respond;
 use kit::viewer::Viewer;
@@ -201,6 +202,7 @@ async fn prepare(
     collection::refuse_view(&collection)?;
     let (step, files, kind) = match action {
         Action::Create { .. } => {
+            limit(app, &call, call.path(), &collection, RuleKind::Create)?;
             let SubRequest { body, files, .. } = request;
             let (step, files) =
                 create_record::step(&viewer(app, &call), &call, &collection, body, files, Some(deadline))
@@ -208,6 +210,7 @@ async fn prepare(
             (Step::Create(step), files, RuleKind::Create)
         }
         Action::Update { id, .. } => {
+            limit(app, &call, call.path(), &collection, RuleKind::Update)?;
             refusal::check_unlocked(call.caller(), &collection, RuleKind::Update)?;
             let SubRequest { body, files, .. } = request;
             let viewer = viewer(app, &call);
@@ -222,6 +225,7 @@ async fn prepare(
             upsert(app, (&call, &update), &collection, (body, files), deadline).await?
         }
         Action::Delete { id, .. } => {
+            limit(app, &call, call.path(), &collection, RuleKind::Delete)?;
             refusal::check_unlocked(call.caller(), &collection, RuleKind::Delete)?;
             let viewer = viewer(app, &call);
             let access = Access::of(viewer.context().clone());
@@ -231,6 +235,32 @@ async fn prepare(
         }
     };
     Ok((step, Part { files, kind, collection, call }))
+}
+
+/// Counts a request of the batch as one that comes alone would be, but with its own kind: in counters for batches. It is
+/// counted before those ahead of it are carried out, so also where one of them fails. It is from where the batch is,
+/// whatever its own headers say of addresses.
+fn limit(
+    app: &App,
+    call: &Call,
+    path: &str,
+    collection: &Collection,
+    kind: RuleKind,
+) -> Result<(), ApiError> {
+    let name = match kind {
+        RuleKind::Update => "update",
+        RuleKind::Delete => "delete",
+        _ => "create",
+    };
+    let action = rate_limits::Action { collection, names: &[name], is_in_batch: true };
+    let asked = Asked {
+        method: call.method().as_str(),
+        path,
+        action: Some(action),
+        caller: call.caller(),
+        client_ip: call.client_ip(),
+    };
+    if app.rate_limits.allow(&asked, now()) { Ok(()) } else { Err(ApiError::too_many_requests()) }
 }
 
 /// What the contract's server says of a request that a batch cannot hold, as the first and as another.
@@ -253,12 +283,17 @@ async fn upsert(
 ) -> Result<(Step, Prepared, RuleKind), ApiError> {
     let id = body.get("id").map(coerce::text).unwrap_or_default();
     if id.is_empty() {
+        limit(app, create, create.path(), collection, RuleKind::Create)?;
         let (step, files) =
             create_record::step(&viewer(app, create), create, collection, body, files, Some(deadline))
                 .await?;
         return Ok((Step::Create(step), files, RuleKind::Create));
     }
     let kind = if exists(app, collection, &id).await? { RuleKind::Update } else { RuleKind::Create };
+    match kind {
+        RuleKind::Update => limit(app, update, &format!("{}/{id}", update.path()), collection, kind)?,
+        _ => limit(app, create, create.path(), collection, kind)?,
+    }
     refusal::check_unlocked(update.caller(), collection, kind)?;
     if is_hooked(app, collection) {
         return upsert_as_asked(app, (create, update), collection, id, (body, files), kind, deadline).await;

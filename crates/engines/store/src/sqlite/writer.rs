@@ -495,13 +495,14 @@ impl WriterThread {
     }
 
     /// Makes a committed transaction visible before any of it is acknowledged.
-    fn publish(&self, effects: Effects, batches: usize) {
+    fn publish(&self, mut effects: Effects, batches: usize) {
         // A read that sees the number sees the commit: it then opens a snapshot of its own.
         self.shared.commits.fetch_add(1, Ordering::Release);
         self.shared.batches.fetch_add(batches as u64, Ordering::Relaxed);
         self.shared.counts.add(&effects.row_changes);
         if effects.settings_changed {
-            self.shared.settings.store(effects.settings);
+            self.shared.settings.store(effects.settings.clone());
+            effects.commit.settings = Some(effects.settings);
         }
         if effects.commit.schema_changed {
             self.shared.counts.clear();
