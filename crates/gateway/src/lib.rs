@@ -1,12 +1,13 @@
 //! The edge: what every request passes before a service sees it, and every response after.
 //!
-//! [`accept`] takes connections from the one listening socket and hands each to a loop of the [`RequestLoops`], where a
-//! [`ConnectionServer`] reads its requests and gives them to the [`stack()`]: `tower` layers, each of which does one
+//! [`accept`] takes connections from a listening socket and hands each to a loop of the [`RequestLoops`], where, after
+//! the handshake of [`Tls`] if the socket is for that, a [`ConnectionServer`] reads its requests and gives them to the [`stack()`]: `tower` layers, each of which does one
 //! thing (`layers/`), over an [`Upstream`]. So far that is the router of this process's services, called directly;
 //! nothing above it can tell. Every layer over an upstream is one again.
 //!
 //! The order of the layers (`stack.rs`), from the connection down, and why:
 //!
+//! 0. HTTPS: a redirect to it, and the header that asks browsers to keep to it, on every answer that goes by it.
 //! 1. What the head alone decides: its size, a clean path, one framing, preflights. They are answered without an id,
 //!    a count and a routed response's headers, as the contract has it. The size comes first, since what it refuses
 //!    is looked at no further; the path before the framing, since that order is what clients see.
@@ -31,15 +32,18 @@ mod net;
 mod proxy;
 mod routes;
 mod stack;
+mod tls;
 mod upstream;
 mod upstreams;
 
 pub use gateway::{Gateway, NoSuchUpstream};
 pub use layers::caller::Callers;
 pub use layers::cors::Origins;
+pub use layers::https::HttpsRules;
 pub use loops::RequestLoops;
-pub use net::{ConnectionServer, accept, bind, raise_open_files};
+pub use net::{ConnectionServer, Transport, accept, bind, raise_open_files};
 pub use routes::{HostPattern, Route, Target};
 pub use stack::stack;
+pub use tls::{CertificateFiles, CertificateProblem, Certificates, Tls};
 pub use upstream::{Answer, Upstream};
 pub use upstreams::{Balance, HealthCheck, ServerUrl, UpstreamSettings};

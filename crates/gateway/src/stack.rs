@@ -14,6 +14,7 @@ use crate::layers::cors::{Cors, Origins, Preflight};
 use crate::layers::count::Count;
 use crate::layers::framing::Framing;
 use crate::layers::head_size::HeadSize;
+use crate::layers::https::{Hsts, HttpsRules, RedirectToHttps};
 use crate::layers::request_id::RequestIds;
 use crate::layers::security_headers::SecurityHeaders;
 use crate::proxy::Forward;
@@ -21,7 +22,13 @@ use crate::upstream::Upstream;
 
 /// Everything between the connections of one request loop and what answers: the services of this process, or what
 /// `gateway` has routes to.
-pub fn stack(origins: Origins, callers: Callers, gateway: Gateway, services: impl Upstream) -> impl Upstream {
+pub fn stack(
+    https: HttpsRules,
+    origins: Origins,
+    callers: Callers,
+    gateway: Gateway,
+    services: impl Upstream,
+) -> impl Upstream {
     let local = ServiceBuilder::new()
         .layer(BeforeLayer(CleanPath))
         .layer(BeforeLayer(Framing))
@@ -40,7 +47,11 @@ pub fn stack(origins: Origins, callers: Callers, gateway: Gateway, services: imp
         .layer(AroundLayer(Count::new()))
         .layer(CatchPanicLayer)
         .service(Forward::default());
-    ServiceBuilder::new().layer(BeforeLayer(HeadSize)).service(Routed::new(gateway, local, routed))
+    ServiceBuilder::new()
+        .layer(AroundLayer(Hsts(https.hsts)))
+        .layer(BeforeLayer(HeadSize))
+        .layer(BeforeLayer(RedirectToHttps(https.redirect_to)))
+        .service(Routed::new(gateway, local, routed))
 }
 
 #[cfg(test)]

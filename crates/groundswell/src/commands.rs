@@ -7,7 +7,7 @@ mod superuser;
 use std::process::ExitCode;
 
 use crate::cli::{self, Command, CommandLine, ServeFlags};
-use crate::{config, output};
+use crate::{certificates, config, output};
 
 /// The code for a configuration that cannot be.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -40,7 +40,13 @@ pub(crate) fn run(command_line: CommandLine) -> ExitCode {
             output::line(settings);
             ExitCode::SUCCESS
         }
-        Some(Command::Serve(_)) => exit_code(serve::run(&settings)),
+        Some(Command::Serve(_)) => match certificates::load(&settings) {
+            Ok(certificates) => exit_code(serve::run(&settings, certificates)),
+            Err(problem) => {
+                output::complaint(problem);
+                ExitCode::from(EXIT_CONFIGURATION)
+            }
+        },
         Some(Command::Superuser { action }) => superuser::run(&settings, action),
         Some(Command::Check(_)) => check::run(&settings),
         None => ExitCode::SUCCESS,

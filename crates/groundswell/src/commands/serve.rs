@@ -5,26 +5,41 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Context;
-use gateway::{Callers, ConnectionServer, Gateway, Origins, RequestLoops};
+use gateway::{
+    Callers, Certificates, ConnectionServer, Gateway, HttpsRules, Origins, RequestLoops, Tls, Transport,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::app::{self, App};
-use crate::config::{Address, GatewaySettings, Settings};
+use crate::config::{Address, GatewaySettings, Settings, TlsSettings};
 use crate::control_socket::ControlSocket;
 use crate::manage::{self, Management};
 use crate::readiness::Readiness;
-use crate::{control_socket, logs, output, runtimes, shutdown};
+use crate::{certificates, control_socket, logs, output, runtimes, shutdown};
+
+/// Where this process listens.
+struct Addresses {
+    http: SocketAddr,
+    https: Option<SocketAddr>,
+    management: SocketAddr,
+}
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
+pub(super) fn run(settings: &Settings, certificates: Option<Arc<Certificates>>) -> anyhow::Result<()> {
     logs::start(&settings.log);
     let max_connections = gateway::raise_open_files(settings.server.max_connections);
     let metrics = manage::install_metrics()?;
-    let http = bind(settings.server.http)?;
+    let http = bind(settings.server.http.socket)?;
+    let https = settings.server.https.map(bind).transpose()?;
     let management = bind_management(settings.server.manage)?;
-    let (address, management_address) = (http.local_addr()?, management.local_addr()?);
+    let addresses = Addresses {
+        http: http.local_addr()?,
+        https: https.as_ref().map(TcpListener::local_addr).transpose()?,
+        management: management.local_addr()?,
+    };
+    let tls = certificates.clone().map(Tls::new).transpose().context("prepare TLS")?;
     let background = runtimes::background().context("start the background runtime")?;
     let draining = CancellationToken::new();
     let readiness = Arc::new(Readiness::default());
@@ -34,21 +49,34 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     let GatewaySettings { routes, upstreams } = settings.gateway.clone();
     let gateway = Gateway::new(routes, upstreams)?;
     let app = background.block_on(App::open(settings, draining.clone())).context("open the application")?;
-    let loops =
-        Arc::new(start_loops(settings, &app, &gateway, &draining).context("start the request loops")?);
+    let loops = Arc::new(
+        start_loops(settings, &app, &gateway, &addresses, tls.as_ref(), &draining)
+            .context("start the request loops")?,
+    );
     let commands = serve_commands(settings, &app, &draining);
-    let acceptor = background.spawn({
+    let accept = |listener, transport| {
         let (loops, draining) = (Arc::clone(&loops), draining.clone());
-        async move { gateway::accept(http, &loops, max_connections, draining).await }
-    });
+        background.spawn(async move {
+            gateway::accept(listener, transport, &loops, max_connections, draining).await
+        })
+    };
+    let mut acceptors = vec![accept(http, Transport::Plain)];
+    acceptors.extend(https.map(|https| accept(https, Transport::Tls)));
+    let watch = certificates.map(|certificates| certificates::watch(certificates, draining.clone()));
+    let watch = watch.transpose().context("watch the certificates")?;
     readiness.set_ready(app.store().clone());
-    announce(settings, address, management_address, app.has_superuser());
+    announce(settings, &addresses, app.has_superuser());
 
     background.block_on(shutdown::requested()).context("wait for signals")?;
     readiness.set_draining();
     draining.cancel();
-    if let Err(error) = background.block_on(acceptor).context("end the acceptor")? {
-        warn!(%error, "the acceptor failed");
+    for acceptor in acceptors {
+        if let Err(error) = background.block_on(acceptor).context("end an acceptor")? {
+            warn!(%error, "an acceptor failed");
+        }
+    }
+    if let Some(watch) = watch {
+        background.block_on(watch).context("end the watch of the certificates")?;
     }
     if let Some(commands) = commands {
         background.block_on(commands).context("end the control socket")?;
@@ -80,20 +108,37 @@ fn start_loops(
     settings: &Settings,
     app: &App,
     gateway: &Gateway,
+    addresses: &Addresses,
+    tls: Option<&Tls>,
     draining: &CancellationToken,
 ) -> io::Result<RequestLoops> {
     let server = &settings.server;
     let origins = Origins::new(&server.origins);
-    RequestLoops::start(server.request_loops, draining, server.drain_timeout, || {
+    let https = https_rules(&settings.tls, addresses);
+    RequestLoops::start(server.request_loops, draining, server.drain_timeout, tls, || {
         let services = app.services();
         let callers = Callers::new(services.store.clone(), services.identity.clone());
-        let stack = gateway::stack(origins.clone(), callers, gateway.clone(), app::router(app, services));
+        let stack = gateway::stack(
+            https.clone(),
+            origins.clone(),
+            callers,
+            gateway.clone(),
+            app::router(app, services),
+        );
         ConnectionServer::new(stack, server.head_timeout)
     })
 }
 
-fn bind(address: Address) -> anyhow::Result<TcpListener> {
-    gateway::bind(address.socket).with_context(|| format!("listen on {}", address.socket))
+fn https_rules(tls: &TlsSettings, addresses: &Addresses) -> HttpsRules {
+    let own_port = addresses.https.map(|address| address.port());
+    HttpsRules {
+        redirect_to: tls.redirect_port.or(own_port).filter(|_| tls.redirect_http),
+        hsts: tls.hsts.clone(),
+    }
+}
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    gateway::bind(address).with_context(|| format!("listen on {address}"))
 }
 
 /// A default that is taken, as by a second server on one machine, gives way to a free port.
@@ -108,9 +153,13 @@ fn bind_management(address: Address) -> anyhow::Result<TcpListener> {
 }
 
 /// Tells the person where everything is. The first line only once the port is open: scripts wait for it.
-fn announce(settings: &Settings, http: SocketAddr, management: SocketAddr, has_superuser: bool) {
+fn announce(settings: &Settings, addresses: &Addresses, has_superuser: bool) {
+    let Addresses { http, https, management } = addresses;
     output::line(output::dated(format_args!("Server started at http://{http}")));
     output::line(format_args!("├─ REST API:   http://{http}/api/"));
+    if let Some(https) = https {
+        output::line(format_args!("├─ HTTPS:      https://{https}/api/"));
+    }
     output::line(format_args!("├─ Management: http://{management}/readyz"));
     output::line(format_args!("└─ Data:       {}", settings.server.dir.display()));
     if !has_superuser {
