@@ -17,3 +17,4 @@ mod png;
 mod realtime;
 mod rules;
 mod server;
+mod tls;
