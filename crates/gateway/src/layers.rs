@@ -11,6 +11,7 @@ pub(crate) mod cors;
 pub(crate) mod count;
 pub(crate) mod framing;
 pub(crate) mod head_size;
+pub(crate) mod https;
 pub(crate) mod rate_limit;
 pub(crate) mod request_id;
 pub(crate) mod security_headers;

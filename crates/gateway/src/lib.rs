@@ -1,15 +1,19 @@
 //! The edge: what every request passes before a service sees it, and every response after.
 //!
-//! [`accept`] takes connections from the one listening socket and hands each to a loop of the [`RequestLoops`], where a
-//! [`ConnectionServer`] reads its requests and gives them to the [`stack()`]: `tower` layers, each of which does one
-//! thing (`layers/`), over an [`Upstream`]. Every layer over an upstream is one again.
+//! [`accept`] takes connections from a listening socket and hands each to a loop of the [`RequestLoops`], where, after
+//! the handshake of [`Tls`] if the socket is for that, a [`ConnectionServer`] reads its requests and gives them to the
+//! [`stack()`]: `tower` layers, each of which does one thing (`layers/`), over an [`Upstream`]. Every layer over an
+//! upstream is one again.
 //!
 //! At its top the size of a head is looked at, and the [`Gateway`] finds the route of the request (`routes.rs`). Then
 //! there are two ways. What has a route to a pool of servers is given an id, counted, and sent on (`proxy.rs`) to one of the
 //! pool (`upstreams.rs`); what it is answered is the server's business. Everything else goes to the router of this process's
 //! services, called directly, through what the contract has of an edge; nothing above it can tell.
 //!
-//! The order of those layers (`stack.rs`), from the connection down, and why:
+//! Above both stand the size of the head, whose refusals are looked at no further, and HTTPS: a redirect to it, and the
+//! header that asks browsers to keep to it, on every answer that goes by it.
+//!
+//! The order of the other layers (`stack.rs`), from the connection down, and why:
 //!
 //! 1. What the head alone decides: a clean path, one framing, preflights. They are answered without an id, a count and a
 //!    routed response's headers, as the contract has it. The path comes before the framing, since that order is what
@@ -49,6 +53,7 @@ mod net;
 mod proxy;
 mod routes;
 mod stack;
+mod tls;
 mod upstream;
 mod upstreams;
 
@@ -56,10 +61,12 @@ pub use access_log::{AccessLog, AccessLogWriter};
 pub use gateway::{Gateway, NoSuchUpstream};
 pub use layers::caller::Callers;
 pub use layers::cors::Origins;
+pub use layers::https::HttpsRules;
 pub use layers::rate_limit::RateLimit;
 pub use loops::RequestLoops;
-pub use net::{ConnectionServer, accept, bind, raise_open_files};
+pub use net::{ConnectionServer, Transport, accept, bind, raise_open_files};
 pub use routes::{HostPattern, Route, Target};
-pub use stack::stack;
+pub use stack::{Edge, stack};
+pub use tls::{CertificateFiles, CertificateProblem, Certificates, Tls};
 pub use upstream::{Answer, Upstream};
 pub use upstreams::{Balance, HealthCheck, ServerUrl, UpstreamSettings};

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::net::{Accepted, ConnectionServer};
+use crate::net::{Accepted, ConnectionServer, Peer, StallingStream, Transport};
+use crate::tls::{Handshakes, Tls};
 use crate::upstream::Upstream;
 
 /// The request loops, with how many connections each has open.
@@ -29,19 +30,30 @@ struct RequestLoop {
     thread: JoinHandle<()>,
 }
 
+/// What a connection meets on a loop. A clone, for one of them, shares everything.
+#[derive(Clone)]
+struct Entrance<S> {
+    server: ConnectionServer<S>,
+    handshakes: Option<Handshakes>,
+}
+
 // === impl RequestLoops ===
 
 impl RequestLoops {
-    /// Starts `count` loops. `server` is called once for each, so that what a loop touches on every request
+    /// Starts `count` loops, with `tls` for connections that are to speak it. `server` is called once for each, so that what a loop touches on every request
     /// (the router, its counters) is its own and no core waits for another's cache line.
     pub fn start<S: Upstream>(
         count: usize,
         draining: &CancellationToken,
         drain_limit: Duration,
+        tls: Option<&Tls>,
         mut server: impl FnMut() -> ConnectionServer<S>,
     ) -> io::Result<Self> {
         let loops = (0..count)
-            .map(|index| RequestLoop::start(index, draining.clone(), drain_limit, server()))
+            .map(|index| {
+                let entrance = Entrance { server: server(), handshakes: tls.map(Tls::handshakes) };
+                RequestLoop::start(index, draining.clone(), drain_limit, entrance)
+            })
             .collect::<io::Result<Vec<_>>>()?;
         Ok(Self { loops })
     }
@@ -81,14 +93,14 @@ impl RequestLoop {
         index: usize,
         draining: CancellationToken,
         drain_limit: Duration,
-        server: ConnectionServer<S>,
+        entrance: Entrance<S>,
     ) -> io::Result<Self> {
         let (accepted, receiver) = mpsc::unbounded_channel();
         let open_connections = Arc::new(AtomicUsize::new(0));
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let open = Arc::clone(&open_connections);
         let thread = thread::Builder::new().name(format!("loop-{index}")).spawn(move || {
-            runtime.block_on(serve_connections(receiver, open, server, draining, drain_limit))
+            runtime.block_on(serve_connections(receiver, open, entrance, draining, drain_limit))
         })?;
         Ok(Self { accepted, open_connections, thread })
     }
@@ -102,14 +114,14 @@ impl RequestLoop {
 async fn serve_connections<S: Upstream>(
     mut accepted: mpsc::UnboundedReceiver<Accepted>,
     open_connections: Arc<AtomicUsize>,
-    server: ConnectionServer<S>,
+    entrance: Entrance<S>,
     draining: CancellationToken,
     drain_limit: Duration,
 ) {
     let connections = TaskTracker::new();
     while let Some(connection) = accepted.recv().await {
         let counted = CountedConnection(Arc::clone(&open_connections));
-        let served = serve(server.clone(), connection, draining.clone());
+        let served = serve(entrance.clone(), connection, draining.clone());
         connections.spawn(async move {
             let _counted = counted;
             served.await;
@@ -122,11 +134,31 @@ async fn serve_connections<S: Upstream>(
 }
 
 /// One connection. What lies between the socket and HTTP is put in here.
-async fn serve<S: Upstream>(server: ConnectionServer<S>, accepted: Accepted, draining: CancellationToken) {
-    let Accepted { stream, peer } = accepted;
-    match TcpStream::from_std(stream) {
-        Ok(stream) => server.serve(stream, peer, draining).await,
-        Err(error) => debug!(%peer, %error, "could not watch a connection"),
+async fn serve<S: Upstream>(entrance: Entrance<S>, accepted: Accepted, draining: CancellationToken) {
+    let Accepted { stream, peer: address, transport } = accepted;
+    let peer = Peer { address, transport };
+    let stream = match TcpStream::from_std(stream) {
+        // Beneath TLS, where it is seen what a client takes.
+        Ok(stream) => StallingStream::of_client(stream),
+        Err(error) => return debug!(peer = %address, %error, "could not watch a connection"),
+    };
+    let Entrance { server, handshakes } = entrance;
+    match (transport, handshakes) {
+        (Transport::Plain, _) => server.serve(stream, peer, draining).await,
+        (Transport::Tls, Some(handshakes)) => {
+            let shaken = tokio::select! {
+                shaken = handshakes.shake(stream) => shaken,
+                () = draining.cancelled() => return,
+            };
+            match shaken {
+                Ok(stream) => server.serve(stream, peer, draining).await,
+                Err(error) => {
+                    metrics::counter!("groundswell_tls_handshakes_failed_total").increment(1);
+                    debug!(peer = %address, %error, "a TLS handshake failed");
+                }
+            }
+        }
+        (Transport::Tls, None) => warn!(peer = %address, "closed a connection: there are no certificates"),
     }
 }
 

@@ -8,9 +8,10 @@ mod listen;
 mod request_target;
 mod stalling;
 
-pub use acceptor::accept;
+pub use acceptor::{Transport, accept};
 pub use connection::ConnectionServer;
 pub use listen::{bind, raise_open_files};
 
 pub(crate) use acceptor::Accepted;
 pub(crate) use connection::Peer;
+pub(crate) use stalling::StallingStream;

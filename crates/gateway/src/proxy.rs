@@ -28,7 +28,7 @@ use tower::Service;
 
 use self::body::{AnswerBody, Reading};
 use self::connections::{Connections, Unanswered};
-use crate::net::Peer;
+use crate::net::{Peer, Transport};
 use crate::routes::{self, Route};
 use crate::upstream::Answer;
 use crate::upstreams::{Outcome, Pool, Try};
@@ -204,8 +204,12 @@ impl Head {
         if let Some(protocol) = &protocol {
             headers::set_upgrade(&mut headers, protocol.clone());
         }
-        if let Some(Peer(peer)) = extensions.get() {
-            headers::set_forwarded(&mut headers, peer.ip(), "http");
+        if let Some(peer) = extensions.get::<Peer>() {
+            let protocol = match peer.transport {
+                Transport::Plain => "http",
+                Transport::Tls => "https",
+            };
+            headers::set_forwarded(&mut headers, peer.address.ip(), protocol);
         }
         let target = uri.path_and_query().map_or(Ok(Uri::from_static("/")), |target| target.as_str().parse());
         Self { method, uri: target.unwrap_or_else(|_| Uri::from_static("/")), headers, protocol }
@@ -266,8 +270,8 @@ fn is_idempotent(method: &Method) -> bool {
 
 /// By what a hash balances: the client's address.
 fn key(parts: &request::Parts) -> u64 {
-    let Some(Peer(peer)) = parts.extensions.get() else { return 0 };
-    match peer.ip() {
+    let Some(peer) = parts.extensions.get::<Peer>() else { return 0 };
+    match peer.address.ip() {
         IpAddr::V4(address) => u64::from(u32::from(address)),
         // The network of a host: its addresses in it change.
         IpAddr::V6(address) => (u128::from(address) >> 64) as u64,

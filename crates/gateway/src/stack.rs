@@ -15,22 +15,33 @@ use crate::layers::cors::{Cors, Origins, Preflight};
 use crate::layers::count::Count;
 use crate::layers::framing::Framing;
 use crate::layers::head_size::HeadSize;
+use crate::layers::https::{Hsts, HttpsRules, RedirectToHttps};
 use crate::layers::rate_limit::RateLimit;
 use crate::layers::request_id::RequestIds;
 use crate::layers::security_headers::SecurityHeaders;
 use crate::proxy::Forward;
 use crate::upstream::Upstream;
 
+/// What the stack of one request loop goes by.
+pub struct Edge {
+    /// What is asked of clients that come without TLS, and of browsers that come with it.
+    pub https: HttpsRules,
+    /// Whose pages may call.
+    pub origins: Origins,
+    /// Who asks.
+    pub callers: Callers,
+    /// How often.
+    pub limit: RateLimit,
+    /// What goes to other servers.
+    pub gateway: Gateway,
+    /// Where each answer is told of.
+    pub log: Option<AccessLog>,
+}
+
 /// Everything between the connections of one request loop and what answers: the services of this process, or what
-/// `gateway` has routes to.
-pub fn stack(
-    origins: Origins,
-    callers: Callers,
-    limit: RateLimit,
-    gateway: Gateway,
-    log: Option<AccessLog>,
-    services: impl Upstream,
-) -> impl Upstream {
+/// the gateway has routes to.
+pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
+    let Edge { https, origins, callers, limit, gateway, log } = edge;
     let local = ServiceBuilder::new()
         .layer(BeforeLayer(CleanPath))
         .layer(BeforeLayer(Framing))
@@ -50,7 +61,11 @@ pub fn stack(
         .layer(AroundLayer(Count::new(log)))
         .layer(CatchPanicLayer)
         .service(Forward::default());
-    ServiceBuilder::new().layer(BeforeLayer(HeadSize)).service(Routed::new(gateway, local, routed))
+    ServiceBuilder::new()
+        .layer(AroundLayer(Hsts(https.hsts)))
+        .layer(BeforeLayer(HeadSize))
+        .layer(BeforeLayer(RedirectToHttps(https.redirect_to)))
+        .service(Routed::new(gateway, local, routed))
 }
 
 #[cfg(test)]

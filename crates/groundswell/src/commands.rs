@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::cli::{self, Command, CommandLine, ServeFlags};
-use crate::{config, output};
+use crate::{certificates, config, output};
 
 /// The code for a configuration that cannot be.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -42,11 +42,17 @@ pub(crate) fn run(command_line: CommandLine) -> ExitCode {
             output::line(settings);
             ExitCode::SUCCESS
         }
-        Some(Command::Serve(serve_flags)) => {
-            let file = flags.config.clone().map(PathBuf::from);
-            let load = Arc::new(move || config::load(&flags, &serve_flags));
-            exit_code(serve::run(&settings, file, load))
-        }
+        Some(Command::Serve(serve_flags)) => match certificates::load(&settings) {
+            Ok(certificates) => {
+                let file = flags.config.clone().map(PathBuf::from);
+                let load = Arc::new(move || config::load(&flags, &serve_flags));
+                exit_code(serve::run(&settings, certificates, file, load))
+            }
+            Err(problem) => {
+                output::complaint(problem);
+                ExitCode::from(EXIT_CONFIGURATION)
+            }
+        },
         Some(Command::Superuser { action }) => superuser::run(&settings, action),
         Some(Command::Check(_)) => check::run(&settings),
         None => ExitCode::SUCCESS,

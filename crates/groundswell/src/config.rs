@@ -11,6 +11,7 @@ mod print;
 mod problem;
 mod reader;
 mod settings;
+mod tls;
 mod tree;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ use std::path::Path;
 pub(crate) use gateway::GatewaySettings;
 pub(crate) use problem::Problems;
 pub(crate) use settings::{Address, LogFormat, LogSettings, Settings, Synchronous};
+pub(crate) use tls::TlsSettings;
 pub(crate) use tree::Tree;
 
 use crate::cli::{GlobalFlags, ServeFlags};

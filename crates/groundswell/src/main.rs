@@ -7,6 +7,7 @@
 use std::process::ExitCode;
 
 mod app;
+mod certificates;
 mod cli;
 mod commands;
 mod config;

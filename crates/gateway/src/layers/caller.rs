@@ -103,7 +103,7 @@ impl Callers {
     async fn note(&self, request: &mut Request<Body>) -> Result<(), ApiError> {
         let Sources { store, identity } = &*self.0;
         // Missing only by a mistake in the wiring.
-        let Peer(peer) = request.extensions_mut().remove().ok_or_else(ApiError::internal)?;
+        let Peer { address: peer, .. } = request.extensions_mut().remove().ok_or_else(ApiError::internal)?;
         let request_id = request.extensions_mut().remove::<RequestId>().ok_or_else(ApiError::internal)?;
         let settings = store.settings();
         let proxy = &settings.trusted_proxy;
@@ -226,7 +226,10 @@ mod tests {
 
     fn request(header: &str, value: &str) -> Request<Body> {
         let mut request = Request::get("/").header(header, value).body(Body::empty()).unwrap();
-        request.extensions_mut().insert(Peer(SocketAddr::from(([127, 0, 0, 1], 1))));
+        request.extensions_mut().insert(Peer {
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            transport: crate::net::Transport::Plain,
+        });
         request.extensions_mut().insert(RequestId(HeaderValue::from_static("r1")));
         request
     }

@@ -94,7 +94,7 @@ impl AccessLine {
             log,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
-            peer: request.extensions().get().map(|&Peer(peer)| peer),
+            peer: request.extensions().get().map(|peer: &Peer| peer.address),
             request_id: request.extensions().get().cloned(),
             started: Instant::now(),
         }
@@ -194,7 +194,10 @@ mod tests {
     fn a_line_holds_no_query() {
         let mut request = Request::get("/a?token=secret").body(Body::empty()).unwrap();
         request.extensions_mut().insert(RequestId(HeaderValue::from_static("r1")));
-        request.extensions_mut().insert(Peer(SocketAddr::from(([127, 0, 0, 1], 1))));
+        request.extensions_mut().insert(Peer {
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            transport: crate::net::Transport::Plain,
+        });
         let line = AccessLine::new(&request, None);
         assert_eq!((line.path.as_str(), line.request_id.unwrap().as_str()), ("/a", "r1"));
         assert_eq!(line.peer.unwrap().port(), 1);

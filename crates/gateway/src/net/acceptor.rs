@@ -1,4 +1,4 @@
-//! Takes connections from one listening socket and hands each to the request loop with the fewest.
+//! Takes connections from a listening socket and hands each to the request loop with the fewest.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,11 +24,23 @@ pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     /// Who connected.
     pub(crate) peer: SocketAddr,
+    /// What is spoken on it.
+    pub(crate) transport: Transport,
+}
+
+/// What lies between a socket and HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Nothing.
+    Plain,
+    /// TLS.
+    Tls,
 }
 
 /// Accepts until `draining`, then closes the socket.
 pub async fn accept(
     listener: std::net::TcpListener,
+    transport: Transport,
     loops: &RequestLoops,
     max_connections: usize,
     draining: CancellationToken,
@@ -43,9 +55,9 @@ pub async fn accept(
         match accepted.and_then(detached) {
             Ok((stream, peer)) if loops.open_connections() < max_connections => {
                 metrics::counter!("groundswell_connections_accepted_total").increment(1);
-                loops.hand_over(Accepted { stream, peer });
+                loops.hand_over(Accepted { stream, peer, transport });
             }
-            Ok((stream, peer)) => refuse(stream, peer),
+            Ok((stream, peer)) => refuse(stream, peer, transport),
             Err(error) if is_of_one_connection(&error) => {
                 debug!(%error, "a connection ended before it began")
             }
@@ -64,10 +76,13 @@ fn detached((stream, peer): (tokio::net::TcpStream, SocketAddr)) -> io::Result<(
 }
 
 /// Answers at once. The answer fits the empty send buffer of a new socket, so that this never waits.
-fn refuse(mut stream: TcpStream, peer: SocketAddr) {
+/// To a client that expects TLS nothing can be said without a handshake.
+fn refuse(mut stream: TcpStream, peer: SocketAddr, transport: Transport) {
     metrics::counter!("groundswell_connections_refused_total").increment(1);
     debug!(%peer, "refused a connection: too many are open");
-    let _ = stream.write(TOO_MANY_CONNECTIONS);
+    if transport == Transport::Plain {
+        let _ = stream.write(TOO_MANY_CONNECTIONS);
+    }
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

@@ -15,9 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::acceptor::Transport;
 use super::lingering::LingeringStream;
 use super::request_target::RewritingStream;
-use super::stalling::StallingStream;
 use crate::layers::head_size::MAX_HEAD_BYTES;
 use crate::upstream::Upstream;
 
@@ -27,12 +27,12 @@ const MAX_HEADERS: usize = 256;
 /// How much of a body waits for its reader; a head that is much larger is not read to its end.
 const MAX_BUFFER_BYTES: usize = MAX_HEAD_BYTES;
 
-/// How long a client may take nothing of what is written to it.
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
-
-/// A request's extension: who connected. It is for the stack alone.
+/// A request's extension: who connected, and how. It is for the stack alone.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) transport: Transport,
+}
 
 /// Serves the connections of one request loop. A clone, for one of them, shares everything.
 #[derive(Clone)]
@@ -59,27 +59,26 @@ impl<S: Upstream> ConnectionServer<S> {
     pub(crate) async fn serve(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        peer: SocketAddr,
+        peer: Peer,
         draining: CancellationToken,
     ) {
         if let Err(error) = self.serve_requests(stream, peer, draining).await {
-            debug!(%peer, %error, "connection ended");
+            debug!(peer = %peer.address, %error, "connection ended");
         }
     }
 
     async fn serve_requests(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        peer: SocketAddr,
+        peer: Peer,
         draining: CancellationToken,
     ) -> hyper::Result<()> {
-        let stream = StallingStream::new(stream, WRITE_PATIENCE);
         let stream = TokioIo::new(LingeringStream::new(RewritingStream::new(stream)));
         // hyper calls a shared service; only this connection has the clone, and no call is within another.
         let stack = RefCell::new(self.stack);
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(peer);
             stack.borrow_mut().call(request)
         });
         let mut connection = pin!(self.http.serve_connection(stream, service).with_upgrades());

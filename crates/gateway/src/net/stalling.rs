@@ -9,8 +9,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+/// How long a client may take nothing of what is written to it.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// A stream whose writes fail when the other side has taken nothing for a while.
-pub(super) struct StallingStream<S> {
+pub(crate) struct StallingStream<S> {
     stream: S,
     patience: Duration,
     /// Made when a write has to wait, so that others cost nothing.
@@ -18,7 +21,12 @@ pub(super) struct StallingStream<S> {
 }
 
 impl<S> StallingStream<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
+    /// Waits for a client as long as connections do.
+    pub(crate) fn of_client(stream: S) -> Self {
+        Self::new(stream, WRITE_PATIENCE)
+    }
+
+    fn new(stream: S, patience: Duration) -> Self {
         Self { stream, patience, waiting: None }
     }
 

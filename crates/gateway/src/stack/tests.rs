@@ -1,6 +1,7 @@
 //! The stack before small routers, over a connection in memory.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,21 +15,30 @@ use kit::respond::{AllowFraming, NoCompression};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::stack;
+use super::{Edge, stack};
 use crate::Gateway;
 use crate::layers::cors::Origins;
+use crate::layers::https::HttpsRules;
 use crate::layers::testing::callers_and_limit;
-use crate::net::ConnectionServer;
+use crate::net::{ConnectionServer, Peer, Transport};
+
+const PEER: Peer =
+    Peer { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1), transport: Transport::Plain };
+
+/// The rules of a stack that has nothing configured.
+fn edge(folder: &Path) -> Edge {
+    let (callers, limit) = callers_and_limit(folder);
+    let origins = Origins::new(&["*".to_owned()]);
+    Edge { https: HttpsRules::default(), origins, callers, limit, gateway: Gateway::default(), log: None }
+}
 
 /// What a client reads that sends `request` to a stack over `router`.
 async fn answer(router: Router, request: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let (callers, limit) = callers_and_limit(folder.path());
-    let origins = Origins::new(&["*".to_owned()]);
-    let stack = stack(origins, callers, limit, Gateway::default(), None, router);
+    let stack = stack(edge(folder.path()), router);
     let server = ConnectionServer::new(stack, Duration::from_secs(60));
     let (mut client, stream) = tokio::io::duplex(64 * 1024);
-    tokio::spawn(server.serve(stream, SocketAddr::from(([127, 0, 0, 1], 1)), CancellationToken::new()));
+    tokio::spawn(server.serve(stream, PEER, CancellationToken::new()));
     client.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     client.read_to_end(&mut bytes).await.unwrap();
@@ -124,9 +134,7 @@ async fn what_the_head_decides_has_no_headers_of_a_routed_response() {
 #[tokio::test]
 async fn the_future_of_a_request_stays_small() {
     let folder = tempfile::tempdir().unwrap();
-    let (callers, limit) = callers_and_limit(folder.path());
-    let origins = Origins::new(&["*".to_owned()]);
-    let mut stack = stack(origins, callers, limit, Gateway::default(), None, page("x"));
+    let mut stack = stack(edge(folder.path()), page("x"));
     let future = tower::Service::call(&mut stack, Request::new(Body::empty()));
     let bytes = std::mem::size_of_val(&future);
     assert!(bytes <= 1024, "{bytes} bytes");

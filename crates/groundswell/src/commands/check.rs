@@ -6,22 +6,44 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::process::ExitCode;
 
+use gateway::CertificateProblem;
 use store::sqlite::{self, Inspection};
 
+use super::EXIT_CONFIGURATION;
 use crate::config::Settings;
-use crate::output;
+use crate::{certificates, output};
 
-/// Checks the folder and the ports; that the configuration is right is known already.
+/// Checks certificates, the folder and the ports; that the configuration is right is known already.
 pub(super) fn run(settings: &Settings) -> ExitCode {
     output::line("configuration: ok");
+    if let Err(problem) = certificates(settings) {
+        output::complaint(problem);
+        return ExitCode::from(EXIT_CONFIGURATION);
+    }
     let server = &settings.server;
     let mut is_fine = report("data folder", folder(&server.dir));
     is_fine &= report("http port", port(server.http.socket));
+    if let Some(https) = server.https {
+        is_fine &= report("https port", port(https));
+    }
     // A taken default moves out of the way.
     if server.manage.is_explicit {
         is_fine &= report("management port", port(server.manage.socket));
     }
     if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn certificates(settings: &Settings) -> Result<(), CertificateProblem> {
+    let Some(certificates) = certificates::load(settings)? else { return Ok(()) };
+    for files in certificates.files() {
+        let certificate = files.certificate.display();
+        let warning = match files.has_open_key() {
+            true => format!("; every user of this machine can read its key, {}", files.key.display()),
+            false => String::new(),
+        };
+        output::line(format_args!("certificate: {certificate} is right{warning}"));
+    }
+    Ok(())
 }
 
 fn report(what: &str, finding: Result<String, String>) -> bool {

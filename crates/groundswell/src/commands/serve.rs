@@ -7,28 +7,47 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use gateway::{
-    AccessLog, AccessLogWriter, Callers, ConnectionServer, Gateway, Origins, RateLimit, RequestLoops,
+    AccessLog, AccessLogWriter, Callers, Certificates, ConnectionServer, Edge, Gateway, HttpsRules, Origins,
+    RateLimit, RequestLoops, Tls, Transport,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::app::{self, App};
-use crate::config::{Address, GatewaySettings, Settings};
+use crate::config::{Address, GatewaySettings, Settings, TlsSettings};
 use crate::control_socket::ControlSocket;
 use crate::manage::{self, Management};
 use crate::readiness::Readiness;
 use crate::reload::{self, Load};
-use crate::{control_socket, logs, output, runtimes, shutdown};
+use crate::{certificates, control_socket, logs, output, runtimes, shutdown};
+
+/// Where this process listens.
+struct Addresses {
+    http: SocketAddr,
+    https: Option<SocketAddr>,
+    management: SocketAddr,
+}
 
 /// Serves until SIGTERM or SIGINT. `load` reads the configuration anew, from `file` where there is one.
-pub(super) fn run(settings: &Settings, file: Option<PathBuf>, load: Load) -> anyhow::Result<()> {
+pub(super) fn run(
+    settings: &Settings,
+    certificates: Option<Arc<Certificates>>,
+    file: Option<PathBuf>,
+    load: Load,
+) -> anyhow::Result<()> {
     logs::start(&settings.log);
     let max_connections = gateway::raise_open_files(settings.server.max_connections);
     let metrics = manage::install_metrics()?;
-    let http = bind(settings.server.http)?;
+    let http = bind(settings.server.http.socket)?;
+    let https = settings.server.https.map(bind).transpose()?;
     let management = bind_management(settings.server.manage)?;
-    let (address, management_address) = (http.local_addr()?, management.local_addr()?);
+    let addresses = Addresses {
+        http: http.local_addr()?,
+        https: https.as_ref().map(TcpListener::local_addr).transpose()?,
+        management: management.local_addr()?,
+    };
+    let tls = certificates.clone().map(Tls::new).transpose().context("prepare TLS")?;
     let background = runtimes::background().context("start the background runtime")?;
     let draining = CancellationToken::new();
     let readiness = Arc::new(Readiness::default());
@@ -42,30 +61,44 @@ pub(super) fn run(settings: &Settings, file: Option<PathBuf>, load: Load) -> any
     let reloading = background.spawn(reloading);
     let app = background.block_on(App::open(settings, draining.clone())).context("open the application")?;
     let (log, log_writer) = open_access_log(settings)?.unzip();
-    let loops =
-        Arc::new(start_loops(settings, &app, &gateway, log, &draining).context("start the request loops")?);
+    let loops = Arc::new(
+        start_loops(settings, &app, &gateway, log, &addresses, tls.as_ref(), &draining)
+            .context("start the request loops")?,
+    );
     let commands = serve_commands(settings, &app, &draining);
-    let acceptor = background.spawn({
+    let accept = |listener, transport| {
         let (loops, draining) = (Arc::clone(&loops), draining.clone());
-        async move { gateway::accept(http, &loops, max_connections, draining).await }
-    });
+        background.spawn(async move {
+            gateway::accept(listener, transport, &loops, max_connections, draining).await
+        })
+    };
+    let mut acceptors = vec![accept(http, Transport::Plain)];
+    acceptors.extend(https.map(|https| accept(https, Transport::Tls)));
+    let watch = certificates.map(|certificates| certificates::watch(certificates, draining.clone()));
+    let watch = watch.transpose().context("watch the certificates")?;
     readiness.set_ready(app.store().clone());
-    announce(settings, address, management_address, app.has_superuser());
+    announce(settings, &addresses, app.has_superuser());
 
     background.block_on(shutdown::requested()).context("wait for signals")?;
     readiness.set_draining();
     draining.cancel();
-    if let Err(error) = background.block_on(acceptor).context("end the acceptor")? {
-        warn!(%error, "the acceptor failed");
+    for acceptor in acceptors {
+        if let Err(error) = background.block_on(acceptor).context("end an acceptor")? {
+            warn!(%error, "an acceptor failed");
+        }
+    }
+    if let Some(watch) = watch {
+        background.block_on(watch).context("end the watch of the certificates")?;
     }
     if let Some(commands) = commands {
         background.block_on(commands).context("end the control socket")?;
     }
     if let Ok(loops) = Arc::try_unwrap(loops) {
         loops.join();
-    }
-    if let Some(writer) = log_writer {
-        writer.join();
+        // It ends when no loop can write any more.
+        if let Some(writer) = log_writer {
+            writer.join();
+        }
     }
     if let Err(error) = background.block_on(reloading).context("end the watch of the configuration")? {
         warn!(%error, "changes of the configuration were not followed");
@@ -95,18 +128,34 @@ fn start_loops(
     app: &App,
     gateway: &Gateway,
     log: Option<AccessLog>,
+    addresses: &Addresses,
+    tls: Option<&Tls>,
     draining: &CancellationToken,
 ) -> io::Result<RequestLoops> {
     let server = &settings.server;
     let origins = Origins::new(&server.origins);
-    RequestLoops::start(server.request_loops, draining, server.drain_timeout, || {
+    let https = https_rules(&settings.tls, addresses);
+    RequestLoops::start(server.request_loops, draining, server.drain_timeout, tls, || {
         let services = app.services();
-        let callers = Callers::new(services.store.clone(), services.identity.clone());
-        let limit = RateLimit::new(services.store.clone(), services.rate_limits.clone());
-        let routes = app::router(app, services);
-        let stack = gateway::stack(origins.clone(), callers, limit, gateway.clone(), log.clone(), routes);
+        let edge = Edge {
+            https: https.clone(),
+            origins: origins.clone(),
+            callers: Callers::new(services.store.clone(), services.identity.clone()),
+            limit: RateLimit::new(services.store.clone(), services.rate_limits.clone()),
+            gateway: gateway.clone(),
+            log: log.clone(),
+        };
+        let stack = gateway::stack(edge, app::router(app, services));
         ConnectionServer::new(stack, server.head_timeout)
     })
+}
+
+fn https_rules(tls: &TlsSettings, addresses: &Addresses) -> HttpsRules {
+    let own_port = addresses.https.map(|address| address.port());
+    HttpsRules {
+        redirect_to: tls.redirect_port.or(own_port).filter(|_| tls.redirect_http),
+        hsts: tls.hsts.clone(),
+    }
 }
 
 fn open_access_log(settings: &Settings) -> anyhow::Result<Option<(AccessLog, AccessLogWriter)>> {
@@ -116,8 +165,8 @@ fn open_access_log(settings: &Settings) -> anyhow::Result<Option<(AccessLog, Acc
         .with_context(|| format!("open the access log {} (log.access)", path.display()))
 }
 
-fn bind(address: Address) -> anyhow::Result<TcpListener> {
-    gateway::bind(address.socket).with_context(|| format!("listen on {}", address.socket))
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    gateway::bind(address).with_context(|| format!("listen on {address}"))
 }
 
 /// A default that is taken, as by a second server on one machine, gives way to a free port.
@@ -132,9 +181,13 @@ fn bind_management(address: Address) -> anyhow::Result<TcpListener> {
 }
 
 /// Tells the person where everything is. The first line only once the port is open: scripts wait for it.
-fn announce(settings: &Settings, http: SocketAddr, management: SocketAddr, has_superuser: bool) {
+fn announce(settings: &Settings, addresses: &Addresses, has_superuser: bool) {
+    let Addresses { http, https, management } = addresses;
     output::line(output::dated(format_args!("Server started at http://{http}")));
     output::line(format_args!("├─ REST API:   http://{http}/api/"));
+    if let Some(https) = https {
+        output::line(format_args!("├─ HTTPS:      https://{https}/api/"));
+    }
     output::line(format_args!("├─ Management: http://{management}/readyz"));
     output::line(format_args!("└─ Data:       {}", settings.server.dir.display()));
     if !has_superuser {

@@ -8,12 +8,16 @@ use hooks::Hook;
 
 use super::gateway::GatewaySettings;
 use super::settings::Settings;
+use super::tls::TlsSettings;
 
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, store, blobs, hooks, outbound, gateway, log } = self;
+        let Self { server, tls, store, blobs, hooks, outbound, gateway, log } = self;
         writeln!(f, "[server]")?;
         writeln!(f, "http = {}", quoted(server.http.socket))?;
+        if let Some(https) = server.https {
+            writeln!(f, "https = {}", quoted(https))?;
+        }
         writeln!(f, "dir = {}", quoted(server.dir.display()))?;
         writeln!(f, "public_dir = {}", quoted(server.public_dir.display()))?;
         writeln!(f, "index_fallback = {}", server.index_fallback)?;
@@ -25,6 +29,9 @@ impl fmt::Display for Settings {
         writeln!(f, "drain_timeout = {}", quoted(seconds(server.drain_timeout)))?;
         writeln!(f, "request_loops = {}", server.request_loops)?;
         writeln!(f, "max_connections = {}", server.max_connections)?;
+        if server.https.is_some() {
+            print_tls(tls, f)?;
+        }
         writeln!(f, "\n[store]")?;
         writeln!(f, "url = {}", quoted(&store.url))?;
         writeln!(f, "synchronous = {}", quoted(store.synchronous))?;
@@ -49,6 +56,23 @@ impl fmt::Display for Settings {
         }
         write!(f, "level = {}", quoted(&log.level))
     }
+}
+
+fn print_tls(tls: &TlsSettings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\n[tls]")?;
+    writeln!(f, "redirect_http = {}", tls.redirect_http)?;
+    if let Some(port) = tls.redirect_port {
+        writeln!(f, "redirect_port = {port}")?;
+    }
+    if let Some(hsts) = &tls.hsts {
+        writeln!(f, "hsts = {}", quoted(hsts.to_str().unwrap_or_default()))?;
+    }
+    for files in &tls.certificates {
+        writeln!(f, "\n[[tls.certificates]]")?;
+        writeln!(f, "certificate = {}", quoted(files.certificate.display()))?;
+        writeln!(f, "key = {}", quoted(files.key.display()))?;
+    }
+    Ok(())
 }
 
 /// Behind `#`, because its secrets are not shown and its URL only without the path, which often is one.

@@ -18,12 +18,14 @@ use super::gateway::GatewaySettings;
 use super::hooks::{self, OutboundSettings};
 use super::problem::Problems;
 use super::reader::{Noted, Section};
+use super::tls::TlsSettings;
 use super::tree::Tree;
 
 /// Everything that this process was told, in its final form.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) server: ServerSettings,
+    pub(crate) tls: TlsSettings,
     pub(crate) store: StoreSettings,
     pub(crate) blobs: BlobSettings,
     /// `[hooks.NAME]`
@@ -37,6 +39,8 @@ pub(crate) struct Settings {
 #[derive(Debug, Clone)]
 pub(crate) struct ServerSettings {
     pub(crate) http: Address,
+    /// Beside `http`, if anywhere.
+    pub(crate) https: Option<SocketAddr>,
     pub(crate) dir: PathBuf,
     pub(crate) public_dir: PathBuf,
     pub(crate) index_fallback: bool,
@@ -123,8 +127,11 @@ impl Settings {
     pub(crate) fn resolve(tree: &Tree) -> Result<Self, Problems> {
         let problems = Noted::default();
         let mut root = Section::root(&tree.0, &problems);
+        let server = root.section("server");
+        let https = server.origin_of("https");
         let settings = Self {
-            server: ServerSettings::read(root.section("server")),
+            server: ServerSettings::read(server),
+            tls: TlsSettings::read(root.section("tls"), https),
             store: StoreSettings::read(root.section("store")),
             blobs: BlobSettings::read(root.section("blobs")),
             hooks: hooks::read(root.sections("hooks")),
@@ -145,6 +152,7 @@ impl ServerSettings {
         let public_dir = section.text("public_dir");
         let settings = Self {
             http,
+            https: section.parsed("https", ADDRESS, socket_address).map(|(socket, _)| socket),
             public_dir: public_dir.map_or_else(|| beside(&dir, "gs_public"), |text| text.value.into()),
             dir,
             index_fallback: section

@@ -122,3 +122,36 @@ fn the_public_folder_is_beside_the_data_folder() {
     let settings = resolve("[server]\ndir = \"/srv/app/data\"").unwrap();
     assert_eq!(settings.server.public_dir, Path::new("/srv/app/gs_public"));
 }
+
+#[test]
+fn certificates_and_the_address_for_https_belong_together() {
+    let pair = "[[tls.certificates]]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n";
+    let text = format!(
+        "[server]\nhttps = \":8443\"\n{pair}[tls]\nredirect_http = true\nredirect_port = 443\nhsts = \"max-age=1\""
+    );
+    let settings = resolve(&text).unwrap();
+    assert_eq!(settings.server.https.unwrap().port(), 8443);
+    assert_eq!(settings.tls.certificates[0].key, Path::new("a.key"));
+    let printed = settings.to_string();
+    assert_eq!(resolve(&printed).unwrap().to_string(), printed);
+    assert!(printed.contains("redirect_port = 443"), "{printed}");
+    check_problem(
+        pair,
+        "groundswell.toml:1: tls.certificates: nothing listens for HTTPS; write server.https = \"HOST:PORT\"",
+    );
+    check_problem(
+        "[server]\nhttps = \":8443\"",
+        "groundswell.toml:2: tls.certificates: is missing, and server.https needs one; \
+         write [[tls.certificates]] with certificate and key",
+    );
+    check_problem(
+        "[server]\nhttps = \":8443\"\n[[tls.certificates]]\ncertificate = \"a.pem\"",
+        "groundswell.toml:3: tls.certificates.key: is missing; write the path of a PEM file",
+    );
+}
+
+#[test]
+fn an_age_belongs_to_hsts() {
+    let problem = resolve("[server]\nhttps = \":1\"\n[tls]\nhsts = \"preload\"").unwrap_err().to_string();
+    assert!(problem.contains("tls.hsts: \"preload\" is not right; write a value"), "{problem}");
+}

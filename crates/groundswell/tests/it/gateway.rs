@@ -54,7 +54,7 @@ fn reply(stream: &mut BufReader<TcpStream>, status: u16, body: &str) -> bool {
 }
 
 /// A server that answers every request with the lines of its head.
-fn echo() -> String {
+pub(crate) fn echo() -> String {
     upstream(|stream| {
         while let Some(head) = read_head(stream) {
             if !reply(stream, 200, &head.join("\n")) {

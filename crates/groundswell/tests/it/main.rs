@@ -18,3 +18,4 @@ mod png;
 mod realtime;
 mod rules;
 mod server;
+mod tls;

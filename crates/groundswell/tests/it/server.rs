@@ -134,8 +134,13 @@ impl Server {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
         // The shell's own `kill`: a small Debian has no other.
-        let kill = format!("kill -TERM {}", self.child.id());
+        let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
@@ -196,7 +201,7 @@ pub(crate) fn connect(address: &str) -> TcpStream {
 }
 
 /// Reads a response that ends with the connection.
-pub(crate) fn read_response(stream: &mut TcpStream) -> Response {
+pub(crate) fn read_response(stream: &mut impl Read) -> Response {
     let mut bytes = Vec::new();
     // A reset after the answer leaves the answer.
     let _ = stream.read_to_end(&mut bytes);
@@ -206,7 +211,8 @@ pub(crate) fn read_response(stream: &mut TcpStream) -> Response {
     Response { status, head, body: bytes.get(end + 4..).unwrap_or_default().to_vec() }
 }
 
-fn between(text: &str, before: &str, after: &str) -> String {
+/// What stands between these in a text.
+pub(crate) fn between(text: &str, before: &str, after: &str) -> String {
     let start = text.find(before).unwrap_or_else(|| panic!("{before:?} in {text:?}")) + before.len();
     let length = text[start..].find(after).unwrap_or_else(|| panic!("{after:?} in {text:?}"));
     text[start..start + length].to_owned()
