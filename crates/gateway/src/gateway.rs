@@ -3,23 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
-use axum::http::{Request, Response};
-use axum::response::IntoResponse;
+use axum::http::{Request, Response, StatusCode};
 use futures_util::future::Either;
-use kit::error::ApiError;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::proxy::Way;
 use crate::routes::{self, Route, Target};
-use crate::upstream::{Answer, Upstream};
+use crate::upstream::Upstream;
 use crate::upstreams::{self, Pool, UpstreamSettings};
 
 /// Routes and pools. They may be replaced while requests are on their way: those go on as they began.
@@ -123,7 +120,7 @@ impl<L, F> Routed<L, F> {
 impl<L: Upstream, F: Upstream> Service<Request<Body>> for Routed<L, F> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<L::Future, Either<F::Future, Ready<Answer>>>;
+    type Future = Either<L::Future, F::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.local.poll_ready(cx)
@@ -131,27 +128,37 @@ impl<L: Upstream, F: Upstream> Service<Request<Body>> for Routed<L, F> {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let plan = self.gateway.current.load();
-        let Some(route) = routes::find(&plan.routes, &request) else {
+        if plan.routes.is_empty() {
             return Either::Left(self.local.call(request));
+        }
+        let way = match routes::host(request.headers(), request.uri()) {
+            Some(host) => match routes::find(&plan.routes, &request, host) {
+                Some(route) if route.target != Target::Services => plan.way(route, &request),
+                _ => return Either::Left(self.local.call(request)),
+            },
+            None => Way::Refused(StatusCode::BAD_REQUEST),
         };
-        let at_once = |response| Either::Right(Either::Right(ready(Ok(response))));
+        request.extensions_mut().insert(way);
+        Either::Right(self.forward.call(request))
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Where a route leads a request.
+    fn way(&self, route: &Arc<Route>, request: &Request<Body>) -> Way {
+        if routes::may_leave_its_route(request.uri()) {
+            return Way::Refused(StatusCode::BAD_REQUEST);
+        }
+        let route = Arc::clone(route);
         match &route.target {
-            Target::Services => Either::Left(self.local.call(request)),
-            Target::Redirect(to) => at_once(route.redirect(to, request.uri())),
-            Target::Upstream(_) if routes::may_leave_its_route(request.uri()) => {
-                at_once(ApiError::bad_request().into_response())
-            }
-            Target::Upstream(name) => {
-                let Some(pool) = plan.pools.get(name) else {
-                    return at_once(ApiError::internal().into_response());
-                };
-                if let Some(uri) = route.rewritten(request.uri()) {
-                    *request.uri_mut() = uri;
-                }
-                let way = Way { pool: pool.clone(), route: route.clone() };
-                request.extensions_mut().insert(way);
-                Either::Right(Either::Left(self.forward.call(request)))
-            }
+            Target::Redirect(_) => Way::Redirect(route),
+            Target::Upstream(name) => match self.pools.get(name) {
+                Some(pool) => Way::Upstream { pool: pool.clone(), route },
+                None => Way::Refused(StatusCode::INTERNAL_SERVER_ERROR),
+            },
+            Target::Services => Way::Refused(StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
 }

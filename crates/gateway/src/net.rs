@@ -13,5 +13,5 @@ pub use connection::ConnectionServer;
 pub use listen::{bind, raise_open_files};
 
 pub(crate) use acceptor::Accepted;
-pub(crate) use connection::Peer;
+pub(crate) use connection::{Peer, Then};
 pub(crate) use stalling::StallingStream;

@@ -1,6 +1,6 @@
 //! Sending a request on to a server of a pool, and its answer back.
 //!
-//! A try has a server, a connection and a deadline. What was not answered is tried again at another server if nothing was
+//! A try has a server, a connection and a deadline, which begins when the client has sent all. What was not answered is tried again at another server if nothing was
 //! sent, or if the method may be carried out twice and there is no body to send twice; and only while the pool's budget
 //! lasts. Bodies stream both ways at the pace of the slower side.
 
@@ -8,30 +8,38 @@ mod body;
 mod connections;
 mod headers;
 mod upgrade;
+mod upload;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
-use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use axum::http::header::HOST;
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request,
+};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use kit::error::{ApiError, ErrorStatus};
+use kit::request::RequestId;
 use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
 use self::body::{AnswerBody, Reading};
 use self::connections::{Connections, Unanswered};
-use crate::net::{Peer, Transport};
-use crate::routes::{self, Route};
+use self::upload::Upload;
+use crate::net::{Peer, Then, Transport};
+use crate::routes::{self, Route, Target};
 use crate::upstream::Answer;
-use crate::upstreams::{Outcome, Pool, Try};
+use crate::upstreams::{Outcome, Pool, ServerUrl, Try};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Tries of one request, whatever the budget.
 const MAX_TRIES: usize = 3;
@@ -39,11 +47,15 @@ const MAX_TRIES: usize = 3;
 /// An answer on its way from a server.
 pub(crate) type Forwarding = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// Where a request goes, among its extensions.
+/// Where a request goes that is not the application's, among its extensions.
 #[derive(Clone)]
-pub(crate) struct Way {
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) route: Arc<Route>,
+pub(crate) enum Way {
+    /// To a server of a pool.
+    Upstream { pool: Arc<Pool>, route: Arc<Route> },
+    /// Back, with the word to go elsewhere.
+    Redirect(Arc<Route>),
+    /// Nowhere.
+    Refused(StatusCode),
 }
 
 /// The foot of what goes to other servers from one request loop: sends a request on its [`Way`].
@@ -63,7 +75,6 @@ struct Head {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    protocol: Option<HeaderValue>,
 }
 
 /// Why a try gave no answer that is worth passing on.
@@ -76,6 +87,16 @@ enum Missed {
     Lost,
     /// It did not answer in time, and may be at it.
     Late,
+    /// The client broke off what it sent.
+    ClientLeft,
+    /// The client did not go on with what it sent.
+    ClientLate,
+}
+
+/// The client's side of a connection that is to go on with another protocol.
+struct Client {
+    upgrade: OnUpgrade,
+    then: Option<Then>,
 }
 
 /// The head of an answer, and what its body is read with.
@@ -97,13 +118,20 @@ impl Service<Request<Body>> for Forward {
         let connections = self.connections.clone();
         Box::pin(async move {
             // Missing only by a mistake in the wiring.
-            let Some(Way { pool, route }) = request.extensions_mut().remove() else {
-                return Ok(ApiError::internal().into_response());
-            };
-            routes::apply(&route.request_headers, request.headers_mut());
-            let mut response = Proxy { pool, connections }.answer(request).await;
-            routes::apply(&route.response_headers, response.headers_mut());
-            Ok(response)
+            let way = request.extensions_mut().remove();
+            Ok(match way {
+                Some(Way::Upstream { pool, route }) => {
+                    let mut response = Proxy { pool, connections }.answer(request, &route).await;
+                    routes::apply(&route.response_headers, response.headers_mut());
+                    response
+                }
+                Some(Way::Redirect(route)) => match &route.target {
+                    Target::Redirect(to) => route.redirect(to, request.uri()),
+                    _ => refused(StatusCode::INTERNAL_SERVER_ERROR),
+                },
+                Some(Way::Refused(status)) => refused(status),
+                None => refused(StatusCode::INTERNAL_SERVER_ERROR),
+            })
         })
     }
 }
@@ -111,21 +139,35 @@ impl Service<Request<Body>> for Forward {
 // === impl Proxy ===
 
 impl Proxy {
-    async fn answer(self, mut request: Request<Body>) -> Response<Body> {
-        let client = headers::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
+    async fn answer(self, mut request: Request<Body>, route: &Route) -> Response<Body> {
+        let is_upgrade = *request.method() == Method::GET
+            && request.body().is_end_stream()
+            && headers::is_websocket(request.headers());
+        let client = is_upgrade.then(|| Client {
+            upgrade: hyper::upgrade::on(&mut request),
+            then: request.extensions_mut().remove(),
+        });
         let (parts, body) = request.into_parts();
+        if !headers::is_framing_known(&parts.headers) {
+            return refused(StatusCode::NOT_IMPLEMENTED);
+        }
         let key = key(&parts);
-        let head = Head::of(parts);
-        let is_repeatable = is_idempotent(&head.method) && body.is_end_stream() && head.protocol.is_none();
+        let Some(head) = Head::of(parts, route, is_upgrade) else { return refused(StatusCode::URI_TOO_LONG) };
+        let is_repeatable = is_idempotent(&head.method) && body.is_end_stream() && !is_upgrade;
+        let (body, upload) = Upload::follow(body);
         let pool = &self.pool;
         pool.budget.note_request(pool.now());
         let deadline = Instant::now() + pool.settings.timeout;
-        let (mut body, mut tried) = (body, Vec::new());
+        let (mut body, mut tried, mut erred) = (body, Vec::new(), None);
         loop {
-            let Some(begun) = pool.begin(key, &tried) else { return nobody() };
+            let Some(begun) = pool.begin(key, &tried) else {
+                return erred.map_or_else(nobody, |answered: Box<Answered>| {
+                    answered.into_response(None, tried.len())
+                });
+            };
             let server = begun.server.clone();
             let until = deadline.min(Instant::now() + pool.settings.try_timeout);
-            let missed = match self.try_once(begun, &head, body, until).await {
+            let missed = match self.try_once(begun, &head, body, &upload, until).await {
                 Ok(answered) => return answered.into_response(client, tried.len() + 1),
                 Err(missed) => missed,
             };
@@ -134,15 +176,24 @@ impl Proxy {
                 Missed::Unsent(_) => true,
                 Missed::Erred(_) => is_repeatable && tried.len() < pool.servers().len(),
                 Missed::Lost | Missed::Late => is_repeatable,
+                Missed::ClientLeft | Missed::ClientLate => false,
             };
             let has_time = Instant::now() < deadline && tried.len() < MAX_TRIES;
-            if !may_retry || !has_time || !pool.may_retry() {
-                return missed.into_response(tried.len());
+            let is_over = !may_retry || !has_time || !pool.may_retry();
+            match missed {
+                Missed::Erred(answered) if is_over => return answered.into_response(None, tried.len()),
+                // An answer that says what is wrong is better than none.
+                missed if is_over => match erred {
+                    Some(answered) => return answered.into_response(None, tried.len()),
+                    None => return missed.into_response(),
+                },
+                Missed::Unsent(unsent) => body = unsent,
+                Missed::Erred(answered) => {
+                    erred = erred.or(Some(answered));
+                    body = Body::empty();
+                }
+                Missed::Lost | Missed::Late | Missed::ClientLeft | Missed::ClientLate => body = Body::empty(),
             }
-            body = match missed {
-                Missed::Unsent(body) => body,
-                Missed::Erred(_) | Missed::Lost | Missed::Late => Body::empty(),
-            };
         }
     }
 
@@ -151,19 +202,22 @@ impl Proxy {
         mut begun: Try,
         head: &Head,
         mut body: Body,
+        upload: &Upload,
         until: Instant,
     ) -> Result<Answered, Missed> {
         let server = begun.server.clone();
-        let connect_timeout = self.pool.settings.connect_timeout;
-        let mut connection = self.connections.get(&server.url, connect_timeout).await;
+        let connect_until = || until.min(Instant::now() + self.pool.settings.connect_timeout);
+        let mut connection = self.connections.get(&server.url, connect_until()).await;
         loop {
             let Some(mut connected) = connection else {
                 begun.note(Outcome::Failed);
                 return Err(Missed::Unsent(body));
             };
-            match timeout_at(until, connected.send(head.request(body))).await {
+            let request = head.request(body, &server.url);
+            let sent = self.in_time(connected.send(request), upload, until).await;
+            match sent {
                 Ok(Ok(response)) => {
-                    let has_erred = response.status().is_server_error();
+                    let has_erred = is_fault(response.status());
                     begun.note(if has_erred { Outcome::Erred } else { Outcome::Answered });
                     let answered = Answered { response, reading: Reading { connection: connected, begun } };
                     return if has_erred { Err(Missed::Erred(Box::new(answered))) } else { Ok(answered) };
@@ -171,12 +225,14 @@ impl Proxy {
                 // The server closed a kept connection: no fault of its own. The next is a new one.
                 Ok(Err(Unanswered::Unsent(request))) if connected.is_used => {
                     body = request.into_body();
-                    connection = self.connections.connect(&server.url, connect_timeout).await;
+                    connection = self.connections.connect(&server.url, connect_until()).await;
                 }
                 Ok(Err(Unanswered::Unsent(request))) => {
                     begun.note(Outcome::Failed);
                     return Err(Missed::Unsent(request.into_body()));
                 }
+                // Nothing is known of a server whose client left.
+                Ok(Err(Unanswered::Lost)) if upload.has_failed() => return Err(Missed::ClientLeft),
                 Ok(Err(Unanswered::Lost)) => {
                     // One that was kept may have been closed while the request was on its way.
                     if !connected.is_used {
@@ -184,10 +240,34 @@ impl Proxy {
                     }
                     return Err(Missed::Lost);
                 }
-                Err(_) => {
+                Err(Missed::Late) => {
                     begun.note(Outcome::Failed);
                     return Err(Missed::Late);
                 }
+                Err(missed) => return Err(missed),
+            }
+        }
+    }
+
+    /// Waits for the head of an answer until then, or as long after the client sent the last of the body; and for the
+    /// client as long for each piece of it.
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        upload: &Upload,
+        mut until: Instant,
+    ) -> Result<T, Missed> {
+        let mut answer = pin!(answer);
+        let mut sent = upload.pieces();
+        loop {
+            match timeout_at(until, answer.as_mut()).await {
+                Ok(answer) => return Ok(answer),
+                Err(_) if upload.pieces() != sent => {
+                    sent = upload.pieces();
+                    until = Instant::now() + self.pool.settings.try_timeout;
+                }
+                Err(_) if upload.waits_for_client() => return Err(Missed::ClientLate),
+                Err(_) => return Err(Missed::Late),
             }
         }
     }
@@ -196,13 +276,17 @@ impl Proxy {
 // === impl Head ===
 
 impl Head {
-    /// What goes on of a request: its path and query, and its headers but for those of the connection.
-    fn of(parts: request::Parts) -> Self {
+    /// What goes on of a request: its path and query, and its headers but for those of the connection, then what the
+    /// route says of both. None for a target that cannot be what the route makes of it.
+    fn of(parts: request::Parts, route: &Route, is_upgrade: bool) -> Option<Self> {
         let request::Parts { method, uri, mut headers, extensions, .. } = parts;
-        let protocol = headers::upgrade(&headers);
         headers::strip(&mut headers);
-        if let Some(protocol) = &protocol {
-            headers::set_upgrade(&mut headers, protocol.clone());
+        if is_upgrade {
+            headers::set_websocket(&mut headers);
+        }
+        // A target that names a host is right, and the header is not (RFC 9112 §3.2.2).
+        if let Some(host) = uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
+            headers.insert(HOST, host);
         }
         if let Some(peer) = extensions.get::<Peer>() {
             let protocol = match peer.transport {
@@ -211,15 +295,24 @@ impl Head {
             };
             headers::set_forwarded(&mut headers, peer.address.ip(), protocol);
         }
-        let target = uri.path_and_query().map_or(Ok(Uri::from_static("/")), |target| target.as_str().parse());
-        Self { method, uri: target.unwrap_or_else(|_| Uri::from_static("/")), headers, protocol }
+        if let Some(RequestId(id)) = extensions.get() {
+            headers.insert(X_REQUEST_ID, id.clone());
+        }
+        routes::apply(&route.request_headers, &mut headers);
+        Some(Self { method, uri: route.rewritten(&uri)?.into(), headers })
     }
 
-    fn request(&self, body: Body) -> Request<Body> {
+    fn request(&self, body: Body, server: &ServerUrl) -> Request<Body> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
+        // A client of HTTP/1.0 may name no host; a server of HTTP/1.1 wants one.
+        if !self.headers.contains_key(HOST)
+            && let Ok(host) = HeaderValue::from_str(&server.authority())
+        {
+            request.headers_mut().insert(HOST, host);
+        }
         request
     }
 }
@@ -227,23 +320,23 @@ impl Head {
 // === impl Answered ===
 
 impl Answered {
-    /// The answer as the client gets it. Where both sides agreed to go on with another protocol, `client` is his side.
-    fn into_response(self, client: Option<OnUpgrade>, tries: usize) -> Response<Body> {
+    /// The answer as the client gets it. Where both sides agreed to go on with WebSocket, `client` is his side.
+    fn into_response(self, client: Option<Client>, tries: usize) -> Response<Body> {
         let Answered { mut response, reading } = self;
         response.extensions_mut().insert(reading.begun.served(tries));
-        let protocol = headers::upgrade(response.headers());
+        let has_agreed = headers::is_websocket(response.headers());
         headers::strip(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return response.map(|body| AnswerBody::new(body, reading).into_body());
         }
-        let (Some(client), Some(protocol)) = (client, protocol) else {
+        let Some(Client { upgrade, then: Some(then) }) = client.filter(|_| has_agreed) else {
             // Nobody asked for it.
-            return no_answer(StatusCode::BAD_GATEWAY);
+            return refused(StatusCode::BAD_GATEWAY);
         };
-        headers::set_upgrade(response.headers_mut(), protocol);
+        headers::set_websocket(response.headers_mut());
         let server = hyper::upgrade::on(&mut response);
-        tokio::spawn(upgrade::join(client, server, reading));
+        then.set(Box::pin(upgrade::join(upgrade, server, reading)));
         response.map(|_| Body::empty())
     }
 }
@@ -251,13 +344,19 @@ impl Answered {
 // === impl Missed ===
 
 impl Missed {
-    fn into_response(self, tries: usize) -> Response<Body> {
-        match self {
-            Missed::Erred(answered) => answered.into_response(None, tries),
-            Missed::Unsent(_) | Missed::Lost => no_answer(StatusCode::BAD_GATEWAY),
-            Missed::Late => no_answer(StatusCode::GATEWAY_TIMEOUT),
-        }
+    fn into_response(self) -> Response<Body> {
+        refused(match self {
+            Missed::Erred(_) | Missed::Unsent(_) | Missed::Lost => StatusCode::BAD_GATEWAY,
+            Missed::Late => StatusCode::GATEWAY_TIMEOUT,
+            Missed::ClientLeft => StatusCode::BAD_REQUEST,
+            Missed::ClientLate => StatusCode::REQUEST_TIMEOUT,
+        })
     }
+}
+
+/// Whether an answer tells of a server that is not well, and not of one that will not do what was asked.
+fn is_fault(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// What may be done twice (RFC 9110 §9.2.2).
@@ -283,10 +382,16 @@ fn nobody() -> Response<Body> {
     ApiError::unavailable(Duration::from_secs(1)).into_response()
 }
 
-fn no_answer(status: StatusCode) -> Response<Body> {
+/// An answer of the gateway's own, in the shape of the API's errors.
+fn refused(status: StatusCode) -> Response<Body> {
     let message = match status {
+        StatusCode::BAD_GATEWAY => "The service did not answer.",
         StatusCode::GATEWAY_TIMEOUT => "The service did not answer in time.",
-        _ => "The service did not answer.",
+        StatusCode::REQUEST_TIMEOUT => "The request took too long to arrive.",
+        StatusCode::URI_TOO_LONG => "The path is too long.",
+        StatusCode::NOT_IMPLEMENTED => "The request's transfer coding is not known.",
+        StatusCode::BAD_REQUEST => "The request could not be understood.",
+        _ => return ApiError::internal().into_response(),
     };
     match ErrorStatus::try_from(status) {
         Ok(status) => ApiError::new(status, message).into_response(),

@@ -3,6 +3,7 @@
 //! Of the routes that fit the one that says most wins: a named host before a wildcard before none, then the longest path,
 //! then the one that asks for methods or headers, then the one that stands first. What fits none goes to the services.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -70,8 +71,8 @@ impl Route {
         }
     }
 
-    fn fits(&self, request: &Request<Body>, host: &str) -> bool {
-        follows(request.uri().path(), &self.path).is_some()
+    fn fits(&self, request: &Request<Body>, path: &str, host: &str) -> bool {
+        follows(path, &self.path).is_some()
             && self.host.as_ref().is_none_or(|pattern| pattern.fits(host))
             && (self.methods.is_empty() || self.methods.contains(request.method()))
             && self.headers.iter().all(|(name, value)| match value {
@@ -80,18 +81,22 @@ impl Route {
             })
     }
 
-    /// The target of the request at the server.
-    pub(crate) fn rewritten(&self, uri: &Uri) -> Option<Uri> {
-        let begins = self.rewrite.as_deref()?;
-        let target = joined(begins, follows(uri.path(), &self.path)?, uri.query());
-        let mut parts = uri.clone().into_parts();
-        parts.path_and_query = Some(PathAndQuery::from_maybe_shared(target).ok()?);
-        Uri::from_parts(parts).ok()
+    /// The path and query for the server. None where it cannot be said, because it grows too long, or because the path
+    /// does not begin as the route has it but by an encoded letter.
+    pub(crate) fn rewritten(&self, uri: &Uri) -> Option<PathAndQuery> {
+        match &self.rewrite {
+            None => Some(uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))),
+            Some(begins) => {
+                let target = joined(begins, follows(uri.path(), &self.path)?, uri.query());
+                PathAndQuery::from_maybe_shared(target).ok()
+            }
+        }
     }
 
     /// The answer of a redirect. 308: the client does the same there, with the same method.
     pub(crate) fn redirect(&self, to: &str, uri: &Uri) -> Response<Body> {
-        let rest = follows(uri.path(), &self.path).unwrap_or_default();
+        // With more than one slash at its beginning the rest could be taken for a host.
+        let rest = follows(uri.path(), &self.path).unwrap_or_default().trim_start_matches(['/', '\\']);
         let Ok(location) = HeaderValue::from_str(&joined(to, rest, uri.query())) else {
             return ApiError::bad_request().into_response();
         };
@@ -116,13 +121,43 @@ pub(crate) fn sort(routes: &mut [Route]) {
     routes.sort_by_key(Route::rank);
 }
 
-/// The first that fits.
-pub(crate) fn find<'r>(routes: &'r [Arc<Route>], request: &Request<Body>) -> Option<&'r Arc<Route>> {
-    if routes.is_empty() {
+/// The first that fits a request for this host.
+pub(crate) fn find<'r>(
+    routes: &'r [Arc<Route>],
+    request: &Request<Body>,
+    host: &str,
+) -> Option<&'r Arc<Route>> {
+    let path = decoded(request.uri().path());
+    routes.iter().find(|route| route.fits(request, &path, host))
+}
+
+/// The host that is asked for, without a port and a dot at its end: of a target that has one that, otherwise of the
+/// header. None for a request that names two or none that is text; a request of HTTP/1.0 may name none.
+pub(crate) fn host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
+    let mut named = headers.get_all(HOST).iter();
+    let header = named.next();
+    if named.next().is_some() {
         return None;
     }
-    let host = host(request.headers(), request.uri());
-    routes.iter().find(|route| route.fits(request, host))
+    let given = match (uri.host(), header) {
+        (Some(host), _) => host,
+        (None, Some(header)) => header.to_str().ok()?,
+        (None, None) => "",
+    };
+    let host = match given.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => given,
+    };
+    Some(host.strip_suffix('.').unwrap_or(host))
+}
+
+/// A path as servers may read it: an encoded letter is the letter.
+fn decoded(path: &str) -> Cow<'_, str> {
+    if path.contains('%') {
+        percent_encoding::percent_decode_str(path).decode_utf8_lossy()
+    } else {
+        path.into()
+    }
 }
 
 /// Sets and removes headers.
@@ -139,12 +174,14 @@ pub(crate) fn apply(rules: &[(HeaderName, Option<HeaderValue>)], headers: &mut H
 /// decode to one, or to the end of a segment.
 pub(crate) fn may_leave_its_route(uri: &Uri) -> bool {
     let path = uri.path();
-    if !path.contains(['.', '%', '\\']) {
+    if !path.contains(['.', '%', '\\', ';']) {
         return false;
     }
     let decoded = percent_encoding::percent_decode_str(path).collect::<Vec<u8>>();
     let has_more_segments = |byte: &u8| matches!(byte, b'/' | b'\\');
-    decoded.split(has_more_segments).any(|segment| matches!(segment, b"." | b".."))
+    // Some servers drop what follows a semicolon before they look at the dots.
+    let name = |segment: &[u8]| segment.split(|byte| *byte == b';').next().unwrap_or_default().to_vec();
+    decoded.split(has_more_segments).any(|segment| matches!(name(segment).as_slice(), b"." | b".."))
         || decoded.iter().filter(|byte| has_more_segments(byte)).count() != path.matches('/').count()
 }
 
@@ -170,16 +207,6 @@ fn joined(begin: &str, rest: &str, query: Option<&str>) -> String {
         target.push_str(query);
     }
     target
-}
-
-/// The host that is asked for, without a port.
-fn host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> &'r str {
-    let given =
-        headers.get(HOST).and_then(|host| host.to_str().ok()).or_else(|| uri.host()).unwrap_or_default();
-    match given.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => given,
-    }
 }
 
 // === impl HostPattern ===
@@ -233,7 +260,8 @@ mod tests {
         let mut routes = routes.to_vec();
         sort(&mut routes);
         let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
-        match find(&routes, request).map(|route| &route.target) {
+        let host = host(request.headers(), request.uri()).unwrap();
+        match find(&routes, request, host).map(|route| &route.target) {
             Some(Target::Upstream(name)) => name.clone(),
             _ => "services".to_owned(),
         }
@@ -260,6 +288,8 @@ mod tests {
             ("a.b.shop.example", "/shop/x", "wild"),
             ("shop.example", "/", "all"),
             ("notshop.example", "/", "all"),
+            ("www.shop.example.", "/", "named"),
+            ("a", "/shop/%61dmin/x", "admin"),
         ] {
             let request = request(target, &[("host", host)]);
             assert_eq!(found(&routes, &request), expected, "{host} {target}");
@@ -305,17 +335,46 @@ mod tests {
         let response = route.redirect("https://new.example/x/", &"/old/a?b".parse().unwrap());
         assert_eq!(response.status(), 308);
         assert_eq!(response.headers()[LOCATION], "https://new.example/x/a?b");
+        let local = super::tests::route("", "/old", "");
+        for path in ["/old//evil.example", "/old///evil.example", "/old/\\evil.example"] {
+            let mut uri = Uri::builder();
+            uri = uri.path_and_query(path);
+            let Ok(uri) = uri.build() else { continue };
+            assert_eq!(local.redirect("/", &uri).headers()[LOCATION], "/evil.example", "{path}");
+        }
     }
 
     #[test]
     fn a_path_that_may_lead_elsewhere_is_noticed() {
         let may_leave = |path: &str| may_leave_its_route(&path.parse().unwrap());
-        for path in ["/a/../b", "/a/.", "/a/%2e%2E/b", "/a/..%2fb", "/a%2Fb", "/a%5c..%5cb", "/a/%2e."] {
+        for path in
+            ["/a/../b", "/a/.", "/a/%2e%2E/b", "/a/..%2fb", "/a%2Fb", "/a%5c..%5cb", "/a/%2e.", "/a/..;/b"]
+        {
             assert!(may_leave(path), "{path}");
         }
         for path in ["/", "/a.b/..c/d..", "/a%20b/c%2eb", "/%252e%252e/"] {
             assert!(!may_leave(path), "{path}");
         }
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        let named = |target: &str, lines: &[(&str, &str)]| {
+            let request = request(target, lines);
+            host(request.headers(), request.uri()).map(str::to_owned)
+        };
+        assert_eq!(named("/", &[("host", "A.example:80")]).unwrap(), "A.example");
+        assert_eq!(named("http://b.example/", &[("host", "a.example")]).unwrap(), "b.example");
+        assert_eq!(named("/", &[]).unwrap(), "");
+        assert_eq!(named("/", &[("host", "a"), ("host", "b")]), None);
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_rewritten_goes_nowhere() {
+        let route = Route { rewrite: Some("/tenant-a".to_owned()), ..route("", "/t", "u") };
+        let long = format!("/t/{}", "x".repeat(65_525));
+        assert_eq!(route.rewritten(&long.parse().unwrap()), None);
+        assert_eq!(route.rewritten(&"/%74/x".parse().unwrap()), None);
     }
 
     #[test]

@@ -4,12 +4,12 @@ mod check;
 mod serve;
 mod superuser;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::cli::{self, Command, CommandLine, ServeFlags};
-use crate::{certificates, config, output};
+use crate::{certificates, config, output, reload};
 
 /// The code for a configuration that cannot be.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -30,6 +30,7 @@ pub(crate) fn run(command_line: CommandLine) -> ExitCode {
         cli::print_help();
         return ExitCode::SUCCESS;
     }
+    let stamp = reload::stamp(flags.config.as_deref().map(Path::new));
     let settings = match config::load(&flags, serve_flags) {
         Ok(settings) => settings,
         Err(problems) => {
@@ -44,7 +45,7 @@ pub(crate) fn run(command_line: CommandLine) -> ExitCode {
         }
         Some(Command::Serve(serve_flags)) => match certificates::load(&settings) {
             Ok(certificates) => {
-                let file = flags.config.clone().map(PathBuf::from);
+                let file = (flags.config.clone().map(PathBuf::from), stamp);
                 let load = Arc::new(move || config::load(&flags, &serve_flags));
                 exit_code(serve::run(&settings, certificates, file, load))
             }

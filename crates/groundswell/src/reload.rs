@@ -1,7 +1,7 @@
 //! Taking a changed configuration while the server runs, on SIGHUP and when its file changes: the routes and pools of
 //! `[gateway]`. What is wrong with the new one is said, and the old one stays.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,12 +20,19 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Reads the configuration of this process anew.
 pub(crate) type Load = Arc<dyn Fn() -> Result<Settings, Problems> + Send + Sync>;
 
-/// What tells one content of a file from another.
-type Stamp = Option<(SystemTime, u64)>;
+/// What tells one content of a file from another: its time and its length. None for a file that is not there, or
+/// empty, as it is while it is being written anew.
+pub(crate) type Stamp = Option<(SystemTime, u64)>;
 
-/// Follows the configuration until it is told to stop.
+/// That of the configuration file, if there is one.
+pub(crate) fn stamp(file: Option<&Path>) -> Stamp {
+    let metadata = std::fs::metadata(file?).ok()?;
+    (metadata.len() > 0).then_some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// Follows the configuration until it is told to stop. `known` is its file's stamp from before it was read.
 pub(crate) async fn follow(
-    file: Option<PathBuf>,
+    (file, mut known): (Option<PathBuf>, Stamp),
     load: Load,
     mut current: Settings,
     gateway: Gateway,
@@ -34,16 +41,17 @@ pub(crate) async fn follow(
     let mut hangups = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut known = stamp(&file).await;
+    let mut last = known;
     loop {
         let is_asked = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             _ = hangups.recv() => true,
             _ = ticks.tick() => false,
         };
-        let found = stamp(&file).await;
-        // Between two contents a file may be gone for a moment.
-        if !is_asked && (found == known || found.is_none()) {
+        let found = stamp(file.as_deref());
+        // What is still being written is another thing a moment later.
+        let is_whole = found == std::mem::replace(&mut last, found);
+        if !is_asked && (found.is_none() || found == known || !is_whole) {
             continue;
         }
         known = found;
@@ -67,9 +75,4 @@ fn take(current: &mut Settings, new: Settings, gateway: &Gateway) {
         }
         Err(problem) => error!(%problem, "the new configuration is refused, and the old one stays"),
     }
-}
-
-async fn stamp(file: &Option<PathBuf>) -> Stamp {
-    let metadata = tokio::fs::metadata(file.as_ref()?).await.ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }

@@ -1,12 +1,15 @@
 //! One connection: HTTP/1.1 requests from a stream of bytes to the stack, until either side ends it.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
+use axum::http::header::UPGRADE;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -33,6 +36,11 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) transport: Transport,
 }
+
+/// A request's extension, where the request asks to go on with another protocol: what is done with the connection
+/// once that is agreed. It is a part of the connection's life: counted, and ended with it.
+#[derive(Clone, Default)]
+pub(crate) struct Then(Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>);
 
 /// Serves the connections of one request loop. A clone, for one of them, shares everything.
 #[derive(Clone)]
@@ -76,16 +84,47 @@ impl<S: Upstream> ConnectionServer<S> {
         let stream = TokioIo::new(LingeringStream::new(RewritingStream::new(stream)));
         // hyper calls a shared service; only this connection has the clone, and no call is within another.
         let stack = RefCell::new(self.stack);
+        let then = Then::default();
+        let for_requests = then.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
+            if request.headers().contains_key(UPGRADE) {
+                request.extensions_mut().insert(for_requests.clone());
+            }
             stack.borrow_mut().call(request)
         });
         let mut connection = pin!(self.http.serve_connection(stream, service).with_upgrades());
-        tokio::select! {
-            ended = connection.as_mut() => return ended,
-            () = draining.cancelled() => connection.as_mut().graceful_shutdown(),
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = draining.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                None
+            }
+        };
+        match ended {
+            Some(ended) => ended?,
+            None => connection.await?,
         }
-        connection.await
+        // What has no end of its own ends when the process is asked to: clients connect again, elsewhere.
+        if let Some(then) = then.take() {
+            tokio::select! {
+                () = then => {}
+                () = draining.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl Then ===
+
+impl Then {
+    pub(crate) fn set(&self, then: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(then);
+    }
+
+    fn take(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -10,8 +10,9 @@ use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tracing::debug;
 
 use crate::upstreams::ServerUrl;
@@ -21,6 +22,10 @@ const MAX_IDLE: usize = 128;
 /// How long one is kept. Shorter than what servers wait by default (Node 5 s, NGINX 75 s): one that the server closes at
 /// the moment of its use costs a retry.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
+/// How often the old ones are looked for.
+const SWEPT_EVERY: Duration = Duration::from_secs(1);
+/// A server that is silent for so long is asked whether it is still there: one that vanished takes no room for ever.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Headers of an answer.
 const MAX_HEADERS: usize = 256;
 /// Bytes of an answer's head, and of its body that wait for the client.
@@ -59,19 +64,20 @@ pub(crate) enum Unanswered {
 // === impl Connections ===
 
 impl Connections {
-    /// An idle connection, or a new one. None if the server cannot be reached in time.
-    pub(crate) async fn get(&self, url: &ServerUrl, connect_timeout: Duration) -> Option<Connection> {
+    /// An idle connection, or a new one. None if the server cannot be reached by then.
+    pub(crate) async fn get(&self, url: &ServerUrl, until: tokio::time::Instant) -> Option<Connection> {
         if let Some(sender) = self.take(url) {
             return Some(Connection { sender, url: url.clone(), home: self.clone(), is_used: true });
         }
-        self.connect(url, connect_timeout).await
+        self.connect(url, until).await
     }
 
     /// A new connection.
-    pub(crate) async fn connect(&self, url: &ServerUrl, connect_timeout: Duration) -> Option<Connection> {
-        let made = timeout(connect_timeout, async {
+    pub(crate) async fn connect(&self, url: &ServerUrl, until: tokio::time::Instant) -> Option<Connection> {
+        let made = timeout_at(until, async {
             let stream = TcpStream::connect(url.target()).await?;
             stream.set_nodelay(true)?;
+            SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
             Ok::<_, std::io::Error>(stream)
         });
         let stream = match made.await {
@@ -98,19 +104,13 @@ impl Connections {
         Some(Connection { sender, url: url.clone(), home: self.clone(), is_used: false })
     }
 
-    /// The connection that was used last: the others may grow old and be closed.
+    /// The connection that was used last of those that are ready: the others may grow old and be closed. One that still
+    /// sends the body of a request which was answered before its end is not ready.
     fn take(&self, url: &ServerUrl) -> Option<SendRequest<Body>> {
         let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = all.get_mut(url)?;
-        while let Some(Idle { sender, since }) = idle.pop() {
-            if since.elapsed() >= MAX_IDLE_TIME {
-                // Those before it are older still.
-                idle.clear();
-            } else if !sender.is_closed() {
-                return Some(sender);
-            }
-        }
-        None
+        let position = idle.iter().rposition(|idle| idle.is_fresh() && idle.sender.is_ready())?;
+        Some(idle.remove(position).sender)
     }
 
     fn give_back(&self, url: &ServerUrl, sender: SendRequest<Body>) {
@@ -118,6 +118,9 @@ impl Connections {
             return;
         }
         let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.is_empty() {
+            tokio::spawn(self.clone().sweep());
+        }
         let idle = match all.get_mut(url) {
             Some(idle) => idle,
             None => all.entry(url.clone()).or_default(),
@@ -125,6 +128,29 @@ impl Connections {
         if idle.len() < MAX_IDLE {
             idle.push(Idle { sender, since: Instant::now() });
         }
+    }
+
+    /// Closes those that nobody used for a while, until there are none.
+    async fn sweep(self) {
+        loop {
+            tokio::time::sleep(SWEPT_EVERY).await;
+            let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|_, idle| {
+                idle.retain(Idle::is_fresh);
+                !idle.is_empty()
+            });
+            if all.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+// === impl Idle ===
+
+impl Idle {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < MAX_IDLE_TIME && !self.sender.is_closed()
     }
 }
 

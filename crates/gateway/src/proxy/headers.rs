@@ -3,19 +3,35 @@
 use std::net::IpAddr;
 
 use axum::http::header::{
-    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+/// Other names by which servers look for what a client could only claim; with `_` some take them for the same.
+const CLAIMS: [&str; 8] = [
+    "forwarded",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x_forwarded_for",
+    "x_forwarded_host",
+    "x_forwarded_proto",
+];
+
 /// Headers that are about one connection.
-const OF_THE_CONNECTION: [HeaderName; 9] = [
+const OF_THE_CONNECTION: [HeaderName; 11] = [
     CONNECTION,
+    // It is this server that lets the client go on.
+    EXPECT,
+    HTTP2_SETTINGS,
     KEEP_ALIVE,
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
@@ -26,8 +42,15 @@ const OF_THE_CONNECTION: [HeaderName; 9] = [
     UPGRADE,
 ];
 
+/// What a client cannot make a thing of the connection: the server needs it.
+const NEVER_OF_THE_CONNECTION: [HeaderName; 2] = [HOST, CONTENT_LENGTH];
+
 /// Removes what is about the connection that the message came over.
 pub(crate) fn strip(headers: &mut HeaderMap) {
+    // Where both are, the first says how the body came.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -35,6 +58,7 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
+            .filter(|name| !NEVER_OF_THE_CONNECTION.contains(name))
             .collect();
         for name in named {
             headers.remove(name);
@@ -45,18 +69,25 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// The protocol that a client wants to go on with on this connection, such as `websocket`.
-pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+/// Whether both sides may go on with WebSocket frames on this connection, as the head says. There is no other protocol
+/// that is passed on: HTTP/2, for one, would lead past routes and rules.
+pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
     let connection = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let mut options = connection.flat_map(|value| value.split(','));
-    let wants = options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
-    headers.get(UPGRADE).filter(|_| wants).cloned()
+    headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
 }
 
-/// Asks for a protocol, or agrees to it.
-pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+/// Asks for WebSocket, or agrees to it.
+pub(crate) fn set_websocket(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, protocol);
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Whether the length of a body is told in a way that this server understands whole.
+pub(crate) fn is_framing_known(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// Tells the server who asked, and how. What a client says of itself is not passed on.
@@ -69,7 +100,9 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, protocol: &
         None => _ = headers.remove(X_FORWARDED_HOST),
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(protocol));
-    headers.remove("forwarded");
+    for name in CLAIMS {
+        headers.remove(name);
+    }
 }
 
 #[cfg(test)]
@@ -101,12 +134,30 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_asked_for_by_two_headers() {
-        let asked =
-            |connection: &str| upgrade(&headers(&[("connection", connection), ("upgrade", "websocket")]));
-        assert_eq!(asked("keep-alive, Upgrade").unwrap(), "websocket");
-        assert_eq!(asked("keep-alive"), None);
-        assert_eq!(upgrade(&headers(&[("connection", "upgrade")])), None);
+    fn only_websocket_is_asked_for_by_two_headers() {
+        let asks = |connection: &str, protocol: &str| {
+            is_websocket(&headers(&[("connection", connection), ("upgrade", protocol)]))
+        };
+        assert!(asks("keep-alive, Upgrade", "WebSocket"));
+        assert!(!asks("keep-alive", "websocket") && !asks("upgrade", "h2c"));
+        assert!(!is_websocket(&headers(&[("connection", "upgrade")])));
+    }
+
+    #[test]
+    fn what_the_server_needs_is_not_the_connections() {
+        let mut given =
+            headers(&[("connection", "host, content-length"), ("host", "a"), ("content-length", "1")]);
+        strip(&mut given);
+        assert_eq!(given, headers(&[("host", "a"), ("content-length", "1")]));
+    }
+
+    #[test]
+    fn one_framing_goes_on() {
+        let mut given = headers(&[("transfer-encoding", "chunked"), ("content-length", "3")]);
+        assert!(is_framing_known(&given));
+        strip(&mut given);
+        assert_eq!(given, headers(&[]));
+        assert!(!is_framing_known(&headers(&[("transfer-encoding", "gzip, chunked")])));
     }
 
     #[test]

@@ -63,8 +63,54 @@ async fn is_well(url: &ServerUrl, path: &str) -> bool {
         .header(CONNECTION, HeaderValue::from_static("close"))
         .body(Empty::<bytes::Bytes>::new());
     let Ok(request) = request else { return false };
+    // The connection may end in the moment in which it hands the answer over: that is no answer of its own.
+    let kept = async {
+        _ = connection.await;
+        pending::<()>().await;
+    };
     tokio::select! {
         answer = sender.send_request(request) => answer.is_ok_and(|answer| answer.status().is_success()),
-        _ = connection => false,
+        () = kept => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Whether a server is well that answers so, at once.
+    async fn is_well_with(answer: &'static str) -> bool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = ServerUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            assert!(stream.read(&mut head).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            drop(stream);
+            pending::<bool>().await
+        };
+        tokio::select! {
+            is_well = is_well(&url, "/") => is_well,
+            never = server => never,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_is_well_by_its_status_alone() {
+        for answer in [
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+            "HTTP/1.0 200 OK\r\n\r\nall is well",
+        ] {
+            assert!(is_well_with(answer).await, "{answer}");
+        }
+        for answer in ["HTTP/1.1 500 S\r\n\r\n", "HTTP/1.1 302 F\r\nLocation: /\r\n\r\n", "no HTTP\r\n\r\n"] {
+            assert!(!is_well_with(answer).await, "{answer}");
+        }
     }
 }

@@ -96,6 +96,11 @@ impl ServerUrl {
         Ok(Self { host: authority.host().to_owned(), port: authority.port_u16().unwrap_or(80) })
     }
 
+    /// As a `Host` header has it.
+    pub(crate) fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     pub(super) fn of_address(address: SocketAddr) -> Self {
         let host = match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),

@@ -19,7 +19,7 @@ use crate::config::{Address, GatewaySettings, Settings, TlsSettings};
 use crate::control_socket::ControlSocket;
 use crate::manage::{self, Management};
 use crate::readiness::Readiness;
-use crate::reload::{self, Load};
+use crate::reload::{self, Load, Stamp};
 use crate::{certificates, control_socket, logs, output, runtimes, shutdown};
 
 /// Where this process listens.
@@ -33,7 +33,7 @@ struct Addresses {
 pub(super) fn run(
     settings: &Settings,
     certificates: Option<Arc<Certificates>>,
-    file: Option<PathBuf>,
+    file: (Option<PathBuf>, Stamp),
     load: Load,
 ) -> anyhow::Result<()> {
     logs::start(&settings.log);

@@ -21,6 +21,10 @@ pub(crate) struct GatewaySettings {
 /// A header with a value, or with none.
 type HeaderRule = (HeaderName, Option<HeaderValue>);
 
+/// What rules for headers cannot touch: it says where a message ends.
+const OF_THE_CONNECTION: [&str; 6] =
+    ["connection", "content-length", "keep-alive", "te", "transfer-encoding", "upgrade"];
+
 const URL: &str = "URLs such as http://10.0.0.1:3000";
 const HOST: &str = "a host such as app.example or *.app.example";
 const PATH: &str = "the beginning of a path, such as /shop/";
@@ -154,6 +158,13 @@ fn header_rules(section: &mut Section<'_>, key: &'static str) -> Vec<HeaderRule>
     for (name, text) in section.texts(key) {
         let value = (!text.value.is_empty()).then(|| HeaderValue::from_str(&text.value)).transpose();
         match (name.parse::<HeaderName>(), value) {
+            (Ok(name), Ok(_)) if OF_THE_CONNECTION.contains(&name.as_str()) && key != "headers" => {
+                section.refuse(
+                    &text.origin,
+                    key,
+                    format!("{name} is the connection's own and cannot be set"),
+                );
+            }
             (Ok(name), Ok(value)) => rules.push((name, value)),
             _ => section.refuse(
                 &text.origin,

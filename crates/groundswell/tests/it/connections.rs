@@ -1,6 +1,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use crate::app::wait_until;
 use crate::server::{Server, connect, read_response, request};
 
 #[test]
@@ -129,7 +130,7 @@ fn sigterm_waits_for_the_request_in_flight() {
     server.terminate();
     // The server is still writing the answer.
     while !read_management(&server, "/readyz").contains("draining") {}
-    assert!(TcpStream::connect(&server.address).is_err(), "no new connection is taken");
+    wait_until("no new connection", || TcpStream::connect(&server.address).is_err());
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
     assert!(rest.len() > LARGE - 1024, "{} bytes", rest.len());

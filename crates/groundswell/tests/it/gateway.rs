@@ -317,6 +317,148 @@ fn what_may_not_be_done_twice_is_not_and_what_erred_is_tried_elsewhere() {
 }
 
 #[test]
+fn a_client_that_stops_in_its_upload_harms_neither_others_nor_the_server() {
+    // Answers before the body is there, as servers do that refuse.
+    let early = upstream(|stream| {
+        while let Some(head) = read_head(stream) {
+            let length = head
+                .iter()
+                .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            if !reply(stream, 200, "early") {
+                return;
+            }
+            let mut body = vec![0; length.unwrap_or(0)];
+            if stream.read_exact(&mut body).is_err() {
+                return;
+            }
+        }
+    });
+    let server = gateway(&format!("{}{ALL}", pool(&[&early], "try_timeout = \"2s\"")));
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut stream = server.connect();
+        stream.write_all(&request("POST", "/", &["Content-Length: 100000"])).unwrap();
+        stream.write_all(b"xx").unwrap();
+        held.push(stream);
+    }
+    let started = Instant::now();
+    for method in ["GET", "POST", "PUT"] {
+        assert_eq!(server.request(method, "/", &[]).text(), "early");
+    }
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    drop(held);
+    assert_eq!(server.get("/").status, 200);
+}
+
+#[test]
+fn a_client_that_is_late_or_leaves_is_told_so_and_the_server_stays_well() {
+    let patient = upstream(|stream| {
+        while let Some(head) = read_head(stream) {
+            let length = head
+                .iter()
+                .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let mut body = vec![0; length.unwrap_or(0)];
+            if stream.read_exact(&mut body).is_err() || !reply(stream, 200, "all") {
+                return;
+            }
+        }
+    });
+    let server =
+        gateway(&format!("{}{ALL}", pool(&[&patient], "try_timeout = \"300ms\"\ntimeout = \"600ms\"")));
+    for _ in 0..5 {
+        let mut stream = server.connect();
+        stream.write_all(&request("POST", "/", &["Content-Length: 100000"])).unwrap();
+        drop(stream);
+    }
+    let mut stream = server.connect();
+    stream.write_all(&request("POST", "/", &["Content-Length: 10"])).unwrap();
+    assert_eq!(read_response(&mut stream).status, 408);
+    // One that is slow, and longer about it than any of the times, but goes on.
+    let mut stream = server.connect();
+    stream.write_all(&request("POST", "/", &["Content-Length: 10"])).unwrap();
+    for _ in 0..10 {
+        thread::sleep(Duration::from_millis(100));
+        stream.write_all(b"x").unwrap();
+    }
+    assert_eq!(read_response(&mut stream).text(), "all");
+    let metrics = String::from_utf8(management(&server, "/metrics")).unwrap();
+    assert!(!metrics.contains("outcome=\"failed\"} 1"), "{metrics}");
+}
+
+#[test]
+fn a_head_cannot_say_what_the_route_says_or_two_servers_read_differently() {
+    let config = format!(
+        "{}[[gateway.routes]]\nupstream = \"pool\"\nrequest_headers = {{ X-Secret = \"s3cret\" }}\n",
+        pool(&[&echo()], "")
+    );
+    let server = gateway(&config);
+    let answer = server.request(
+        "GET",
+        "/",
+        &["Connection: x-secret, host", "X_Forwarded_For: 1.2.3.4", "X-Real-IP: 1.2.3.4"],
+    );
+    let text = answer.text().to_lowercase();
+    assert!(text.contains("x-secret: s3cret") && text.contains("host: test"), "{text}");
+    assert!(!text.contains("1.2.3.4"), "{text}");
+    let id = answer.header("x-request-id");
+    assert!(text.contains(&format!("x-request-id: {id}")), "{text}");
+    let raw = |bytes: &str| server.send(bytes.replace('\n', "\r\n").as_bytes());
+    assert_eq!(raw("GET / HTTP/1.1\nHost: a\nHost: b\nConnection: close\n\n").status, 400);
+    let absolute = raw("GET http://a.example/x HTTP/1.1\nHost: b.example\nConnection: close\n\n");
+    assert!(absolute.text().to_lowercase().contains("\nhost: a.example"), "{}", absolute.text());
+    let old = raw("GET / HTTP/1.0\n\n");
+    assert!(old.text().to_lowercase().contains("\nhost: 127.0.0.1"), "{}", old.text());
+    let tunnel = raw(
+        "GET / HTTP/1.1\nHost: a\nConnection: Upgrade, HTTP2-Settings, close\nUpgrade: h2c\nHTTP2-Settings: AA\n\n",
+    );
+    let text = tunnel.text().to_lowercase();
+    assert!(!text.contains("upgrade") && !text.contains("http2-settings"), "{text}");
+    let gzip = "POST / HTTP/1.1\nHost: a\nConnection: close\nTransfer-Encoding: gzip, chunked\n\n0\n\n";
+    assert!([400, 501].contains(&raw(gzip).status));
+}
+
+#[test]
+fn an_answer_that_says_what_is_wrong_is_passed_on_before_none() {
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let errs =
+        upstream(|stream| while read_head(stream).is_some_and(|_| reply(stream, 500, "what is wrong")) {});
+    let server = gateway(&format!("{}{ALL}", pool(&[&errs, &free(), &free()], "")));
+    for _ in 0..10 {
+        let answer = server.get("/");
+        // Two that are gone may be all that was tried.
+        assert!(
+            answer.status == 500 && answer.text() == "what is wrong" || answer.status == 502,
+            "{answer:?}"
+        );
+    }
+}
+
+#[test]
+fn an_open_websocket_ends_when_the_process_is_asked_to_stop() {
+    let socket = upstream(|stream| {
+        read_head(stream);
+        let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let _ = stream.get_mut().write_all(head.as_bytes());
+        let _ = stream.read(&mut [0]);
+    });
+    let server = gateway(&format!("{}{ALL}", pool(&[&socket], "")));
+    let mut stream = server.connect();
+    let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    assert!(read_head(&mut reader).unwrap()[0].contains("101"));
+    server.terminate();
+    assert_eq!(server.wait().0, Some(0));
+    assert_eq!(reader.read(&mut [0]).unwrap_or(0), 0);
+}
+
+fn management(server: &Server, path: &str) -> Vec<u8> {
+    let mut stream = connect(&server.management);
+    stream.write_all(&request("GET", path, &[])).unwrap();
+    read_response(&mut stream).body
+}
+
+#[test]
 fn a_name_stands_for_all_its_servers() {
     let address = echo();
     let port = address.rsplit(':').next().unwrap();

@@ -1,0 +1,83 @@
+//! The body of a request on its way to a server: how far it is, and whom it waits for.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use axum::Error;
+use axum::body::{Body, Bytes, HttpBody};
+use http_body::{Frame, SizeHint};
+
+/// What is known of a body that somebody else sends. Without a body nothing ever happens.
+#[derive(Clone, Default)]
+pub(super) struct Upload(Option<Arc<Progress>>);
+
+#[derive(Default)]
+struct Progress {
+    pieces: AtomicU64,
+    waits_for_client: AtomicBool,
+    has_failed: AtomicBool,
+}
+
+struct Followed {
+    body: Body,
+    progress: Arc<Progress>,
+}
+
+// === impl Upload ===
+
+impl Upload {
+    /// Follows a body. One that is empty is left as it is.
+    pub(super) fn follow(body: Body) -> (Body, Self) {
+        if body.is_end_stream() {
+            return (body, Self::default());
+        }
+        let progress = Arc::<Progress>::default();
+        let followed = Followed { body, progress: progress.clone() };
+        (Body::new(followed), Self(Some(progress)))
+    }
+
+    /// Pieces that the client sent.
+    pub(super) fn pieces(&self) -> u64 {
+        self.0.as_ref().map_or(0, |progress| progress.pieces.load(Ordering::Relaxed))
+    }
+
+    /// Whether the next piece is the client's to send, and not the server's to take.
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.0.as_ref().is_some_and(|progress| progress.waits_for_client.load(Ordering::Relaxed))
+    }
+
+    /// Whether the client broke off.
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.as_ref().is_some_and(|progress| progress.has_failed.load(Ordering::Relaxed))
+    }
+}
+
+impl HttpBody for Followed {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress.waits_for_client.store(polled.is_pending(), Ordering::Relaxed);
+        let frame = ready!(polled);
+        // The end is progress, too: from then on the server has all.
+        self.progress.pieces.fetch_add(1, Ordering::Relaxed);
+        if matches!(frame, Some(Err(_))) {
+            self.progress.has_failed.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
