@@ -9,8 +9,19 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// The groups, in the order of a full run.
-pub const GROUPS: [&str; 10] =
-    ["general", "collections", "records", "filters", "rules", "auth", "views", "files", "batch", "realtime"];
+pub const GROUPS: [&str; 11] = [
+    "general",
+    "collections",
+    "records",
+    "filters",
+    "rules",
+    "auth",
+    "views",
+    "files",
+    "batch",
+    "realtime",
+    "limits",
+];
 
 /// One scenario file.
 #[derive(Debug, Clone)]

@@ -40,7 +40,9 @@ pub(crate) struct Peer {
 /// A request's extension, where the request asks to go on with another protocol: what is done with the connection
 /// once that is agreed. It is a part of the connection's life: counted, and ended with it.
 #[derive(Clone, Default)]
-pub(crate) struct Then(Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>);
+pub(crate) struct Then(Arc<Mutex<Option<Deed>>>);
+
+type Deed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Serves the connections of one request loop. A clone, for one of them, shares everything.
 #[derive(Clone)]
@@ -120,11 +122,11 @@ impl<S: Upstream> ConnectionServer<S> {
 // === impl Then ===
 
 impl Then {
-    pub(crate) fn set(&self, then: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    pub(crate) fn set(&self, then: Deed) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(then);
     }
 
-    fn take(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    fn take(&self) -> Option<Deed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -34,7 +34,7 @@ fn one_request_too_many_is_answered_429_and_superusers_go_on() {
 /// A connection is served by one loop, and every request here has a connection of its own.
 #[test]
 fn all_request_loops_count_together() {
-    let app = App::start_with_env(&[("GS_SERVER_REQUEST_LOOPS", "4")]);
+    let app = App::start_with_env(&[("GROUNDSWELL__SERVER__REQUEST_LOOPS", "4")]);
     limit(&app, &[("/api/health", 20)]);
     let open: Vec<_> = (0..8).map(|_| app.server.connect()).collect();
     let answers = statuses(&app, "/api/health", 30);
