@@ -3,6 +3,7 @@
 //! A request loop hands its line over and goes on; a thread of its own takes all that wait a hundred times a second and
 //! writes them. Lines that find no room are counted and lost, never waited for.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
@@ -90,25 +91,21 @@ impl Line<'_> {
         json.push_str("{\"time\":\"");
         now().write(&mut json);
         json.push('"');
-        let mut text = |name: &str, value: &str| {
-            json.push_str(",\"");
-            json.push_str(name);
-            json.push_str("\":");
-            write_string(value, &mut json);
+        let text = |json: &mut String, name: &str, value: &str| {
+            _ = write!(json, ",\"{name}\":");
+            write_string(value, json);
         };
-        text("id", self.request_id.map(RequestId::as_str).unwrap_or_default());
-        text("method", self.method.as_str());
-        text("path", self.path);
-        text("status", self.status.as_str());
-        text("peer", &self.peer.map(|peer| peer.ip().to_string()).unwrap_or_default());
+        text(&mut json, "id", self.request_id.map(RequestId::as_str).unwrap_or_default());
+        text(&mut json, "method", self.method.as_str());
+        text(&mut json, "path", self.path);
+        _ = write!(json, ",\"status\":{}", self.status.as_u16());
+        text(&mut json, "peer", &self.peer.map(|peer| peer.ip().to_string()).unwrap_or_default());
         if let Some(served) = self.served {
-            text("upstream", &served.upstream);
-            text("server", &served.server.to_string());
-            text("tries", &served.tries.to_string());
+            text(&mut json, "upstream", &served.upstream);
+            text(&mut json, "server", &served.server.to_string());
+            _ = write!(json, ",\"tries\":{}", served.tries);
         }
-        json.push_str(",\"took_us\":");
-        json.push_str(&self.took.as_micros().to_string());
-        json.push_str("}\n");
+        _ = writeln!(json, ",\"took_us\":{}}}", self.took.as_micros());
         json
     }
 }
@@ -183,7 +180,7 @@ mod tests {
         let json = line("/a\"\u{1}b").to_json();
         let (time, rest) = json.split_once(",\"id\"").unwrap();
         assert!(time.starts_with("{\"time\":\"20") && time.ends_with("Z\""), "{time}");
-        let expected = ":\"\",\"method\":\"GET\",\"path\":\"/a\\\"\\u0001b\",\"status\":\"200\",\
+        let expected = ":\"\",\"method\":\"GET\",\"path\":\"/a\\\"\\u0001b\",\"status\":200,\
                         \"peer\":\"127.0.0.1\",\"took_us\":7}\n";
         assert_eq!(rest, expected);
     }

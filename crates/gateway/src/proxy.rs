@@ -258,16 +258,14 @@ impl Proxy {
         mut until: Instant,
     ) -> Result<T, Missed> {
         let mut answer = pin!(answer);
-        let mut sent = upload.pieces();
         loop {
-            match timeout_at(until, answer.as_mut()).await {
-                Ok(answer) => return Ok(answer),
-                Err(_) if upload.pieces() != sent => {
-                    sent = upload.pieces();
-                    until = Instant::now() + self.pool.settings.try_timeout;
-                }
-                Err(_) if upload.waits_for_client() => return Err(Missed::ClientLate),
-                Err(_) => return Err(Missed::Late),
+            if let Ok(answer) = timeout_at(until, answer.as_mut()).await {
+                return Ok(answer);
+            }
+            match upload.moved().map(|moved| moved + self.pool.settings.try_timeout) {
+                Some(later) if later > until => until = later,
+                _ if upload.waits_for_client() => return Err(Missed::ClientLate),
+                _ => return Err(Missed::Late),
             }
         }
     }

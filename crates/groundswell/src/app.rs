@@ -19,7 +19,7 @@ use identity::Identity;
 use jobs::{Crons, Jobs, Policy, Queue, Worker};
 use kit::file_removal::FileRemoval;
 use kit::files::Files;
-use kit::outbound::{Outbound, OutboundPolicy};
+use kit::outbound::Outbound;
 use kit::rate_limits::RateLimits;
 use kit::spool::{Spool, SpoolBounds};
 use rand::distr::{Alphanumeric, SampleString};
@@ -45,7 +45,7 @@ pub(crate) struct App {
     has_superuser: bool,
     jobs: Jobs,
     hooks: Hooks,
-    outbound: Arc<OutboundPolicy>,
+    outbound: Outbound,
     tasks: Tasks,
 }
 
@@ -91,9 +91,9 @@ impl App {
         let sweeper = files::sweeper::run(store.clone(), files.blobs.clone(), tasks.stop.clone());
         tasks.running.spawn(sweeper);
         tasks.running.spawn(cleanup::run(store.clone(), broker.clone(), tasks.stop.clone()));
-        let outbound = settings.outbound.policy.clone();
+        let outbound = Outbound::new(settings.outbound.policy.clone());
         let hooks =
-            Hooks::load(store.clone(), store.clone(), settings.hooks.clone(), outbound.clone()).await?;
+            Hooks::load(store.clone(), store.clone(), settings.hooks.clone(), outbound.sibling()).await?;
         tasks.running.spawn(hooks::follow(
             hooks.clone(),
             store.clone(),
@@ -103,7 +103,7 @@ impl App {
         ));
         // What is written from now on is left for a hook that the configuration has anew.
         hooks.until_followed().await;
-        let for_deliveries = Arc::new(Outbound::new(outbound.clone()));
+        let for_deliveries = Arc::new(outbound.sibling());
         tasks.running.spawn(hook_queues::keep(
             hooks.clone(),
             tasks.worker.clone(),
@@ -136,7 +136,7 @@ impl App {
     /// What the services of one request loop share: what they remember is the loop's own, so that no core waits
     /// for another's cache line.
     pub(crate) fn services(&self) -> Arc<kit::app::App> {
-        let outbound = Arc::new(Outbound::new(self.outbound.clone()));
+        let outbound = Arc::new(self.outbound.sibling());
         let before_hooks = Arc::new(hooks::Before::new(self.hooks.clone(), outbound));
         let app = kit::app::App::new(self.store.clone(), self.identity.clone(), self.files.clone());
         Arc::new(app.with_before_hooks(before_hooks).with_rate_limits(self.rate_limits.clone()))

@@ -52,6 +52,11 @@ impl Json {
         Ok(value)
     }
 
+    /// An object of these members.
+    pub fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
+        Json::Object(members.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
     /// The text of a string value.
     pub fn as_str(&self) -> Option<&str> {
         match self {

@@ -1,13 +1,14 @@
 //! The body of a request on its way to a server: how far it is, and whom it waits for.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use axum::Error;
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
 
 /// What is known of a body that somebody else sends. Without a body nothing ever happens.
 #[derive(Clone, Default)]
@@ -15,7 +16,8 @@ pub(super) struct Upload(Option<Arc<Progress>>);
 
 #[derive(Default)]
 struct Progress {
-    pieces: AtomicU64,
+    /// When the client sent the last piece, or the end.
+    moved: Mutex<Option<Instant>>,
     waits_for_client: AtomicBool,
     has_failed: AtomicBool,
 }
@@ -38,9 +40,9 @@ impl Upload {
         (Body::new(followed), Self(Some(progress)))
     }
 
-    /// Pieces that the client sent.
-    pub(super) fn pieces(&self) -> u64 {
-        self.0.as_ref().map_or(0, |progress| progress.pieces.load(Ordering::Relaxed))
+    /// When the client sent the last piece, or the end of the body.
+    pub(super) fn moved(&self) -> Option<Instant> {
+        *self.0.as_ref()?.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the next piece is the client's to send, and not the server's to take.
@@ -66,7 +68,7 @@ impl HttpBody for Followed {
         self.progress.waits_for_client.store(polled.is_pending(), Ordering::Relaxed);
         let frame = ready!(polled);
         // The end is progress, too: from then on the server has all.
-        self.progress.pieces.fetch_add(1, Ordering::Relaxed);
+        *self.progress.moved.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         if matches!(frame, Some(Err(_))) {
             self.progress.has_failed.store(true, Ordering::Relaxed);
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Uri;
@@ -33,7 +34,8 @@ pub struct UpstreamSettings {
 /// `http://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerUrl {
-    host: String,
+    /// Shared: each request notes where it went.
+    host: Arc<str>,
     port: u16,
 }
 
@@ -93,7 +95,7 @@ impl ServerUrl {
         if authority.host().is_empty() {
             return Err(EXPECTED);
         }
-        Ok(Self { host: authority.host().to_owned(), port: authority.port_u16().unwrap_or(80) })
+        Ok(Self { host: authority.host().into(), port: authority.port_u16().unwrap_or(80) })
     }
 
     /// As a `Host` header has it.
@@ -106,7 +108,7 @@ impl ServerUrl {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         };
-        Self { host, port: address.port() }
+        Self { host: host.into(), port: address.port() }
     }
 
     /// What a resolver takes: an address or a name, and the port.

@@ -1,68 +1,18 @@
 //! Routes to other servers: what goes on and what does not, and what clients see while servers fail.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use serde_json::json;
 
 use crate::app::wait_until;
-use crate::server::{PATIENCE, Response, Server, connect, groundswell, read_response, request};
-
-/// What a test server does with a connection.
-type Serve = dyn Fn(&mut BufReader<TcpStream>) + Send + Sync;
-
-/// A server on a free port, a thread for each connection. It ends with the process.
-fn upstream(serve: impl Fn(&mut BufReader<TcpStream>) + Send + Sync + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let serve: Arc<Serve> = Arc::new(serve);
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let serve = serve.clone();
-            thread::spawn(move || {
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                serve(&mut BufReader::new(stream));
-            });
-        }
-    });
-    address
-}
-
-/// The lines of a head, without the empty one; none at the end of the connection.
-fn read_head(stream: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        match line.trim_end() {
-            "" => return Some(lines),
-            line => lines.push(line.to_owned()),
-        }
-    }
-}
-
-fn reply(stream: &mut BufReader<TcpStream>, status: u16, body: &str) -> bool {
-    let answer = format!("HTTP/1.1 {status} S\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    stream.get_mut().write_all(answer.as_bytes()).is_ok()
-}
-
-/// A server that answers every request with the lines of its head.
-pub(crate) fn echo() -> String {
-    upstream(|stream| {
-        while let Some(head) = read_head(stream) {
-            if !reply(stream, 200, &head.join("\n")) {
-                return;
-            }
-        }
-    })
-}
+use crate::server::{Server, connect, read_response, request};
+use crate::upstreams::{Load, Process, echo, read_head, reply, upstream, upstream_that_says};
 
 /// A gateway with this configuration.
 fn gateway(config: &str) -> Server {
@@ -491,10 +441,6 @@ fn a_changed_configuration_is_taken_while_requests_go_on_and_a_wrong_one_refused
     assert_eq!(load.failures().len(), 0);
 }
 
-fn upstream_that_says(word: &'static str) -> String {
-    upstream(move |stream| while read_head(stream).is_some_and(|_| reply(stream, 200, word)) {})
-}
-
 fn hang_up(server: &Server) {
     let kill = format!("kill -HUP {}", server.pid());
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
@@ -515,117 +461,17 @@ fn the_access_log_has_a_line_for_every_answer_and_no_query() {
     let log = read();
     let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let told: Vec<_> = lines.iter().map(|line| (&line["path"], &line["status"], &line["upstream"])).collect();
-    let text = |text: &str| serde_json::json!(text);
+    let text = |text: &str| json!(text);
     let none = serde_json::Value::Null;
     assert_eq!(
         told,
         [
-            (&text("/shop/a"), &text("200"), &text("pool")),
-            (&text("/api/health"), &text("200"), &none),
-            (&text("/missing"), &text("404"), &none)
+            (&text("/shop/a"), &json!(200), &text("pool")),
+            (&text("/api/health"), &json!(200), &none),
+            (&text("/missing"), &json!(404), &none)
         ]
     );
     assert!(!log.contains("secret"));
-}
-
-/// A whole server as an upstream: a process that can be paused, killed and started again at its place.
-struct Process {
-    child: Child,
-    address: String,
-    folder: Arc<TempDir>,
-}
-
-impl Process {
-    fn start() -> Process {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("gs_public")).unwrap();
-        Process::start_at("127.0.0.1:0", Arc::new(folder))
-    }
-
-    fn start_at(address: &str, folder: Arc<TempDir>) -> Process {
-        std::fs::write(folder.path().join("gs_public/me"), "here").unwrap();
-        let mut child = groundswell(&["serve", "--http", address, "--manage", "127.0.0.1:0"])
-            .current_dir(folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        while !line.contains("started at http://") {
-            assert!(stdout.read_line(&mut line).unwrap() > 0, "the server ended: {line}");
-        }
-        // What it prints later goes nowhere, and the pipe stays.
-        thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        let address = line.rsplit("http://").next().unwrap().trim().to_owned();
-        Process { child, address, folder }
-    }
-
-    fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.kill();
-        *self = Process::start_at(&self.address.clone(), self.folder.clone());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Clients that ask without a pause, and what they were answered.
-struct Load {
-    is_over: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
-    clients: Vec<thread::JoinHandle<Vec<Response>>>,
-}
-
-impl Load {
-    fn start(server: &Server, clients: usize) -> Load {
-        let (is_over, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let clients = (0..clients)
-            .map(|_| {
-                let (address, is_over, answered) =
-                    (server.address.clone(), is_over.clone(), answered.clone());
-                thread::spawn(move || {
-                    let mut failed = Vec::new();
-                    while !is_over.load(Ordering::SeqCst) {
-                        let mut stream = connect(&address);
-                        stream.write_all(&request("GET", "/me", &[])).unwrap();
-                        let answer = read_response(&mut stream);
-                        answered.fetch_add(1, Ordering::SeqCst);
-                        if answer.status != 200 {
-                            failed.push(answer);
-                        }
-                    }
-                    failed
-                })
-            })
-            .collect();
-        Load { is_over, answered, clients }
-    }
-
-    /// Waits for so many more answers.
-    fn more(&self, count: usize) {
-        let aim = self.answered.load(Ordering::SeqCst) + count;
-        wait_until("more answers", || self.answered.load(Ordering::SeqCst) >= aim);
-    }
-
-    fn failures(self) -> Vec<Response> {
-        self.is_over.store(true, Ordering::SeqCst);
-        self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
-    }
 }
 
 #[test]

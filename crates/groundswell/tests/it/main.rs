@@ -19,3 +19,4 @@ mod realtime;
 mod rules;
 mod server;
 mod tls;
+mod upstreams;

@@ -15,8 +15,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned};
 
 use crate::app::wait_until;
-use crate::gateway::echo;
 use crate::server::{Response, Server, between, connect, read_response, request, run};
+use crate::upstreams::echo;
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 

@@ -9,27 +9,23 @@ use kit::app::App;
 use kit::error::ApiError;
 use kit::request::Call;
 use kit::respond;
-use model::json::{Json, JsonObject};
+use model::json::Json;
 
 pub(crate) async fn handle(State(app): State<Arc<App>>, call: Call) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let status = app.store.status().await?;
     let judged = model::filter::judge_counts();
-    let store = object([
+    let store = Json::object([
         ("adapter", Json::from(status.adapter)),
         ("synchronous", Json::from(status.durability)),
         ("commits", Json::from(status.commits as f64)),
         ("batches", Json::from(status.batches as f64)),
     ]);
-    let rules = object([
+    let rules = Json::object([
         ("decidedInMemory", Json::from(judged.decided as f64)),
         ("leftToStore", Json::from(judged.passed as f64)),
     ]);
     let version = Json::from(env!("CARGO_PKG_VERSION"));
-    let answer = object([("rules", rules), ("store", store), ("version", version)]);
+    let answer = Json::object([("rules", rules), ("store", store), ("version", version)]);
     Ok(respond::json(StatusCode::OK, answer.to_string()))
-}
-
-fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
-    Json::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<JsonObject>())
 }

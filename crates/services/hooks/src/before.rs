@@ -15,8 +15,7 @@ use kit::outbound::{Limits, Outbound, OutboundAnswer, OutboundRequest};
 use model::collection::Collection;
 use model::errors::{FieldError, FieldErrors};
 use model::json::{Json, JsonObject};
-use model::record::resolve::Resolved;
-use model::record::resolve::may_be_set_by_hooks;
+use model::record::resolve::{Resolved, may_be_set_by_hooks};
 use rand::distr::{Alphanumeric, SampleString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -161,7 +160,7 @@ fn apply(policy: OnFailure, hook: &str, failure: &str) -> Result<(), ApiError> {
 impl BeforeHooks for Before {
     fn concern(&self, collection: &Collection, action: Action) -> bool {
         let moment = HookEvent::new(true, action);
-        let set = self.hooks.set();
+        let set = self.hooks.look();
         set.iter().any(|hook| hook.wants(moment, collection))
             || set.broken().any(|hook| hook.may_want(moment, collection))
     }

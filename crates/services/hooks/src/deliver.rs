@@ -7,7 +7,7 @@ use contract::jobs::{Attempt, Finished, Job, JobError, JobHandler};
 use http::{Method, StatusCode};
 use kit::app::now;
 use kit::outbound::{Limits, Outbound, OutboundRequest};
-use model::json::{Json, JsonObject};
+use model::json::Json;
 
 use crate::hook::Hook;
 use crate::registry::Hooks;
@@ -103,15 +103,13 @@ fn result(sent: Sent) -> Result<(), JobError> {
 fn note(id: &str, message: &Json, sent: &Sent) -> Json {
     let of_message = |key: &str| message.get(key).cloned().unwrap_or_default();
     let collection = message.get("collection").and_then(|collection| collection.get("name"));
-    Json::Object(JsonObject::from([
-        ("answer".to_owned(), Json::from(sent.excerpt.as_str())),
-        ("collectionName".to_owned(), collection.cloned().unwrap_or_default()),
-        ("messageId".to_owned(), Json::from(id)),
-        ("recordId".to_owned(), of_message("recordId")),
-        (
-            "status".to_owned(),
-            sent.status.map_or(Json::Null, |status| Json::from(f64::from(status.as_u16()))),
-        ),
-        ("type".to_owned(), of_message("type")),
-    ]))
+    let status = sent.status.map_or(Json::Null, |status| Json::from(f64::from(status.as_u16())));
+    Json::object([
+        ("answer", Json::from(sent.excerpt.as_str())),
+        ("collectionName", collection.cloned().unwrap_or_default()),
+        ("messageId", Json::from(id)),
+        ("recordId", of_message("recordId")),
+        ("status", status),
+        ("type", of_message("type")),
+    ])
 }

@@ -9,7 +9,6 @@ use kit::before_hooks::Question;
 use kit::record_json::{RecordShape, Visibility};
 use model::collection::Collection;
 use model::context::Caller;
-use model::field::FieldKind;
 use model::json::{Json, JsonObject};
 use model::plan::is_secret;
 use model::record::Record;
@@ -74,11 +73,11 @@ pub(crate) fn cut(message: &mut Json) {
 
 /// What superusers send to see whether a hook answers.
 pub(crate) fn ping(hook: &str) -> Json {
-    Json::Object(JsonObject::from([
-        ("hook".to_owned(), Json::from(hook)),
-        ("timestamp".to_owned(), Json::from(now().to_text())),
-        ("type".to_owned(), Json::from("ping")),
-    ]))
+    Json::object([
+        ("hook", Json::from(hook)),
+        ("timestamp", Json::from(now().to_text())),
+        ("type", Json::from("ping")),
+    ])
 }
 
 /// A record as hooks see it: what its owner sees.
@@ -89,12 +88,12 @@ pub(crate) fn record_json(record: &Record) -> Json {
 }
 
 fn head(event: &str, hook: &str, now: Timestamp, collection: &Collection) -> JsonObject {
-    let names = JsonObject::from([
-        ("id".to_owned(), Json::from(collection.id.as_str())),
-        ("name".to_owned(), Json::from(collection.name.as_str())),
+    let names = Json::object([
+        ("id", Json::from(collection.id.as_str())),
+        ("name", Json::from(collection.name.as_str())),
     ]);
     JsonObject::from([
-        ("collection".to_owned(), Json::Object(names)),
+        ("collection".to_owned(), names),
         ("hook".to_owned(), Json::from(hook)),
         ("timestamp".to_owned(), Json::from(now.to_text())),
         ("type".to_owned(), Json::from(event)),
@@ -104,9 +103,7 @@ fn head(event: &str, hook: &str, now: Timestamp, collection: &Collection) -> Jso
 /// A body without secrets and hidden fields; keys that are no fields stay, as they may be meant for the hook.
 fn visible_body(collection: &Collection, body: &JsonObject) -> JsonObject {
     let is_visible = |key: &str| match field_of_key(collection, key) {
-        Some(field) => {
-            !field.hidden && !is_secret(collection, field) && !matches!(field.kind, FieldKind::Password(_))
-        }
+        Some(field) => !field.hidden && !is_secret(collection, field),
         None => !(collection.is_auth() && PASSWORDS.contains(&key)),
     };
     let visible = body.iter().filter(|(key, _)| is_visible(key));
@@ -115,11 +112,11 @@ fn visible_body(collection: &Collection, body: &JsonObject) -> JsonObject {
 
 fn caller_json(caller: &Caller) -> Json {
     let Some(record) = caller.record() else { return Json::Null };
-    Json::Object(JsonObject::from([
-        ("collectionName".to_owned(), Json::from(record.collection.name.as_str())),
-        ("id".to_owned(), Json::from(record.id())),
-        ("isSuperuser".to_owned(), Json::Bool(caller.is_superuser())),
-    ]))
+    Json::object([
+        ("collectionName", Json::from(record.collection.name.as_str())),
+        ("id", Json::from(record.id())),
+        ("isSuperuser", Json::Bool(caller.is_superuser())),
+    ])
 }
 
 #[cfg(test)]

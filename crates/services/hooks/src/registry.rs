@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use contract::hooks::{HookStore, Saved, StoredHook};
 use contract::jobs::JobStore;
 use contract::store::StoreError;
-use kit::outbound::{Outbound, OutboundPolicy};
+use kit::outbound::Outbound;
 use model::json::Json;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -40,8 +40,8 @@ struct Shared {
     followed: watch::Sender<u64>,
     /// Messages that were not left, since the process began, by queue.
     dropped: Mutex<BTreeMap<String, u64>>,
-    /// For trying a hook.
-    outbound: Arc<OutboundPolicy>,
+    /// Makes clients for trying a hook.
+    outbound: Outbound,
 }
 
 /// All hooks at one time.
@@ -68,7 +68,7 @@ impl Hooks {
         store: Arc<dyn HookStore>,
         jobs: Arc<dyn JobStore>,
         configured: Vec<Hook>,
-        outbound: Arc<OutboundPolicy>,
+        outbound: Outbound,
     ) -> Result<Hooks, NotLoaded> {
         let hooks = Hooks {
             shared: Arc::new(Shared {
@@ -97,6 +97,11 @@ impl Hooks {
         self.shared.changes.subscribe()
     }
 
+    /// The same for a short look, without a count that request loops would share.
+    pub(crate) fn look(&self) -> Guard<Arc<HookSet>> {
+        self.shared.set.load()
+    }
+
     /// The hook of a name.
     pub fn get(&self, name: &str) -> Option<Arc<Hook>> {
         self.shared.set.load().get(name)
@@ -106,11 +111,9 @@ impl Hooks {
         &*self.shared.jobs
     }
 
-    /// A client for one use: it belongs to the request loop that it is used on. It is made off the loop, since
-    /// reading certificates blocks. None when the process is about to end.
-    pub(crate) async fn outbound(&self) -> Option<Outbound> {
-        let policy = self.shared.outbound.clone();
-        tokio::task::spawn_blocking(move || Outbound::new(policy)).await.ok()
+    /// A client for one use: it belongs to the request loop that it is used on.
+    pub(crate) fn outbound(&self) -> Outbound {
+        self.shared.outbound.sibling()
     }
 
     /// One more message was not left in a queue.

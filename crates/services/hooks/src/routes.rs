@@ -159,7 +159,7 @@ pub(crate) async fn replay(
     call.require_superuser()?;
     check_exists(&hooks, &name)?;
     let replayed = hooks.jobs().replay_all(queue_of(&name)).await?;
-    Ok(respond::json(StatusCode::OK, object([("replayed", Json::from(replayed as f64))]).to_string()))
+    Ok(respond::json(StatusCode::OK, Json::object([("replayed", Json::from(replayed as f64))]).to_string()))
 }
 
 /// `POST /api/gs/hooks/{name}/test`: sends a `ping`, whether the hook is switched on or not, and says what came of it.
@@ -173,9 +173,8 @@ pub(crate) async fn test(
     let hook = hooks.get(&name).ok_or_else(|| ApiError::bad_request_with(BROKEN))?;
     let id = format!("{}-ping-{}", hook.name, Alphanumeric.sample_string(&mut rand::rng(), 16));
     let started = Instant::now();
-    let outbound = hooks.outbound().await.ok_or_else(ApiError::internal)?;
-    let sent = deliver::send(&outbound, &hook, &id, &message::ping(&hook.name)).await;
-    let answer = object([
+    let sent = deliver::send(&hooks.outbound(), &hook, &id, &message::ping(&hook.name)).await;
+    let answer = Json::object([
         ("answer", Json::from(sent.excerpt)),
         ("error", Json::from(sent.error.unwrap_or_default())),
         ("status", sent.status.map_or(Json::Null, |status| Json::from(f64::from(status.as_u16())))),
@@ -280,8 +279,4 @@ fn attempt_json(attempt: LoggedAttempt) -> Json {
     put("started", Json::from(attempt.started.to_text()));
     put("took", Json::from(attempt.took.as_millis() as f64));
     Json::Object(json)
-}
-
-fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
-    Json::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }

@@ -10,7 +10,7 @@ use kit::list_json::{Page, write_list};
 use kit::request::Call;
 use kit::respond;
 use model::errors::{FieldError, FieldErrors};
-use model::json::{Json, JsonObject};
+use model::json::Json;
 
 use crate::Jobs;
 
@@ -19,7 +19,7 @@ pub(crate) async fn queues(Extension(jobs): Extension<Jobs>, call: Call) -> Resu
     call.require_superuser()?;
     let queues = jobs.store.queues().await?.iter().map(queue_json).collect();
     let dropped = jobs.store.dead_jobs(None, 0, 0).await?.dropped;
-    let answer = object([("deadDropped", count(dropped)), ("queues", Json::Array(queues))]);
+    let answer = Json::object([("deadDropped", count(dropped)), ("queues", Json::Array(queues))]);
     Ok(respond::json(StatusCode::OK, answer.to_string()))
 }
 
@@ -27,7 +27,7 @@ pub(crate) async fn queues(Extension(jobs): Extension<Jobs>, call: Call) -> Resu
 pub(crate) async fn clear(Extension(jobs): Extension<Jobs>, call: Call) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let cleared = jobs.store.clear(one_queue(&call)?).await?;
-    Ok(respond::json(StatusCode::OK, object([("cleared", count(cleared))]).to_string()))
+    Ok(respond::json(StatusCode::OK, Json::object([("cleared", count(cleared))]).to_string()))
 }
 
 /// `GET /api/gs/jobs/dead`: a page of the dead jobs, of all queues or of `queue`, the newest first.
@@ -46,7 +46,7 @@ pub(crate) async fn dead(Extension(jobs): Extension<Jobs>, call: Call) -> Result
 pub(crate) async fn replay_all(Extension(jobs): Extension<Jobs>, call: Call) -> Result<Response, ApiError> {
     call.require_superuser()?;
     let replayed = jobs.store.replay_all(one_queue(&call)?).await?;
-    Ok(respond::json(StatusCode::OK, object([("replayed", count(replayed))]).to_string()))
+    Ok(respond::json(StatusCode::OK, Json::object([("replayed", count(replayed))]).to_string()))
 }
 
 /// `POST /api/gs/jobs/dead/{id}/replay`: has it done again, from its first attempt.
@@ -91,7 +91,7 @@ fn done(is_done: bool) -> Result<Response, ApiError> {
 }
 
 fn queue_json(queue: &QueueStatus) -> Json {
-    object([
+    Json::object([
         ("dead", count(queue.dead)),
         ("name", Json::from(queue.name.as_str())),
         ("oldestDue", Json::from(queue.oldest_due.map_or(String::new(), |due| due.to_text()))),
@@ -101,7 +101,7 @@ fn queue_json(queue: &QueueStatus) -> Json {
 }
 
 fn dead_job_json(job: &DeadJob) -> Json {
-    object([
+    Json::object([
         ("attempts", count(job.attempts.into())),
         ("created", Json::from(job.created.to_text())),
         ("died", Json::from(job.died.to_text())),
@@ -114,8 +114,4 @@ fn dead_job_json(job: &DeadJob) -> Json {
 
 fn count(number: u64) -> Json {
     Json::from(number as f64)
-}
-
-fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
-    Json::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<JsonObject>())
 }

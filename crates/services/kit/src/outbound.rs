@@ -48,6 +48,9 @@ pub use url::{OutboundUrl, UrlProblem};
 /// their deadlines; a look-up that nobody waits for any more keeps its place until the system gives it up.
 pub struct Outbound {
     client: Client<Connector, Full<Bytes>>,
+    policy: Arc<OutboundPolicy>,
+    tls: TlsConnector,
+    bounds: Bounds,
     _tasks: DropGuard,
 }
 
@@ -143,6 +146,11 @@ impl Outbound {
         Ok(Outbound::build(policy, roots::tls_connector(Some(roots_pem))?, BOUNDS))
     }
 
+    /// Another client that trusts the same, for another runtime: nothing is read, and no connection is shared.
+    pub fn sibling(&self) -> Outbound {
+        Outbound::build(self.policy.clone(), self.tls.clone(), self.bounds)
+    }
+
     fn build(policy: Arc<OutboundPolicy>, tls: TlsConnector, bounds: Bounds) -> Outbound {
         let tasks = CancellationToken::new();
         let client = Client::builder(Tasks(tasks.clone()))
@@ -155,8 +163,8 @@ impl Outbound {
             // another one, last of all on a fresh one. hyper gives a request back only if it has written
             // nothing of it; of one that failed later the error is told, and whoever sent it decides.
             .retry_canceled_requests(true)
-            .build(Connector::new(policy, tls, bounds));
-        Outbound { client, _tasks: tasks.drop_guard() }
+            .build(Connector::new(policy.clone(), tls.clone(), bounds));
+        Outbound { client, policy, tls, bounds, _tasks: tasks.drop_guard() }
     }
 
     /// Sends a request and reads the answer, within the limits. Dropping the future ends it and its
