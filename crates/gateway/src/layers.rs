@@ -14,6 +14,7 @@ pub(crate) mod head_size;
 pub(crate) mod https;
 pub(crate) mod rate_limit;
 pub(crate) mod request_id;
+pub(crate) mod route_caller;
 pub(crate) mod security_headers;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -6,9 +6,10 @@
 //! upstream is one again.
 //!
 //! At its top the size of a head is looked at, and the [`Gateway`] finds the route of the request (`routes.rs`). Then
-//! there are two ways. What has a route to a pool of servers is given an id, counted, and sent on (`proxy.rs`) to one of the
-//! pool (`upstreams.rs`); what it is answered is the server's business. Everything else goes to the router of this process's
-//! services, called directly, through what the contract has of an edge; nothing above it can tell.
+//! there are two ways. What has a route to a pool of servers is given an id, counted, asked who calls if the route says
+//! so (`layers/route_caller.rs`), and sent on (`proxy.rs`) to one of the pool (`upstreams.rs`); what it is answered is the
+//! server's business. Everything else goes to the router of this process's services, called directly, through what the
+//! contract has of an edge; nothing above it can tell.
 //!
 //! Above both stand the size of the head, whose refusals are looked at no further, and HTTPS: a redirect to it, and the
 //! header that asks browsers to keep to it, on every answer that goes by it.
@@ -51,6 +52,7 @@ mod layers;
 mod loops;
 mod net;
 mod proxy;
+mod route_auth;
 mod routes;
 mod stack;
 mod tls;
@@ -65,6 +67,7 @@ pub use layers::https::HttpsRules;
 pub use layers::rate_limit::RateLimit;
 pub use loops::RequestLoops;
 pub use net::{ConnectionServer, Transport, accept, bind, raise_open_files};
+pub use route_auth::RouteAuth;
 pub use routes::{HostPattern, Route, Target};
 pub use stack::{Edge, stack};
 pub use tls::{CertificateFiles, CertificateProblem, Certificates, Tls};

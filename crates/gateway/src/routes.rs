@@ -14,6 +14,8 @@ use axum::http::{Method, Request, Response, StatusCode, Uri};
 use axum::response::IntoResponse;
 use kit::error::ApiError;
 
+use crate::route_auth::RouteAuth;
+
 /// A route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -29,6 +31,8 @@ pub struct Route {
     pub target: Target,
     /// What the beginning of the path becomes.
     pub rewrite: Option<String>,
+    /// What is asked of whoever calls, if anything.
+    pub auth: Option<RouteAuth>,
     /// Set in what the server gets; removed where there is no value.
     pub request_headers: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Set in what the client gets; removed where there is no value.
@@ -66,6 +70,7 @@ impl Route {
             headers: Vec::new(),
             target,
             rewrite: None,
+            auth: None,
             request_headers: Vec::new(),
             response_headers: Vec::new(),
         }

@@ -18,6 +18,7 @@ use crate::layers::head_size::HeadSize;
 use crate::layers::https::{Hsts, HttpsRules, RedirectToHttps};
 use crate::layers::rate_limit::RateLimit;
 use crate::layers::request_id::RequestIds;
+use crate::layers::route_caller;
 use crate::layers::security_headers::SecurityHeaders;
 use crate::proxy::Forward;
 use crate::upstream::Upstream;
@@ -52,7 +53,7 @@ pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
         .layer(AroundLayer(SecurityHeaders))
         .layer(AroundLayer(Compress))
         .layer(CatchPanicLayer)
-        .layer(caller::layer(callers))
+        .layer(caller::layer(callers.clone()))
         .layer(BeforeLayer(limit))
         .service(services);
     let routed = ServiceBuilder::new()
@@ -60,6 +61,7 @@ pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
         .layer(AroundLayer(RequestIds))
         .layer(AroundLayer(Count::new(log)))
         .layer(CatchPanicLayer)
+        .layer(route_caller::layer(callers))
         .service(Forward::default());
     ServiceBuilder::new()
         .layer(AroundLayer(Hsts(https.hsts)))

@@ -10,6 +10,7 @@ mod hooks;
 mod print;
 mod problem;
 mod reader;
+mod route_auth;
 mod settings;
 mod tls;
 mod tree;

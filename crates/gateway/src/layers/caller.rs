@@ -2,13 +2,14 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, Request, Response};
+use axum::http::{Extensions, HeaderMap, Request, Response};
 use axum::response::IntoResponse;
 use contract::store::Store;
 use identity::{Identity, address};
@@ -16,6 +17,7 @@ use kit::app::now;
 use kit::error::ApiError;
 use kit::request::{CallInfo, RequestId};
 use model::context::Caller;
+use model::settings::Settings;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
@@ -34,7 +36,7 @@ struct Sources {
 
 /// Decides it for each request. Its parameter is how: the future that it takes has no name.
 #[derive(Clone)]
-pub(crate) struct CallerLayer<D>(D);
+pub(crate) struct CallerLayer<D>(pub(super) D);
 
 /// A service whose requests have a [`CallInfo`].
 #[derive(Clone)]
@@ -101,25 +103,46 @@ impl Callers {
     /// Puts what is known of the request among its extensions. Refuses a superuser from an address that is not
     /// listed.
     async fn note(&self, request: &mut Request<Body>) -> Result<(), ApiError> {
-        let Sources { store, identity } = &*self.0;
+        let settings = self.0.store.settings();
         // Missing only by a mistake in the wiring.
-        let Peer { address: peer, .. } = request.extensions_mut().remove().ok_or_else(ApiError::internal)?;
+        let peer = request.extensions_mut().remove().ok_or_else(ApiError::internal)?;
         let request_id = request.extensions_mut().remove::<RequestId>().ok_or_else(ApiError::internal)?;
-        let settings = store.settings();
-        let proxy = &settings.trusted_proxy;
-        let client_ip = address::client_address(peer.ip(), &proxy.headers, proxy.use_leftmost_ip, |name| {
-            last_line(request.headers(), name)
-        });
+        let client_ip = client_ip(&settings, peer, request.headers());
         let caller = match request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
-            Some(header) => identity.caller(&**store, header, now()).await?,
+            Some(header) => self.caller(header, &settings, client_ip).await?,
             None => Caller::Guest,
         };
-        if caller.is_superuser() && !address::is_allowed(&settings.superuser_ips, client_ip) {
-            return Err(ApiError::forbidden());
-        }
         request.extensions_mut().insert(CallInfo { client_ip, request_id, caller });
         Ok(())
     }
+
+    /// Whose token this is that came with a request, by the rules of the application's own services.
+    pub(super) async fn of_token(
+        &self,
+        token: &str,
+        extensions: &Extensions,
+        headers: &HeaderMap,
+    ) -> Result<Caller, ApiError> {
+        let settings = self.0.store.settings();
+        let peer = *extensions.get::<Peer>().ok_or_else(ApiError::internal)?;
+        self.caller(token, &settings, client_ip(&settings, peer, headers)).await
+    }
+
+    async fn caller(&self, token: &str, settings: &Settings, client_ip: IpAddr) -> Result<Caller, ApiError> {
+        let Sources { store, identity } = &*self.0;
+        let caller = identity.caller(&**store, token, now()).await?;
+        if caller.is_superuser() && !address::is_allowed(&settings.superuser_ips, client_ip) {
+            return Err(ApiError::forbidden());
+        }
+        Ok(caller)
+    }
+}
+
+/// Where a request came from, past the trusted proxies.
+fn client_ip(settings: &Settings, peer: Peer, headers: &HeaderMap) -> IpAddr {
+    let proxy = &settings.trusted_proxy;
+    let line = |name: &str| last_line(headers, name);
+    address::client_address(peer.address.ip(), &proxy.headers, proxy.use_leftmost_ip, line)
 }
 
 fn last_line<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

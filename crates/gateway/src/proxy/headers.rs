@@ -26,6 +26,9 @@ const CLAIMS: [&str; 8] = [
     "x_forwarded_proto",
 ];
 
+/// Headers with such a name are the gateway's own word.
+const OWN: [&str; 2] = ["x-groundswell-", "x_groundswell_"];
+
 /// Headers that are about one connection.
 const OF_THE_CONNECTION: [HeaderName; 11] = [
     CONNECTION,
@@ -103,6 +106,11 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, protocol: &
     for name in CLAIMS {
         headers.remove(name);
     }
+    let is_own = |name: &&HeaderName| OWN.iter().any(|own| name.as_str().starts_with(own));
+    let own: Vec<HeaderName> = headers.keys().filter(is_own).cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +175,8 @@ mod tests {
             ("x-forwarded-for", "10.0.0.1"),
             ("x-forwarded-proto", "https"),
             ("forwarded", "for=10.0.0.1"),
+            ("x-groundswell-caller", "root"),
+            ("X_Groundswell_Caller", "root"),
         ]);
         set_forwarded(&mut given, "192.0.2.7".parse().unwrap(), "http");
         let expected = headers(&[

@@ -8,6 +8,7 @@ use axum::http::{Method, Uri};
 use gateway::{Balance, HealthCheck, HostPattern, Route, ServerUrl, Target, UpstreamSettings};
 
 use super::reader::{Named, Section};
+use super::route_auth;
 use super::settings::{count, duration, time};
 use super::tree::Origin;
 
@@ -103,7 +104,9 @@ fn health(mut section: Section<'_>) -> Option<HealthCheck> {
 fn route(Named { origin, mut section, .. }: Named<'_>, upstreams: &[&str]) -> Option<Route> {
     let path = section.parsed("path", PATH, path).map_or_else(|| "/".to_owned(), |(path, _)| path);
     let target = target(&mut section, origin, upstreams);
-    let mut route = Route::new(path, target?);
+    let target = target?;
+    let auth = route_auth::read(&mut section, &target);
+    let mut route = Route { auth, ..Route::new(path, target) };
     route.host = section.parsed("host", HOST, HostPattern::parse).map(|(host, _)| host);
     if let Some((methods, origin)) = section.list("methods") {
         for method in methods {

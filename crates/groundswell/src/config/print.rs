@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use gateway::{Route, Target};
+use gateway::{Route, RouteAuth, Target};
 use hooks::Hook;
 
 use super::gateway::GatewaySettings;
@@ -131,6 +131,9 @@ fn print_route(route: &Route, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let Some(rewrite) = &route.rewrite {
         writeln!(f, "rewrite = {}", quoted(rewrite))?;
     }
+    if let Some(auth) = &route.auth {
+        print_auth(auth, f)?;
+    }
     for (key, rules) in [
         ("headers", &route.headers),
         ("request_headers", &route.request_headers),
@@ -143,6 +146,17 @@ fn print_route(route: &Route, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> =
             rules.iter().map(|(name, _)| format!("{} = \"***\"", quoted(name))).collect();
         writeln!(f, "# {key} = {{ {} }}", names.join(", "))?;
+    }
+    Ok(())
+}
+
+fn print_auth(auth: &RouteAuth, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "auth = {}", quoted(if auth.is_required { "required" } else { "optional" }))?;
+    if !auth.collections.is_empty() {
+        writeln!(f, "collections = {}", list(&auth.collections))?;
+    }
+    if let Some(cookie) = &auth.cookie {
+        writeln!(f, "auth_cookie = {}", quoted(cookie))?;
     }
     Ok(())
 }

@@ -81,7 +81,16 @@ impl App {
     }
 
     pub(crate) fn start_with_env(variables: &[(&str, &str)]) -> App {
-        let server = Server::start_with_env(variables);
+        App::of(Server::start_with_env(variables))
+    }
+
+    /// With a configuration file.
+    pub(crate) fn start_with_config(config: &str) -> App {
+        let write = |folder: &Path| fs::write(folder.join("g.toml"), config).unwrap();
+        App::of(Server::start_with(write, &["--config", "g.toml"]))
+    }
+
+    fn of(server: Server) -> App {
         let upsert = run(&server.folder(), &["superuser", "upsert", "root@acme.test", "password-1"]);
         assert!(upsert.status.success());
         let mut app = App { server, root: String::new() };

@@ -4,6 +4,7 @@
 
 mod app;
 mod batch;
+mod callers;
 mod command_line;
 mod configuration;
 mod connections;

@@ -1,0 +1,334 @@
+//! Who asks, on routes to other servers that want to know. The client's token goes no further than here.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::body::{Body, HttpBody as _};
+use axum::http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    UPGRADE, WWW_AUTHENTICATE,
+};
+use axum::http::{Method, Request, Response, StatusCode};
+use axum::response::IntoResponse;
+use kit::error::ApiError;
+use metrics::{Counter, counter};
+use model::context::Caller;
+use model::json::Json;
+
+use super::caller::{CallerLayer, Callers, Decide, Decision};
+use crate::proxy::Way;
+use crate::route_auth::{RouteAuth, RouteCaller};
+use crate::routes::Route;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Longer cookies are not looked at: browsers keep at most 4 KiB of one.
+const MAX_COOKIE_BYTES: usize = 8 << 10;
+
+/// Why a caller was turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// There is no token.
+    Missing,
+    /// The token does not count.
+    Invalid,
+    /// There are two.
+    Ambiguous,
+    /// A caller of another collection.
+    Collection,
+    /// A superuser from an address that is not listed.
+    Address,
+    /// It could not be found out.
+    Unavailable,
+}
+
+/// How often each was the reason.
+struct Counters([Counter; Refusal::ALL.len()]);
+
+/// The layer that asks `callers`, on routes that say so.
+pub(crate) fn layer(callers: Callers) -> CallerLayer<impl Decide> {
+    let counters = Arc::new(Counters::new());
+    CallerLayer(move |mut request: Request<Body>| {
+        let asked = wants_caller(&request).map(|route| (route, callers.clone(), counters.clone()));
+        async move {
+            let Some((route, callers, counters)) = asked else { return Decision::GoOn(request) };
+            let Some(auth) = &route.auth else { return Decision::GoOn(request) };
+            match caller_of(&callers, auth, &mut request, &counters).await {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    Decision::GoOn(request)
+                }
+                Err(refusal) => {
+                    counters.note(refusal);
+                    Decision::Refuse(refusal.into_response())
+                }
+            }
+        }
+    })
+}
+
+/// The request's route, if it is one that asks.
+fn wants_caller(request: &Request<Body>) -> Option<Arc<Route>> {
+    match request.extensions().get() {
+        Some(Way::Upstream { route, .. }) if route.auth.is_some() => Some(route.clone()),
+        _ => None,
+    }
+}
+
+/// Takes what could be a token out of the request, and says whose it is.
+async fn caller_of(
+    callers: &Callers,
+    auth: &RouteAuth,
+    request: &mut Request<Body>,
+    counters: &Counters,
+) -> Result<RouteCaller, Refusal> {
+    let may_be_preflight = is_preflight(request);
+    let token = take_token(auth, request);
+    // Browsers ask without a token whether they may send one. It is for the server to say.
+    if may_be_preflight {
+        return Ok(RouteCaller::Guest);
+    }
+    let Some(token) = token? else {
+        return if auth.is_required { Err(Refusal::Missing) } else { Ok(RouteCaller::Guest) };
+    };
+    let caller = callers.of_token(&token, request.extensions(), request.headers()).await;
+    let record = match caller.map_err(|error| Refusal::of(&error))? {
+        Caller::Record(record) | Caller::Superuser(record) => record,
+        Caller::Guest if auth.is_required => return Err(Refusal::Invalid),
+        // As towards the application's own services, a token that does not count is none.
+        Caller::Guest => {
+            counters.note(Refusal::Invalid);
+            return Ok(RouteCaller::Guest);
+        }
+    };
+    if !auth.allows(&record.collection) {
+        return Err(Refusal::Collection);
+    }
+    Ok(RouteCaller::Record(record))
+}
+
+/// Whether a browser asks what it may ask.
+fn is_preflight(request: &Request<Body>) -> bool {
+    let headers = request.headers();
+    *request.method() == Method::OPTIONS
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        && request.body().is_end_stream()
+}
+
+/// Takes the client's token out of the head: that of `Authorization`, or else of the cookie. Both are gone afterwards.
+fn take_token(auth: &RouteAuth, request: &mut Request<Body>) -> Result<Option<String>, Refusal> {
+    let is_own_page = is_own_page(request);
+    let headers = request.headers_mut();
+    let is_ambiguous = headers.get_all(AUTHORIZATION).iter().nth(1).is_some();
+    let header = headers.remove(AUTHORIZATION);
+    let cookie = auth.cookie.as_deref().and_then(|name| take_cookie(headers, name));
+    if is_ambiguous {
+        return Err(Refusal::Ambiguous);
+    }
+    let token = match header {
+        Some(header) => Some(header.to_str().map_err(|_| Refusal::Invalid)?.to_owned()),
+        // A browser sends cookies also when the page is somebody else's.
+        None => cookie.filter(|_| is_own_page).and_then(|cookie| cookie_token(&cookie)),
+    };
+    Ok(token.filter(|token| !token.is_empty()))
+}
+
+/// Whether a request can do no harm, or was made by a page of the same origin.
+fn is_own_page(request: &Request<Body>) -> bool {
+    let headers = request.headers();
+    if matches!(*request.method(), Method::GET | Method::HEAD) && !headers.contains_key(UPGRADE) {
+        return true;
+    }
+    if let Some(site) = headers.get(SEC_FETCH_SITE) {
+        return site == "same-origin";
+    }
+    let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    match (origin.and_then(|origin| origin.split_once("://")), host) {
+        (Some((_, origin)), Some(host)) => origin.eq_ignore_ascii_case(host),
+        _ => false,
+    }
+}
+
+/// Takes a cookie out of the head, and leaves the others.
+fn take_cookie(headers: &mut HeaderMap, name: &str) -> Option<String> {
+    let is_this = |cookie: &str| cookie.split_once('=').is_some_and(|(key, _)| key.trim() == name);
+    let mut taken = None;
+    let mut left = Vec::new();
+    for line in headers.get_all(COOKIE) {
+        let Ok(text) = line.to_str() else {
+            left.push(line.clone());
+            continue;
+        };
+        let (these, others): (Vec<&str>, Vec<&str>) = text.split(';').partition(|cookie| is_this(cookie));
+        let value = these.first().and_then(|cookie| cookie.split_once('='));
+        taken = taken.or(value.map(|(_, value)| value.trim().to_owned()));
+        match HeaderValue::from_str(others.join(";").trim()) {
+            Ok(line) if !line.is_empty() => left.push(line),
+            _ => {}
+        }
+    }
+    if taken.is_some() {
+        headers.remove(COOKIE);
+        for line in left {
+            headers.append(COOKIE, line);
+        }
+    }
+    taken
+}
+
+/// The token of a cookie: the official SDK writes `{"token": …, "record": …}`, percent-encoded; others the token itself.
+fn cookie_token(cookie: &str) -> Option<String> {
+    if cookie.len() > MAX_COOKIE_BYTES {
+        return None;
+    }
+    let text: Cow<'_, str> = percent_encoding::percent_decode_str(cookie).decode_utf8().ok()?;
+    match Json::parse_whole(&text) {
+        Ok(Json::Object(object)) => object.get("token").and_then(Json::as_str).map(str::to_owned),
+        _ => Some(text.into_owned()),
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    const ALL: [Refusal; 6] = [
+        Refusal::Missing,
+        Refusal::Invalid,
+        Refusal::Ambiguous,
+        Refusal::Collection,
+        Refusal::Address,
+        Refusal::Unavailable,
+    ];
+
+    fn of(error: &ApiError) -> Refusal {
+        if error.status() == StatusCode::FORBIDDEN { Refusal::Address } else { Refusal::Unavailable }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Refusal::Missing => "missing",
+            Refusal::Invalid => "invalid",
+            Refusal::Ambiguous => "ambiguous",
+            Refusal::Collection => "collection",
+            Refusal::Address => "address",
+            Refusal::Unavailable => "unavailable",
+        }
+    }
+
+    fn into_response(self) -> Response<Body> {
+        let error = match self {
+            Refusal::Missing | Refusal::Invalid => ApiError::token_required(),
+            Refusal::Ambiguous => ApiError::bad_request(),
+            Refusal::Collection => ApiError::not_allowed(),
+            Refusal::Address => ApiError::forbidden(),
+            Refusal::Unavailable => ApiError::unavailable(std::time::Duration::from_secs(1)),
+        };
+        let mut response = error.into_response();
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let challenge = match self {
+                Refusal::Missing => "Bearer",
+                _ => "Bearer error=\"invalid_token\"",
+            };
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        response
+    }
+}
+
+// === impl Counters ===
+
+impl Counters {
+    fn new() -> Self {
+        let of =
+            |refusal: Refusal| counter!("groundswell_tokens_refused_total", "reason" => refusal.as_str());
+        Self(Refusal::ALL.map(of))
+    }
+
+    fn note(&self, refusal: Refusal) {
+        self.0[refusal as usize].increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, lines: &[(&str, &str)]) -> Request<Body> {
+        let mut request = Request::builder().method(method).uri("/");
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        request.body(Body::empty()).unwrap()
+    }
+
+    fn with_cookie() -> RouteAuth {
+        RouteAuth { cookie: Some("pb_auth".to_owned()), ..RouteAuth::default() }
+    }
+
+    #[test]
+    fn a_refusal_is_counted_as_itself() {
+        for (place, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(place, refusal as usize);
+        }
+    }
+
+    #[test]
+    fn a_token_leaves_the_head() {
+        let mut asked = request("GET", &[("authorization", "Bearer t"), ("cookie", "a=1; pb_auth=c; b=2")]);
+        assert_eq!(take_token(&with_cookie(), &mut asked), Ok(Some("Bearer t".to_owned())));
+        assert!(!asked.headers().contains_key(AUTHORIZATION));
+        assert_eq!(asked.headers()[COOKIE], "a=1; b=2");
+        let mut asked = request("GET", &[("cookie", "pb_auth=c")]);
+        assert_eq!(take_token(&with_cookie(), &mut asked), Ok(Some("c".to_owned())));
+        assert!(!asked.headers().contains_key(COOKIE));
+        let mut asked = request("GET", &[("cookie", "pb_auth=c")]);
+        assert_eq!(take_token(&RouteAuth::default(), &mut asked), Ok(None));
+        assert_eq!(asked.headers()[COOKIE], "pb_auth=c");
+    }
+
+    #[test]
+    fn two_tokens_are_none() {
+        let mut asked = request("GET", &[("authorization", "a"), ("authorization", "b")]);
+        assert_eq!(take_token(&with_cookie(), &mut asked), Err(Refusal::Ambiguous));
+        assert!(!asked.headers().contains_key(AUTHORIZATION));
+    }
+
+    #[test]
+    fn a_cookie_counts_only_for_pages_of_its_own() {
+        let token = |method: &str, lines: &[(&str, &str)]| {
+            let mut asked =
+                request(method, &[&[("host", "app.example"), ("cookie", "pb_auth=c")], lines].concat());
+            take_token(&with_cookie(), &mut asked).unwrap().is_some()
+        };
+        assert!(token("GET", &[]) && token("HEAD", &[("sec-fetch-site", "cross-site")]));
+        assert!(token("POST", &[("sec-fetch-site", "same-origin")]));
+        assert!(token("POST", &[("origin", "https://App.example")]));
+        for lines in [
+            &[][..],
+            &[("sec-fetch-site", "cross-site"), ("origin", "https://app.example")],
+            &[("sec-fetch-site", "same-site")],
+            &[("origin", "https://evil.example")],
+            &[("origin", "null")],
+        ] {
+            assert!(!token("POST", lines), "{lines:?}");
+        }
+        assert!(!token("GET", &[("upgrade", "websocket"), ("origin", "https://evil.example")]));
+    }
+
+    #[test]
+    fn the_cookie_of_the_sdk_holds_its_token() {
+        let of_sdk = "%7B%22token%22%3A%22a.b.c%22%2C%22record%22%3A%7B%22id%22%3A%22r1%22%7D%7D";
+        for (cookie, token) in [
+            (of_sdk, Some("a.b.c")),
+            ("a.b.c", Some("a.b.c")),
+            ("%7B%7D", None),
+            ("%7B%22token%22%3A1%7D", None),
+            ("%ff", None),
+        ] {
+            assert_eq!(cookie_token(cookie).as_deref(), token, "{cookie}");
+        }
+        assert_eq!(cookie_token(&"x".repeat(MAX_COOKIE_BYTES + 1)), None);
+    }
+}
