@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -46,7 +46,7 @@ pub(crate) struct Line<'l> {
     pub(crate) path: &'l str,
     pub(crate) status: StatusCode,
     pub(crate) took: Duration,
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) client: Option<IpAddr>,
     pub(crate) request_id: Option<&'l RequestId>,
     /// By which other server it was answered.
     pub(crate) served: Option<&'l Served>,
@@ -99,7 +99,7 @@ impl Line<'_> {
         text(&mut json, "method", self.method.as_str());
         text(&mut json, "path", self.path);
         _ = write!(json, ",\"status\":{}", self.status.as_u16());
-        text(&mut json, "peer", &self.peer.map(|peer| peer.ip().to_string()).unwrap_or_default());
+        text(&mut json, "client", &self.client.map(|client| client.to_string()).unwrap_or_default());
         if let Some(served) = self.served {
             text(&mut json, "upstream", &served.upstream);
             text(&mut json, "server", &served.server.to_string());
@@ -169,7 +169,7 @@ mod tests {
             path,
             status: StatusCode::OK,
             took: Duration::from_micros(7),
-            peer: Some(SocketAddr::from(([127, 0, 0, 1], 9))),
+            client: Some(IpAddr::from([127, 0, 0, 1])),
             request_id: None,
             served: None,
         }
@@ -181,7 +181,7 @@ mod tests {
         let (time, rest) = json.split_once(",\"id\"").unwrap();
         assert!(time.starts_with("{\"time\":\"20") && time.ends_with("Z\""), "{time}");
         let expected = ":\"\",\"method\":\"GET\",\"path\":\"/a\\\"\\u0001b\",\"status\":200,\
-                        \"peer\":\"127.0.0.1\",\"took_us\":7}\n";
+                        \"client\":\"127.0.0.1\",\"took_us\":7}\n";
         assert_eq!(rest, expected);
     }
 

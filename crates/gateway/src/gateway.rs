@@ -14,6 +14,7 @@ use futures_util::future::Either;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::limits::Refusals;
 use crate::proxy::Way;
 use crate::routes::{self, Route, Target};
 use crate::upstream::Upstream;
@@ -45,6 +46,7 @@ pub(crate) struct Routed<L, F> {
     gateway: Gateway,
     local: L,
     forward: F,
+    refusals: Refusals,
 }
 
 // === impl Gateway ===
@@ -113,7 +115,7 @@ impl Gateway {
 impl<L, F> Routed<L, F> {
     /// What has a route to a pool of servers goes to `forward`, what has none to `local`.
     pub(crate) fn new(gateway: Gateway, local: L, forward: F) -> Self {
-        Self { gateway, local, forward }
+        Self { gateway, local, forward, refusals: Refusals::new() }
     }
 }
 
@@ -133,8 +135,14 @@ impl<L: Upstream, F: Upstream> Service<Request<Body>> for Routed<L, F> {
         }
         let way = match routes::host(request.headers(), request.uri()) {
             Some(host) => match routes::find(&plan.routes, &request, host) {
-                Some(route) if route.target != Target::Services => plan.way(route, &request),
-                _ => return Either::Left(self.local.call(request)),
+                Some(route) => match route.limits.refuse(&request, &self.refusals) {
+                    Some(status) => Way::Refused(status),
+                    None if route.target == Target::Services => {
+                        return Either::Left(self.local.call(request));
+                    }
+                    None => plan.way(route, &request),
+                },
+                None => return Either::Left(self.local.call(request)),
             },
             None => Way::Refused(StatusCode::BAD_REQUEST),
         };

@@ -6,6 +6,7 @@ pub(crate) mod before;
 pub(crate) mod caller;
 pub(crate) mod catch_panic;
 pub(crate) mod clean_path;
+pub(crate) mod client;
 pub(crate) mod compress;
 pub(crate) mod cors;
 pub(crate) mod count;

@@ -11,7 +11,8 @@
 //! server's business. Everything else goes to the router of this process's services, called directly, through what the
 //! contract has of an edge; nothing above it can tell.
 //!
-//! Above both stand the size of the head, whose refusals are looked at no further, and HTTPS: a redirect to it, and the
+//! Above both stand the client, as trusted proxies name him (`layers/client.rs`: all that asks for an address has it from
+//! there); the size of the head, whose refusals are looked at no further; and HTTPS: a redirect to it, and the
 //! header that asks browsers to keep to it, on every answer that goes by it.
 //!
 //! The order of the other layers (`stack.rs`), from the connection down, and why:
@@ -39,7 +40,8 @@
 //!
 //! | what | past it |
 //! |---|---|
-//! | connections of the process | 503, and closed |
+//! | connections of the process, and of one address if so configured | 503, and closed |
+//! | the header of a proxy that hands on connections (4 KiB, 5 s) | closed |
 //! | a request's head (128 KiB, 256 headers) | 431 |
 //! | requests that a server has at once | it is passed over; 503 when all are full |
 //! | tries of a request, their time, retries in all | 502 or 504 |
@@ -49,8 +51,10 @@
 mod access_log;
 mod gateway;
 mod layers;
+mod limits;
 mod loops;
 mod net;
+mod networks;
 mod proxy;
 mod route_auth;
 mod routes;
@@ -65,8 +69,10 @@ pub use layers::caller::Callers;
 pub use layers::cors::Origins;
 pub use layers::https::HttpsRules;
 pub use layers::rate_limit::RateLimit;
+pub use limits::RouteLimits;
 pub use loops::RequestLoops;
-pub use net::{ConnectionServer, Transport, accept, bind, raise_open_files};
+pub use net::{Admission, ConnectionRules, ConnectionServer, Transport, accept, bind, raise_open_files};
+pub use networks::Networks;
 pub use route_auth::RouteAuth;
 pub use routes::{HostPattern, Route, Target};
 pub use stack::{Edge, stack};

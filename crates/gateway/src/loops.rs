@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::net::{Accepted, ConnectionServer, Peer, StallingStream, Transport};
+use crate::net::{Accepted, Admission, ConnectionServer, Peer, StallingStream, Transport};
 use crate::tls::{Handshakes, Tls};
 use crate::upstream::Upstream;
 
@@ -34,24 +34,27 @@ struct RequestLoop {
 #[derive(Clone)]
 struct Entrance<S> {
     server: ConnectionServer<S>,
+    admission: Admission,
     handshakes: Option<Handshakes>,
 }
 
 // === impl RequestLoops ===
 
 impl RequestLoops {
-    /// Starts `count` loops, with `tls` for connections that are to speak it. `server` is called once for each, so that what a loop touches on every request
+    /// Starts `count` loops, with `tls` for connections that are to speak it, and `admission` for all. `server` is called once for each, so that what a loop touches on every request
     /// (the router, its counters) is its own and no core waits for another's cache line.
     pub fn start<S: Upstream>(
         count: usize,
         draining: &CancellationToken,
         drain_limit: Duration,
         tls: Option<&Tls>,
+        admission: &Admission,
         mut server: impl FnMut() -> ConnectionServer<S>,
     ) -> io::Result<Self> {
         let loops = (0..count)
             .map(|index| {
-                let entrance = Entrance { server: server(), handshakes: tls.map(Tls::handshakes) };
+                let admission = admission.clone();
+                let entrance = Entrance { server: server(), admission, handshakes: tls.map(Tls::handshakes) };
                 RequestLoop::start(index, draining.clone(), drain_limit, entrance)
             })
             .collect::<io::Result<Vec<_>>>()?;
@@ -136,13 +139,18 @@ async fn serve_connections<S: Upstream>(
 /// One connection. What lies between the socket and HTTP is put in here.
 async fn serve<S: Upstream>(entrance: Entrance<S>, accepted: Accepted, draining: CancellationToken) {
     let Accepted { stream, peer: address, transport } = accepted;
-    let peer = Peer { address, transport };
-    let stream = match TcpStream::from_std(stream) {
+    let mut stream = match TcpStream::from_std(stream) {
         // Beneath TLS, where it is seen what a client takes.
         Ok(stream) => StallingStream::of_client(stream),
         Err(error) => return debug!(peer = %address, %error, "could not watch a connection"),
     };
-    let Entrance { server, handshakes } = entrance;
+    let Entrance { server, admission, handshakes } = entrance;
+    let admitted = tokio::select! {
+        admitted = admission.admit(&mut stream, address, transport) => admitted,
+        () = draining.cancelled() => return,
+    };
+    let Some(admitted) = admitted else { return };
+    let peer = Peer::new(admitted.address, transport);
     match (transport, handshakes) {
         (Transport::Plain, _) => server.serve(stream, peer, draining).await,
         (Transport::Tls, Some(handshakes)) => {
@@ -154,7 +162,7 @@ async fn serve<S: Upstream>(entrance: Entrance<S>, accepted: Accepted, draining:
                 Ok(stream) => server.serve(stream, peer, draining).await,
                 Err(error) => {
                     metrics::counter!("groundswell_tls_handshakes_failed_total").increment(1);
-                    debug!(peer = %address, %error, "a TLS handshake failed");
+                    debug!(peer = %peer.address, %error, "a TLS handshake failed");
                 }
             }
         }

@@ -291,7 +291,7 @@ impl Head {
                 Transport::Plain => "http",
                 Transport::Tls => "https",
             };
-            headers::set_forwarded(&mut headers, peer.address.ip(), protocol);
+            headers::set_forwarded(&mut headers, peer, protocol);
         }
         if let Some(RequestId(id)) = extensions.get() {
             headers.insert(X_REQUEST_ID, id.clone());
@@ -368,7 +368,7 @@ fn is_idempotent(method: &Method) -> bool {
 /// By what a hash balances: the client's address.
 fn key(parts: &request::Parts) -> u64 {
     let Some(peer) = parts.extensions.get::<Peer>() else { return 0 };
-    match peer.address.ip() {
+    match peer.client {
         IpAddr::V4(address) => u64::from(u32::from(address)),
         // The network of a host: its addresses in it change.
         IpAddr::V6(address) => (u128::from(address) >> 64) as u64,
@@ -383,6 +383,7 @@ fn nobody() -> Response<Body> {
 /// An answer of the gateway's own, in the shape of the API's errors.
 fn refused(status: StatusCode) -> Response<Body> {
     let message = match status {
+        StatusCode::FORBIDDEN => return ApiError::forbidden().into_response(),
         StatusCode::BAD_GATEWAY => "The service did not answer.",
         StatusCode::GATEWAY_TIMEOUT => "The service did not answer in time.",
         StatusCode::REQUEST_TIMEOUT => "The request took too long to arrive.",

@@ -14,6 +14,7 @@ use axum::http::{Method, Request, Response, StatusCode, Uri};
 use axum::response::IntoResponse;
 use kit::error::ApiError;
 
+use crate::limits::RouteLimits;
 use crate::route_auth::RouteAuth;
 
 /// A route.
@@ -29,6 +30,8 @@ pub struct Route {
     pub headers: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Where it leads.
     pub target: Target,
+    /// What it takes of whom.
+    pub limits: RouteLimits,
     /// What the beginning of the path becomes.
     pub rewrite: Option<String>,
     /// What is asked of whoever calls, if anything.
@@ -69,6 +72,7 @@ impl Route {
             methods: Vec::new(),
             headers: Vec::new(),
             target,
+            limits: RouteLimits::default(),
             rewrite: None,
             auth: None,
             request_headers: Vec::new(),

@@ -1,6 +1,8 @@
 //! The stack of one request loop, put together. Each line is a layer; the first is the first to see a request and the
 //! last to see its response.
 
+use std::sync::Arc;
+
 use tower::ServiceBuilder;
 
 use crate::access_log::AccessLog;
@@ -10,6 +12,7 @@ use crate::layers::before::BeforeLayer;
 use crate::layers::caller::{self, Callers};
 use crate::layers::catch_panic::CatchPanicLayer;
 use crate::layers::clean_path::CleanPath;
+use crate::layers::client::Client;
 use crate::layers::compress::Compress;
 use crate::layers::cors::{Cors, Origins, Preflight};
 use crate::layers::count::Count;
@@ -20,11 +23,14 @@ use crate::layers::rate_limit::RateLimit;
 use crate::layers::request_id::RequestIds;
 use crate::layers::route_caller;
 use crate::layers::security_headers::SecurityHeaders;
+use crate::net::ConnectionRules;
 use crate::proxy::Forward;
 use crate::upstream::Upstream;
 
 /// What the stack of one request loop goes by.
 pub struct Edge {
+    /// Whose word about clients is taken, and who of them may ask.
+    pub connections: Arc<ConnectionRules>,
     /// What is asked of clients that come without TLS, and of browsers that come with it.
     pub https: HttpsRules,
     /// Whose pages may call.
@@ -42,7 +48,7 @@ pub struct Edge {
 /// Everything between the connections of one request loop and what answers: the services of this process, or what
 /// the gateway has routes to.
 pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
-    let Edge { https, origins, callers, limit, gateway, log } = edge;
+    let Edge { connections, https, origins, callers, limit, gateway, log } = edge;
     let local = ServiceBuilder::new()
         .layer(BeforeLayer(CleanPath))
         .layer(BeforeLayer(Framing))
@@ -64,6 +70,7 @@ pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
         .layer(route_caller::layer(callers))
         .service(Forward::default());
     ServiceBuilder::new()
+        .layer(BeforeLayer(Client::new(connections)))
         .layer(AroundLayer(Hsts(https.hsts)))
         .layer(BeforeLayer(HeadSize))
         .layer(BeforeLayer(RedirectToHttps(https.redirect_to)))

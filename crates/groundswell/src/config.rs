@@ -7,6 +7,7 @@
 mod engine_url;
 mod gateway;
 mod hooks;
+mod limits;
 mod print;
 mod problem;
 mod reader;

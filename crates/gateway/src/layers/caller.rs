@@ -142,7 +142,7 @@ impl Callers {
 fn client_ip(settings: &Settings, peer: Peer, headers: &HeaderMap) -> IpAddr {
     let proxy = &settings.trusted_proxy;
     let line = |name: &str| last_line(headers, name);
-    address::client_address(peer.address.ip(), &proxy.headers, proxy.use_leftmost_ip, line)
+    address::client_address(peer.client, &proxy.headers, proxy.use_leftmost_ip, line)
 }
 
 fn last_line<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -249,10 +249,8 @@ mod tests {
 
     fn request(header: &str, value: &str) -> Request<Body> {
         let mut request = Request::get("/").header(header, value).body(Body::empty()).unwrap();
-        request.extensions_mut().insert(Peer {
-            address: SocketAddr::from(([127, 0, 0, 1], 1)),
-            transport: crate::net::Transport::Plain,
-        });
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        request.extensions_mut().insert(Peer::new(address, crate::net::Transport::Plain));
         request.extensions_mut().insert(RequestId(HeaderValue::from_static("r1")));
         request
     }

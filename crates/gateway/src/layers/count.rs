@@ -1,6 +1,5 @@
 //! Counts answers by their status, and tells of each: to the access log, and at level `debug`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,7 +38,7 @@ struct AccessLine {
     log: Option<AccessLog>,
     method: Method,
     path: String,
-    peer: Option<SocketAddr>,
+    peer: Option<Peer>,
     request_id: Option<RequestId>,
     started: Instant,
 }
@@ -94,7 +93,7 @@ impl AccessLine {
             log,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
-            peer: request.extensions().get().map(|peer: &Peer| peer.address),
+            peer: request.extensions().get().copied(),
             request_id: request.extensions().get().cloned(),
             started: Instant::now(),
         }
@@ -108,7 +107,7 @@ impl AccessLine {
                 path: &self.path,
                 status,
                 took,
-                peer: self.peer,
+                client: self.peer.map(|peer| peer.client),
                 request_id: self.request_id.as_ref(),
                 served: response.extensions().get(),
             });
@@ -118,7 +117,8 @@ impl AccessLine {
             method = %self.method,
             path = self.path,
             status = status.as_u16(),
-            peer = self.peer.map(tracing::field::display),
+            peer = self.peer.map(|peer| tracing::field::display(peer.address)),
+            client = self.peer.map(|peer| tracing::field::display(peer.client)),
             request_id = self.request_id.as_ref().map(RequestId::as_str),
             elapsed_us = took.as_micros(),
             "request"
@@ -128,6 +128,7 @@ impl AccessLine {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -194,12 +195,10 @@ mod tests {
     fn a_line_holds_no_query() {
         let mut request = Request::get("/a?token=secret").body(Body::empty()).unwrap();
         request.extensions_mut().insert(RequestId(HeaderValue::from_static("r1")));
-        request.extensions_mut().insert(Peer {
-            address: SocketAddr::from(([127, 0, 0, 1], 1)),
-            transport: crate::net::Transport::Plain,
-        });
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        request.extensions_mut().insert(Peer::new(address, crate::net::Transport::Plain));
         let line = AccessLine::new(&request, None);
         assert_eq!((line.path.as_str(), line.request_id.unwrap().as_str()), ("/a", "r1"));
-        assert_eq!(line.peer.unwrap().port(), 1);
+        assert_eq!(line.peer.unwrap().address.port(), 1);
     }
 }

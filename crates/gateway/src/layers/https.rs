@@ -93,7 +93,7 @@ mod tests {
             request.headers_mut().insert(HOST, host.parse().unwrap());
         }
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        request.extensions_mut().insert(Peer { address, transport });
+        request.extensions_mut().insert(Peer::new(address, transport));
         request
     }
 

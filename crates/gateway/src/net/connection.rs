@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,11 +30,17 @@ const MAX_HEADERS: usize = 256;
 /// How much of a body waits for its reader; a head that is much larger is not read to its end.
 const MAX_BUFFER_BYTES: usize = MAX_HEAD_BYTES;
 
-/// A request's extension: who connected, and how. It is for the stack alone.
+/// A request's extension: who asks, and how he came. It is for the stack alone.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
+    /// Who connected, or whose connection it is by the word of the PROXY protocol.
     pub(crate) address: SocketAddr,
+    /// How the client came: to this server, or to the trusted proxy before it.
     pub(crate) transport: Transport,
+    /// The client: who connected, or whom a trusted proxy names.
+    pub(crate) client: IpAddr,
+    /// Whether it is a trusted proxy that connected, so that its word stands in the headers.
+    pub(crate) is_trusted: bool,
 }
 
 /// A request's extension, where the request asks to go on with another protocol: what is done with the connection
@@ -116,6 +122,15 @@ impl<S: Upstream> ConnectionServer<S> {
             }
         }
         Ok(())
+    }
+}
+
+// === impl Peer ===
+
+impl Peer {
+    /// One who is who connected.
+    pub(crate) const fn new(address: SocketAddr, transport: Transport) -> Self {
+        Self { address, transport, client: address.ip(), is_trusted: false }
     }
 }
 

@@ -1,18 +1,17 @@
 //! What of a message's head goes on to the other side (RFC 9110 §7.6.1, RFC 7239's older cousins `X-Forwarded-*`).
 
-use std::net::IpAddr;
-
 use axum::http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
+use crate::layers::client::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
+use crate::net::Peer;
+
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Other names by which servers look for what a client could only claim; with `_` some take them for the same.
 const CLAIMS: [&str; 8] = [
@@ -93,14 +92,16 @@ pub(crate) fn is_framing_known(headers: &HeaderMap) -> bool {
     codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
-/// Tells the server who asked, and how. What a client says of itself is not passed on.
-pub(crate) fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, protocol: &'static str) {
-    if let Ok(client) = HeaderValue::from_str(&client.to_string()) {
-        headers.insert(X_FORWARDED_FOR, client);
+/// Tells the server who asked, and how. What a client says of itself is not passed on, what a trusted proxy says is.
+pub(crate) fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, protocol: &'static str) {
+    if let Ok(chain) = HeaderValue::from_bytes(&forwarded_for(headers, peer)) {
+        headers.insert(X_FORWARDED_FOR, chain);
     }
-    match headers.get(HOST).cloned() {
-        Some(host) => _ = headers.insert(X_FORWARDED_HOST, host),
-        None => _ = headers.remove(X_FORWARDED_HOST),
+    if !peer.is_trusted || !headers.contains_key(X_FORWARDED_HOST) {
+        match headers.get(HOST).cloned() {
+            Some(host) => _ = headers.insert(X_FORWARDED_HOST, host),
+            None => _ = headers.remove(X_FORWARDED_HOST),
+        }
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(protocol));
     for name in CLAIMS {
@@ -113,15 +114,37 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, protocol: &
     }
 }
 
+/// Who connected, behind those whom a trusted proxy names.
+fn forwarded_for(headers: &HeaderMap, peer: &Peer) -> Vec<u8> {
+    let mut chain = Vec::new();
+    if peer.is_trusted {
+        for line in headers.get_all(X_FORWARDED_FOR) {
+            chain.extend_from_slice(line.as_bytes());
+            chain.extend_from_slice(b", ");
+        }
+        // It named him in `Forwarded`.
+        if chain.is_empty() && peer.client != peer.address.ip() {
+            chain.extend_from_slice(format!("{}, ", peer.client).as_bytes());
+        }
+    }
+    chain.extend_from_slice(peer.address.ip().to_string().as_bytes());
+    chain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Transport;
 
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
         lines
             .iter()
             .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
             .collect()
+    }
+
+    fn peer(address: &str) -> Peer {
+        Peer::new(address.parse().unwrap(), Transport::Plain)
     }
 
     #[test]
@@ -178,7 +201,7 @@ mod tests {
             ("x-groundswell-caller", "root"),
             ("X_Groundswell_Caller", "root"),
         ]);
-        set_forwarded(&mut given, "192.0.2.7".parse().unwrap(), "http");
+        set_forwarded(&mut given, &peer("192.0.2.7:1"), "http");
         let expected = headers(&[
             ("host", "app.example"),
             ("x-forwarded-for", "192.0.2.7"),
@@ -186,5 +209,29 @@ mod tests {
             ("x-forwarded-proto", "http"),
         ]);
         assert_eq!(given, expected);
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_goes_on_with_its_own_address_behind() {
+        let client = "192.0.2.7".parse().unwrap();
+        let proxy = Peer { client, is_trusted: true, ..peer("10.0.0.1:1") };
+        let mut given = headers(&[
+            ("host", "inner.example"),
+            ("x-forwarded-for", "1.1.1.1, 192.0.2.7"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("x-forwarded-host", "app.example"),
+            ("forwarded", "for=10.0.0.1"),
+        ]);
+        set_forwarded(&mut given, &proxy, "https");
+        let expected = headers(&[
+            ("host", "inner.example"),
+            ("x-forwarded-for", "1.1.1.1, 192.0.2.7, 10.0.0.2, 10.0.0.1"),
+            ("x-forwarded-host", "app.example"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        assert_eq!(given, expected);
+        let mut named_otherwise = headers(&[("forwarded", "for=192.0.2.7")]);
+        set_forwarded(&mut named_otherwise, &proxy, "https");
+        assert_eq!(named_otherwise[X_FORWARDED_FOR], "192.0.2.7, 10.0.0.1");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -22,14 +23,21 @@ use crate::layers::https::HttpsRules;
 use crate::layers::testing::callers_and_limit;
 use crate::net::{ConnectionServer, Peer, Transport};
 
-const PEER: Peer =
-    Peer { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1), transport: Transport::Plain };
+const PEER: Peer = Peer::new(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1), Transport::Plain);
 
 /// The rules of a stack that has nothing configured.
 fn edge(folder: &Path) -> Edge {
     let (callers, limit) = callers_and_limit(folder);
     let origins = Origins::new(&["*".to_owned()]);
-    Edge { https: HttpsRules::default(), origins, callers, limit, gateway: Gateway::default(), log: None }
+    Edge {
+        connections: Arc::default(),
+        https: HttpsRules::default(),
+        origins,
+        callers,
+        limit,
+        gateway: Gateway::default(),
+        log: None,
+    }
 }
 
 /// What a client reads that sends `request` to a stack over `router`.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use gateway::{
-    AccessLog, AccessLogWriter, Callers, Certificates, ConnectionServer, Edge, Gateway, HttpsRules, Origins,
-    RateLimit, RequestLoops, Tls, Transport,
+    AccessLog, AccessLogWriter, Admission, Callers, Certificates, ConnectionServer, Edge, Gateway,
+    HttpsRules, Origins, RateLimit, RequestLoops, Tls, Transport,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -135,9 +135,12 @@ fn start_loops(
     let server = &settings.server;
     let origins = Origins::new(&server.origins);
     let https = https_rules(&settings.tls, addresses);
-    RequestLoops::start(server.request_loops, draining, server.drain_timeout, tls, || {
+    let admission = Admission::new(server.connections.clone());
+    let connections = Arc::new(server.connections.clone());
+    RequestLoops::start(server.request_loops, draining, server.drain_timeout, tls, &admission, || {
         let services = app.services();
         let edge = Edge {
+            connections: connections.clone(),
             https: https.clone(),
             origins: origins.clone(),
             callers: Callers::new(services.store.clone(), services.identity.clone()),

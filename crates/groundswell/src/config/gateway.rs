@@ -7,6 +7,7 @@ use axum::http::header::{HeaderName, HeaderValue};
 use axum::http::{Method, Uri};
 use gateway::{Balance, HealthCheck, HostPattern, Route, ServerUrl, Target, UpstreamSettings};
 
+use super::limits;
 use super::reader::{Named, Section};
 use super::route_auth;
 use super::settings::{count, duration, time};
@@ -120,6 +121,7 @@ fn route(Named { origin, mut section, .. }: Named<'_>, upstreams: &[&str]) -> Op
             }
         }
     }
+    route.limits = limits::of_route(&mut section);
     route.headers = header_rules(&mut section, "headers");
     route.rewrite = section.parsed("rewrite", PATH, self::path).map(|(path, _)| path);
     route.request_headers = header_rules(&mut section, "request_headers");

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use gateway::{Route, RouteAuth, Target};
+use gateway::{ConnectionRules, Networks, Route, RouteAuth, RouteLimits, Target};
 use hooks::Hook;
 
 use super::gateway::GatewaySettings;
@@ -29,6 +29,7 @@ impl fmt::Display for Settings {
         writeln!(f, "drain_timeout = {}", quoted(seconds(server.drain_timeout)))?;
         writeln!(f, "request_loops = {}", server.request_loops)?;
         writeln!(f, "max_connections = {}", server.max_connections)?;
+        print_connections(&server.connections, f)?;
         if server.https.is_some() {
             print_tls(tls, f)?;
         }
@@ -56,6 +57,28 @@ impl fmt::Display for Settings {
         }
         write!(f, "level = {}", quoted(&log.level))
     }
+}
+
+fn print_connections(rules: &ConnectionRules, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let ConnectionRules { proxy_protocol, trusted_proxies, allow, deny, max_per_address } = rules;
+    print_networks("proxy_protocol", proxy_protocol, f)?;
+    print_networks("trusted_proxies", trusted_proxies, f)?;
+    print_networks("allow_ips", allow, f)?;
+    print_networks("deny_ips", deny, f)?;
+    max_per_address.iter().try_for_each(|most| writeln!(f, "max_connections_per_ip = {most}"))
+}
+
+fn print_limits(limits: &RouteLimits, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let RouteLimits { allow, deny } = limits;
+    print_networks("allow_ips", allow, f)?;
+    print_networks("deny_ips", deny, f)
+}
+
+fn print_networks(key: &str, networks: &Networks, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if networks.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "{key} = {}", list(&networks.iter().collect::<Vec<_>>()))
 }
 
 fn print_tls(tls: &TlsSettings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,6 +151,7 @@ fn print_route(route: &Route, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Target::Upstream(name) => writeln!(f, "upstream = {}", quoted(name))?,
         Target::Redirect(url) => writeln!(f, "redirect = {}", quoted(url))?,
     }
+    print_limits(&route.limits, f)?;
     if let Some(rewrite) = &route.rewrite {
         writeln!(f, "rewrite = {}", quoted(rewrite))?;
     }

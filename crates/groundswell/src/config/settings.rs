@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use ::hooks::Hook;
 use blobs::MasterKeys;
+use gateway::ConnectionRules;
 use kit::spool::SpoolBounds;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::engine_url::EngineUrl;
 use super::gateway::GatewaySettings;
 use super::hooks::{self, OutboundSettings};
+use super::limits;
 use super::problem::Problems;
 use super::reader::{Noted, Section};
 use super::tls::TlsSettings;
@@ -51,6 +53,8 @@ pub(crate) struct ServerSettings {
     pub(crate) drain_timeout: Duration,
     pub(crate) request_loops: usize,
     pub(crate) max_connections: usize,
+    /// Who may connect, and whose word about clients is taken.
+    pub(crate) connections: ConnectionRules,
 }
 
 /// `[store]`
@@ -165,6 +169,7 @@ impl ServerSettings {
             drain_timeout: time(&mut section, "drain_timeout", DEFAULT_DRAIN_TIMEOUT),
             request_loops: count(&mut section, "request_loops").unwrap_or_else(cores),
             max_connections: count(&mut section, "max_connections").unwrap_or(DEFAULT_MAX_CONNECTIONS),
+            connections: limits::connections(&mut section),
         };
         refuse_other_roles(&mut section);
         section.finish();

@@ -155,3 +155,15 @@ fn an_age_belongs_to_hsts() {
     let problem = resolve("[server]\nhttps = \":1\"\n[tls]\nhsts = \"preload\"").unwrap_err().to_string();
     assert!(problem.contains("tls.hsts: \"preload\" is not right; write a value"), "{problem}");
 }
+
+#[test]
+fn lists_of_addresses_are_printed_as_they_can_be_read_again() {
+    let text = "[server]\nproxy_protocol = [\"10.0.0.0/8\"]\ntrusted_proxies = \"::1,10.0.0.1\"\n\
+                allow_ips = [\"0.0.0.0/0\"]\ndeny_ips = [\"192.0.2.0/24\"]\nmax_connections_per_ip = 100\n\
+                [[gateway.routes]]\nservices = true\nallow_ips = [\"10.0.0.0/8\"]\ndeny_ips = [\"10.0.0.1\"]";
+    let printed = resolve(text).unwrap().to_string();
+    assert_eq!(resolve(&printed).unwrap().to_string(), printed);
+    assert!(printed.contains("trusted_proxies = [\"::1/128\", \"10.0.0.1/32\"]"), "{printed}");
+    assert!(printed.contains("max_connections_per_ip = 100"), "{printed}");
+    assert_eq!(printed.matches("allow_ips").count(), 2, "{printed}");
+}

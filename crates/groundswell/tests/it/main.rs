@@ -8,6 +8,7 @@ mod callers;
 mod command_line;
 mod configuration;
 mod connections;
+mod edge_limits;
 mod files;
 mod gateway;
 mod hooks;

@@ -138,6 +138,15 @@ fn shake(
     trusted: RootCertStore,
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> std::io::Result<Stream> {
+    shake_over(connect(address), name, trusted, versions)
+}
+
+fn shake_over(
+    stream: TcpStream,
+    name: &str,
+    trusted: RootCertStore,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> std::io::Result<Stream> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(versions)
         .unwrap()
@@ -146,7 +155,7 @@ fn shake(
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut stream = StreamOwned::new(connection, connect(address));
+    let mut stream = StreamOwned::new(connection, stream);
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock)?;
     }
@@ -376,4 +385,21 @@ fn a_wrong_certificate_ends_check_and_start_with_code_2_and_a_sentence() {
         "{told}"
     );
     assert!(told.contains("https port: 127.0.0.1:0 is free"), "{told}");
+}
+
+#[test]
+fn the_word_of_a_proxy_comes_before_the_handshake() {
+    let pool = format!("[gateway.upstreams.pool]\nservers = [\"http://{}\"]\n", echo());
+    let route = "[[gateway.routes]]\npath = \"/\"\nupstream = \"pool\"\n";
+    let secured = secured(&format!("proxy_protocol = [\"127.0.0.1\"]\n{TLS}{pool}{route}"));
+    let mut stream = connect(&secured.address);
+    stream.write_all(b"PROXY TCP4 192.0.2.7 127.0.0.1 4096 443\r\n").unwrap();
+    let mut stream = shake_over(stream, "app.example", secured.trusted(), rustls::ALL_VERSIONS).unwrap();
+    stream.write_all(&request("GET", "/", &[])).unwrap();
+    let seen = read_response(&mut stream).text();
+    assert!(seen.contains("x-forwarded-for: 192.0.2.7\n"), "{seen}");
+    assert!(seen.contains("x-forwarded-proto: https"), "{seen}");
+    // Without it the first bytes of the handshake are taken for it, and are none.
+    let hello = secured.answer_to(&hello(3));
+    assert!(hello.is_empty(), "{hello:?}");
 }
