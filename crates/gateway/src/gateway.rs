@@ -14,6 +14,7 @@ use futures_util::future::Either;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::checks::paths;
 use crate::limits::Refusals;
 use crate::proxy::Way;
 use crate::routes::{self, Route, Target};
@@ -156,8 +157,8 @@ impl<L: Upstream, F: Upstream> Service<Request<Body>> for Routed<L, F> {
 impl Plan {
     /// Where a route leads a request.
     fn way(&self, route: &Arc<Route>, request: &Request<Body>) -> Way {
-        if routes::may_leave_its_route(request.uri()) {
-            return Way::Refused(StatusCode::BAD_REQUEST);
+        if let Some(status) = paths::refusal(request) {
+            return Way::Refused(status);
         }
         let route = Arc::clone(route);
         match &route.target {

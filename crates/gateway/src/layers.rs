@@ -13,6 +13,7 @@ pub(crate) mod count;
 pub(crate) mod framing;
 pub(crate) mod head_size;
 pub(crate) mod https;
+pub(crate) mod one_host;
 pub(crate) mod rate_limit;
 pub(crate) mod request_id;
 pub(crate) mod route_caller;

@@ -12,7 +12,7 @@
 //! contract has of an edge; nothing above it can tell.
 //!
 //! Above both stand the client, as trusted proxies name him (`layers/client.rs`: all that asks for an address has it from
-//! there); the size of the head, whose refusals are looked at no further; and HTTPS: a redirect to it, and the
+//! there); the size of the head and the one host that it names, whose refusals are looked at no further; and HTTPS: a redirect to it, and the
 //! header that asks browsers to keep to it, on every answer that goes by it.
 //!
 //! The order of the other layers (`stack.rs`), from the connection down, and why:
@@ -49,6 +49,7 @@
 //! | idle connections to a server (128 a loop, 4 s) | closed |
 
 mod access_log;
+mod checks;
 mod gateway;
 mod layers;
 mod limits;

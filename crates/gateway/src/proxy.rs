@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
-use axum::http::header::HOST;
+use axum::http::header::{HOST, TRANSFER_ENCODING};
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request,
 };
@@ -148,9 +148,6 @@ impl Proxy {
             then: request.extensions_mut().remove(),
         });
         let (parts, body) = request.into_parts();
-        if !headers::is_framing_known(&parts.headers) {
-            return refused(StatusCode::NOT_IMPLEMENTED);
-        }
         let key = key(&parts);
         let Some(head) = Head::of(parts, route, is_upgrade) else { return refused(StatusCode::URI_TOO_LONG) };
         let is_repeatable = is_idempotent(&head.method) && body.is_end_stream() && !is_upgrade;
@@ -278,7 +275,12 @@ impl Head {
     /// route says of both. None for a target that cannot be what the route makes of it.
     fn of(parts: request::Parts, route: &Route, is_upgrade: bool) -> Option<Self> {
         let request::Parts { method, uri, mut headers, extensions, .. } = parts;
+        let is_in_chunks = headers.contains_key(TRANSFER_ENCODING);
         headers::strip(&mut headers);
+        if is_in_chunks {
+            // Without it hyper sends no body with a GET.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         if is_upgrade {
             headers::set_websocket(&mut headers);
         }
@@ -388,7 +390,7 @@ fn refused(status: StatusCode) -> Response<Body> {
         StatusCode::GATEWAY_TIMEOUT => "The service did not answer in time.",
         StatusCode::REQUEST_TIMEOUT => "The request took too long to arrive.",
         StatusCode::URI_TOO_LONG => "The path is too long.",
-        StatusCode::NOT_IMPLEMENTED => "The request's transfer coding is not known.",
+        StatusCode::METHOD_NOT_ALLOWED => "The method is not allowed here.",
         StatusCode::BAD_REQUEST => "The request could not be understood.",
         _ => return ApiError::internal().into_response(),
     };

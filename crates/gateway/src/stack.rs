@@ -19,6 +19,7 @@ use crate::layers::count::Count;
 use crate::layers::framing::Framing;
 use crate::layers::head_size::HeadSize;
 use crate::layers::https::{Hsts, HttpsRules, RedirectToHttps};
+use crate::layers::one_host::OneHost;
 use crate::layers::rate_limit::RateLimit;
 use crate::layers::request_id::RequestIds;
 use crate::layers::route_caller;
@@ -73,6 +74,7 @@ pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
         .layer(BeforeLayer(Client::new(connections)))
         .layer(AroundLayer(Hsts(https.hsts)))
         .layer(BeforeLayer(HeadSize))
+        .layer(BeforeLayer(OneHost))
         .layer(BeforeLayer(RedirectToHttps(https.redirect_to)))
         .service(Routed::new(gateway, local, routed))
 }

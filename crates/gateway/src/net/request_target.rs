@@ -4,11 +4,13 @@
 //! A [`RequestWatcher`] follows the bytes of a connection and says which of them to change. It buffers nothing
 //! and changes nothing but bytes of a request target, so it must know where requests begin. It knows that for
 //! the first request, and for later ones as long as every request before was delimited plainly: by no body, by
-//! one `Content-Length`, or by chunks. At anything else (other encodings, upgrades, odd headers) it stops
-//! watching for good, and later raw bytes get the parser's 400.
+//! one `Content-Length`, or by chunks. At anything else (other encodings, odd headers) it stops watching for good, and
+//! later raw bytes get the parser's 400. After a request for WebSocket or a tunnel no target is changed: what follows
+//! may be frames.
 //!
-//! A head that holds both `Content-Length` and `Transfer-Encoding` is spoilt on purpose, so that the parser
-//! refuses it: two servers in a row might disagree on where such a request ends.
+//! What two servers in a row might read differently, and the parser would take, is spoilt on purpose, so that it does
+//! not: a head that holds both `Content-Length` and `Transfer-Encoding`, or one of them behind many spaces, and
+//! trailers whose lines end with a line feed alone. Our parser reads on after the empty one of those, over the next request.
 
 use std::io;
 use std::pin::Pin;
@@ -32,6 +34,8 @@ struct RequestWatcher {
     state: State,
     line: LineStart,
     framing: Framing,
+    /// The connection was asked to go on with another protocol.
+    may_have_switched: bool,
 }
 
 /// A change to one byte of those just fed.
@@ -85,6 +89,9 @@ struct Framing {
     has_transfer_encoding: bool,
     /// The encoding is not `chunked` alone, or it cannot be told where the request ends.
     is_unclear: bool,
+    /// One of both headers is longer than it has any reason to be.
+    is_cut: bool,
+    asks_for_websocket: bool,
 }
 
 /// The first bytes of a line, enough for a method or for a header that says something about framing.
@@ -228,7 +235,7 @@ impl RequestWatcher {
                 }
                 State::ChunkExtension(size) => self.skip_line(&bytes[at..], State::Chunk(size + 2)),
                 State::Chunk(remaining) => self.chunk(remaining, &bytes[at..]),
-                State::Trailers(before) => self.trailers(before, bytes[at]),
+                State::Trailers(before) => self.trailers(before, bytes[at], at, changes),
                 State::Unwatched => return,
             };
         }
@@ -247,8 +254,8 @@ impl RequestWatcher {
     fn method(&mut self, byte: u8) -> usize {
         match byte {
             b' ' => {
-                let is_tunnel = self.line.bytes().eq_ignore_ascii_case(b"CONNECT");
-                self.state = if is_tunnel { State::Unwatched } else { State::Target };
+                self.may_have_switched |= self.line.bytes().eq_ignore_ascii_case(b"CONNECT");
+                self.state = State::Target;
             }
             // No request line at all: the parser says so to the client.
             b'\n' => self.state = State::Unwatched,
@@ -263,7 +270,7 @@ impl RequestWatcher {
                 self.state = if byte == b' ' { State::Version } else { State::Unwatched };
                 return index + 1;
             }
-            if wants_encoding(byte) {
+            if wants_encoding(byte) && !self.may_have_switched {
                 changes.push(Change::Encode(offset + index));
             }
         }
@@ -314,7 +321,8 @@ impl RequestWatcher {
 
     fn end_of_head(&mut self, offset: usize, changes: &mut Vec<Change>) {
         let framing = self.framing;
-        if framing.has_transfer_encoding && framing.content_length.is_some() {
+        self.may_have_switched |= framing.asks_for_websocket;
+        if framing.is_cut || framing.has_transfer_encoding && framing.content_length.is_some() {
             changes.push(Change::Spoil(offset));
         }
         self.state = match framing.content_length {
@@ -368,8 +376,11 @@ impl RequestWatcher {
         1
     }
 
-    fn trailers(&mut self, before: TrailerByte, byte: u8) -> usize {
+    fn trailers(&mut self, before: TrailerByte, byte: u8, offset: usize, changes: &mut Vec<Change>) -> usize {
         use TrailerByte::{LineStart, Return, ReturnOfEmptyLine, Text};
+        if matches!((before, byte), (LineStart | Text, b'\n')) {
+            changes.push(Change::Spoil(offset));
+        }
         self.state = match (before, byte) {
             (LineStart, b'\r') => State::Trailers(ReturnOfEmptyLine),
             (Text, b'\r') => State::Trailers(Return),
@@ -398,14 +409,18 @@ impl Framing {
         }
         if name.eq_ignore_ascii_case(b"content-length") {
             let length = if line.is_cut { None } else { decimal(value) };
-            self.is_unclear |= length.is_none() || self.content_length.is_some();
+            let is_another = self.content_length.is_some_and(|before| Some(before) != length);
+            self.is_unclear |= length.is_none() || is_another;
+            self.is_cut |= line.is_cut;
             self.content_length = Some(length.unwrap_or(0));
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             let is_chunked = !line.is_cut && value.eq_ignore_ascii_case(b"chunked");
             self.is_unclear |= !is_chunked || self.has_transfer_encoding;
+            self.is_cut |= line.is_cut;
             self.has_transfer_encoding = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
-            self.is_unclear = true;
+            // No other protocol is switched to.
+            self.asks_for_websocket |= value.eq_ignore_ascii_case(b"websocket");
         }
     }
 }

@@ -47,12 +47,19 @@ const OF_THE_CONNECTION: [HeaderName; 11] = [
 /// What a client cannot make a thing of the connection: the server needs it.
 const NEVER_OF_THE_CONNECTION: [HeaderName; 2] = [HOST, CONTENT_LENGTH];
 
+/// With `_` some servers take them for what says where the message ends.
+const MISTAKEN_FOR_FRAMING: [&str; 2] = ["content_length", "transfer_encoding"];
+
 /// Removes what is about the connection that the message came over.
 pub(crate) fn strip(headers: &mut HeaderMap) {
     // Where both are, the first says how the body came.
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
+    for name in MISTAKEN_FOR_FRAMING {
+        headers.remove(name);
+    }
+    spell_length(headers);
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -71,6 +78,19 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
 }
 
+/// A length with zeros before it is none to some servers, and octal to others.
+fn spell_length(headers: &mut HeaderMap) {
+    let Some(length) = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes) else { return };
+    if !length.starts_with(b"0") || length.len() == 1 {
+        return;
+    }
+    let length = std::str::from_utf8(length).ok().and_then(|length| length.parse::<u64>().ok());
+    match length {
+        Some(length) => _ = headers.insert(CONTENT_LENGTH, length.into()),
+        None => _ = headers.remove(CONTENT_LENGTH),
+    }
+}
+
 /// Whether both sides may go on with WebSocket frames on this connection, as the head says. There is no other protocol
 /// that is passed on: HTTP/2, for one, would lead past routes and rules.
 pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
@@ -84,12 +104,6 @@ pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
 pub(crate) fn set_websocket(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-}
-
-/// Whether the length of a body is told in a way that this server understands whole.
-pub(crate) fn is_framing_known(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// Tells the server who asked, and how. What a client says of itself is not passed on, what a trusted proxy says is.
@@ -185,10 +199,19 @@ mod tests {
     #[test]
     fn one_framing_goes_on() {
         let mut given = headers(&[("transfer-encoding", "chunked"), ("content-length", "3")]);
-        assert!(is_framing_known(&given));
         strip(&mut given);
         assert_eq!(given, headers(&[]));
-        assert!(!is_framing_known(&headers(&[("transfer-encoding", "gzip, chunked")])));
+    }
+
+    #[test]
+    fn a_length_goes_on_in_one_spelling_under_one_name() {
+        let mut given =
+            headers(&[("content-length", "003"), ("content_length", "9"), ("transfer_encoding", "chunked")]);
+        strip(&mut given);
+        assert_eq!(given, headers(&[("content-length", "3")]));
+        let mut none = headers(&[("content-length", "0")]);
+        strip(&mut none);
+        assert_eq!(none, headers(&[("content-length", "0")]));
     }
 
     #[test]

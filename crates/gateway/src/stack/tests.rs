@@ -54,7 +54,7 @@ async fn answer(router: Router, request: &str) -> String {
 }
 
 fn get_request(headers: &str) -> String {
-    format!("GET / HTTP/1.1\r\nConnection: close\r\n{headers}\r\n")
+    format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n")
 }
 
 fn page(response: impl IntoResponse + Clone + Send + Sync + 'static) -> Router {

@@ -173,7 +173,7 @@ async fn one_handshake_too_many_is_closed_and_the_next_after_it_is_not() {
     assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
     handshakes.at_once.fetch_sub(1, Ordering::Relaxed);
     let (mut client, server) = tokio::io::duplex(64);
-    client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let error = handshakes.shake(server).await.map(drop).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData, "it was taken up: {error}");
     let mut alert = Vec::new();

@@ -20,5 +20,6 @@ mod png;
 mod realtime;
 mod rules;
 mod server;
+mod smuggling;
 mod tls;
 mod upstreams;

@@ -1,0 +1,3 @@
+//! What is refused at the edge before anybody works on it.
+
+pub(crate) mod paths;
