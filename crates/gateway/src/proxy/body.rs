@@ -61,7 +61,11 @@ impl HttpBody for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Self { body, reading } = &mut *self;
+        let frame = match reading {
+            Some(reading) => ready!(reading.connection.poll_frame(body, cx)),
+            None => ready!(Pin::new(body).poll_frame(cx)),
+        };
         match &frame {
             Some(Ok(_)) if self.body.is_end_stream() => self.end(),
             None => self.end(),

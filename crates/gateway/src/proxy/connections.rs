@@ -1,12 +1,16 @@
 //! Connections of one request loop to servers: those that are idle, and how new ones are made. A connection never
-//! leaves its loop.
+//! leaves its loop, and it has no task of its own: who waits for an answer reads and writes.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{Request, Response};
+use http_body::Frame;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -39,13 +43,22 @@ pub(crate) struct Connections {
 }
 
 struct Idle {
-    sender: SendRequest<Body>,
+    link: Link,
     since: Instant,
 }
 
+/// The two ends that hyper has of a connection.
+struct Link {
+    sender: SendRequest<Body>,
+    /// Writes what the sender was given and reads what is answered, when it is polled. None once the connection has ended.
+    driver: Option<Driver>,
+}
+
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
 /// A connection that takes one request.
 pub(crate) struct Connection {
-    sender: SendRequest<Body>,
+    link: Link,
     url: ServerUrl,
     home: Connections,
     /// Whether it has served a request before: then the server may have closed it meanwhile.
@@ -66,8 +79,8 @@ pub(crate) enum Unanswered {
 impl Connections {
     /// An idle connection, or a new one. None if the server cannot be reached by then.
     pub(crate) async fn get(&self, url: &ServerUrl, until: tokio::time::Instant) -> Option<Connection> {
-        if let Some(sender) = self.take(url) {
-            return Some(Connection { sender, url: url.clone(), home: self.clone(), is_used: true });
+        if let Some(link) = self.take(url) {
+            return Some(Connection { link, url: url.clone(), home: self.clone(), is_used: true });
         }
         self.connect(url, until).await
     }
@@ -94,27 +107,26 @@ impl Connections {
         let mut builder = http1::Builder::new();
         builder.max_headers(MAX_HEADERS).max_buf_size(MAX_BUFFER_BYTES);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.ok()?;
-        let server = url.clone();
-        // It ends when its sender is dropped and its last answer read, or when the server closes it.
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                debug!(%server, %error, "a connection to a server ended");
-            }
-        });
-        Some(Connection { sender, url: url.clone(), home: self.clone(), is_used: false })
+        let link = Link { sender, driver: Some(Box::pin(connection.with_upgrades())) };
+        Some(Connection { link, url: url.clone(), home: self.clone(), is_used: false })
     }
 
-    /// The connection that was used last of those that are ready: the others may grow old and be closed. One that still
-    /// sends the body of a request which was answered before its end is not ready.
-    fn take(&self, url: &ServerUrl) -> Option<SendRequest<Body>> {
+    /// The connection that was used last of those that are ready: the others may grow old and be closed.
+    fn take(&self, url: &ServerUrl) -> Option<Link> {
         let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = all.get_mut(url)?;
-        let position = idle.iter().rposition(|idle| idle.is_fresh() && idle.sender.is_ready())?;
-        Some(idle.remove(position).sender)
+        while let Some(Idle { mut link, since }) = idle.pop() {
+            if since.elapsed() < MAX_IDLE_TIME && link.is_ready() {
+                return Some(link);
+            }
+        }
+        None
     }
 
-    fn give_back(&self, url: &ServerUrl, sender: SendRequest<Body>) {
-        if sender.is_closed() {
+    /// Keeps a connection for others. One that still sends the body of a request which was answered before its end is
+    /// not ready, and is closed.
+    fn give_back(&self, url: &ServerUrl, mut link: Link) {
+        if !link.is_ready() {
             return;
         }
         let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +138,7 @@ impl Connections {
             None => all.entry(url.clone()).or_default(),
         };
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { sender, since: Instant::now() });
+            idle.push(Idle { link, since: Instant::now() });
         }
     }
 
@@ -136,7 +148,7 @@ impl Connections {
             tokio::time::sleep(SWEPT_EVERY).await;
             let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             all.retain(|_, idle| {
-                idle.retain(Idle::is_fresh);
+                idle.retain_mut(Idle::is_fresh);
                 !idle.is_empty()
             });
             if all.is_empty() {
@@ -149,8 +161,29 @@ impl Connections {
 // === impl Idle ===
 
 impl Idle {
-    fn is_fresh(&self) -> bool {
-        self.since.elapsed() < MAX_IDLE_TIME && !self.sender.is_closed()
+    fn is_fresh(&mut self) -> bool {
+        self.since.elapsed() < MAX_IDLE_TIME && self.link.is_ready()
+    }
+}
+
+// === impl Link ===
+
+impl Link {
+    /// Writes and reads what can be. Whoever waits for an answer, or for its body, is woken by this alone.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        let Some(driver) = &mut self.driver else { return };
+        if let Poll::Ready(ended) = driver.as_mut().poll(cx) {
+            self.driver = None;
+            if let Err(error) = ended {
+                debug!(%error, "a connection to a server ended");
+            }
+        }
+    }
+
+    /// Whether it takes a request now. Looks at what came from the server meanwhile: its end, above all.
+    fn is_ready(&mut self) -> bool {
+        self.drive(&mut nobody());
+        self.driver.is_some() && self.sender.is_ready()
     }
 }
 
@@ -159,17 +192,48 @@ impl Idle {
 impl Connection {
     /// Sends a request, and gives the head of the answer.
     pub(crate) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Unanswered> {
-        if self.sender.ready().await.is_err() {
-            return Err(Unanswered::Unsent(Box::new(request)));
-        }
-        self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+        let Link { sender, .. } = &mut self.link;
+        let mut answer = pin!(sender.try_send_request(request));
+        let answer = poll_fn(|cx| {
+            self.link.drive(cx);
+            answer.as_mut().poll(&mut nobody())
+        });
+        answer.await.map_err(|mut error| match error.take_message() {
             Some(request) => Unanswered::Unsent(Box::new(request)),
             None => Unanswered::Lost,
         })
     }
 
+    /// The next piece of the body of an answer.
+    pub(crate) fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        // The piece that came with the head, or with the one before, is there already.
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut nobody()) {
+            return Poll::Ready(frame);
+        }
+        self.link.drive(cx);
+        Pin::new(body).poll_frame(&mut nobody())
+    }
+
+    /// Waits for the end of its life as a connection of HTTP: it goes on with another protocol.
+    pub(crate) async fn upgraded(&mut self) {
+        poll_fn(|cx| {
+            self.link.drive(cx);
+            if self.link.driver.is_some() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
     /// The last answer was read to its end: others may use the connection.
     pub(crate) fn give_back(self) {
-        self.home.give_back(&self.url, self.sender);
+        self.home.give_back(&self.url, self.link);
     }
+}
+
+/// For what only the driver can make ready: it is polled beside, by the same task, and need not wake it.
+fn nobody() -> Context<'static> {
+    Context::from_waker(Waker::noop())
 }

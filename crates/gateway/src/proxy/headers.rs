@@ -1,54 +1,24 @@
 //! What of a message's head goes on to the other side (RFC 9110 §7.6.1, RFC 7239's older cousins `X-Forwarded-*`).
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use axum::http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
 
 use crate::layers::client::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
 use crate::net::Peer;
 
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-/// Other names by which servers look for what a client could only claim; with `_` some take them for the same.
-const CLAIMS: [&str; 8] = [
-    "forwarded",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-server",
-    "x-real-ip",
-    "x_forwarded_for",
-    "x_forwarded_host",
-    "x_forwarded_proto",
-];
 
 /// Headers with such a name are the gateway's own word.
 const OWN: [&str; 2] = ["x-groundswell-", "x_groundswell_"];
 
-/// Headers that are about one connection.
-const OF_THE_CONNECTION: [HeaderName; 11] = [
-    CONNECTION,
-    // It is this server that lets the client go on.
-    EXPECT,
-    HTTP2_SETTINGS,
-    KEEP_ALIVE,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    PROXY_CONNECTION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
-
 /// What a client cannot make a thing of the connection: the server needs it.
-const NEVER_OF_THE_CONNECTION: [HeaderName; 2] = [HOST, CONTENT_LENGTH];
+static NEVER_OF_THE_CONNECTION: [HeaderName; 2] = [HOST, CONTENT_LENGTH];
 
-/// With `_` some servers take them for what says where the message ends.
-const MISTAKEN_FOR_FRAMING: [&str; 2] = ["content_length", "transfer_encoding"];
+/// What `Connection` says of the connection and not of other headers, or of headers that go anyway.
+const WELL_KNOWN_OPTIONS: [&str; 3] = ["close", "keep-alive", "upgrade"];
 
 /// Removes what is about the connection that the message came over.
 pub(crate) fn strip(headers: &mut HeaderMap) {
@@ -56,26 +26,67 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    for name in MISTAKEN_FOR_FRAMING {
-        headers.remove(name);
-    }
     spell_length(headers);
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| !NEVER_OF_THE_CONNECTION.contains(name))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in &OF_THE_CONNECTION {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim))
+        .filter(|option| !WELL_KNOWN_OPTIONS.iter().any(|known| option.eq_ignore_ascii_case(known)))
+        .filter_map(|name| name.parse().ok())
+        .filter(|name| !NEVER_OF_THE_CONNECTION.contains(name))
+        .collect();
+    for name in named {
         headers.remove(name);
     }
+    remove(headers, is_of_the_connection);
+}
+
+/// Removes the headers of such names. Most messages have one or none of them, and to look through the headers of a
+/// message costs less than to look up each of these.
+fn remove(headers: &mut HeaderMap, is_one: fn(&str) -> bool) {
+    let there: Vec<HeaderName> = headers.keys().filter(|name| is_one(name.as_str())).cloned().collect();
+    for name in there {
+        headers.remove(name);
+    }
+}
+
+/// Headers that are about one connection, and what some servers, with `_`, take for them. With `expect` it is this server
+/// that lets the client go on.
+fn is_of_the_connection(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "expect"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "content_length"
+            | "transfer_encoding"
+    )
+}
+
+/// What a client could only claim: other names by which servers look for the address (with `_` some take them for
+/// the same), and the gateway's own word.
+fn is_claim(name: &str) -> bool {
+    OWN.iter().any(|own| name.starts_with(own))
+        || matches!(
+            name,
+            "forwarded"
+                | "x-forwarded-port"
+                | "x-forwarded-prefix"
+                | "x-forwarded-server"
+                | "x-real-ip"
+                | "x_forwarded_for"
+                | "x_forwarded_host"
+                | "x_forwarded_proto"
+        )
 }
 
 /// A length with zeros before it is none to some servers, and octal to others.
@@ -94,10 +105,12 @@ fn spell_length(headers: &mut HeaderMap) {
 /// Whether both sides may go on with WebSocket frames on this connection, as the head says. There is no other protocol
 /// that is passed on: HTTP/2, for one, would lead past routes and rules.
 pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
+    if !headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return false;
+    }
     let connection = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let mut options = connection.flat_map(|value| value.split(','));
-    headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        && options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
+    options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 /// Asks for WebSocket, or agrees to it.
@@ -118,19 +131,12 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, protocol: &'st
         }
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(protocol));
-    for name in CLAIMS {
-        headers.remove(name);
-    }
-    let is_own = |name: &&HeaderName| OWN.iter().any(|own| name.as_str().starts_with(own));
-    let own: Vec<HeaderName> = headers.keys().filter(is_own).cloned().collect();
-    for name in own {
-        headers.remove(name);
-    }
+    remove(headers, is_claim);
 }
 
 /// Who connected, behind those whom a trusted proxy names.
 fn forwarded_for(headers: &HeaderMap, peer: &Peer) -> Vec<u8> {
-    let mut chain = Vec::new();
+    let mut chain = Vec::with_capacity("255.255.255.255".len());
     if peer.is_trusted {
         for line in headers.get_all(X_FORWARDED_FOR) {
             chain.extend_from_slice(line.as_bytes());
@@ -141,8 +147,29 @@ fn forwarded_for(headers: &HeaderMap, peer: &Peer) -> Vec<u8> {
             chain.extend_from_slice(format!("{}, ", peer.client).as_bytes());
         }
     }
-    chain.extend_from_slice(peer.address.ip().to_string().as_bytes());
+    push_address(&mut chain, peer.address.ip());
     chain
+}
+
+/// An address as text. `Display` would cost a tenth of what the rest of the head does.
+fn push_address(text: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => push_v4(text, address),
+        IpAddr::V6(address) => text.extend_from_slice(address.to_string().as_bytes()),
+    }
+}
+
+fn push_v4(text: &mut Vec<u8>, address: Ipv4Addr) {
+    for (position, octet) in address.octets().into_iter().enumerate() {
+        if position > 0 {
+            text.push(b'.');
+        }
+        for (power, least) in [(100, 100), (10, 10), (1, 0)] {
+            if octet >= least {
+                text.push(b'0' + octet / power % 10);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +239,20 @@ mod tests {
         let mut none = headers(&[("content-length", "0")]);
         strip(&mut none);
         assert_eq!(none, headers(&[("content-length", "0")]));
+    }
+
+    #[test]
+    fn an_address_is_written_as_everywhere() {
+        let written = |address: IpAddr| {
+            let mut text = Vec::new();
+            push_address(&mut text, address);
+            String::from_utf8(text).unwrap()
+        };
+        for octet in 0..=u8::MAX {
+            let address = Ipv4Addr::new(octet, 1, 20, octet);
+            assert_eq!(written(address.into()), address.to_string());
+        }
+        assert_eq!(written("2001:db8::1".parse().unwrap()), "2001:db8::1");
     }
 
     #[test]

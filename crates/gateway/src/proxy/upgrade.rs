@@ -14,8 +14,8 @@ use super::body::Reading;
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Joins them until both sides ended, or one and the time after it. The server has the request as long.
-pub(super) async fn join(client: OnUpgrade, server: OnUpgrade, reading: Reading) {
-    let (Ok(client), Ok(server)) = tokio::join!(client, server) else {
+pub(super) async fn join(client: OnUpgrade, server: OnUpgrade, mut reading: Reading) {
+    let (Ok(client), Ok(server), ()) = tokio::join!(client, server, reading.connection.upgraded()) else {
         return debug!("one side left before the protocols were switched");
     };
     let (from_client, to_client) = split(TokioIo::new(client));
