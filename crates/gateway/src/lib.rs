@@ -43,6 +43,9 @@
 //! | connections of the process, and of one address if so configured | 503, and closed |
 //! | the header of a proxy that hands on connections (4 KiB, 5 s) | closed |
 //! | a request's head (128 KiB, 256 headers) | 431 |
+//! | requests at once of a connection of HTTP/2 (128) | the stream is refused |
+//! | frames of no use on it, against answers and time | closed |
+//! | an answer of which a client takes nothing (60 s; of HTTP/2 up to 120 s) | closed; of HTTP/2 the stream is reset |
 //! | requests that a server has at once | it is passed over; 503 when all are full |
 //! | tries of a request, their time, retries in all | 502 or 504 |
 //! | lines that wait for the access log (32,768) | lost, and counted |

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::net::{Accepted, Admission, ConnectionServer, Peer, StallingStream, Transport};
-use crate::tls::{Handshakes, Tls};
+use crate::net::{Accepted, Admission, ConnectionServer, Peer, Protocol, StallingStream, Transport};
+use crate::tls::{self, Handshakes, Tls};
 use crate::upstream::Upstream;
 
 /// The request loops, with how many connections each has open.
@@ -152,14 +152,17 @@ async fn serve<S: Upstream>(entrance: Entrance<S>, accepted: Accepted, draining:
     let Some(admitted) = admitted else { return };
     let peer = Peer::new(admitted.address, transport);
     match (transport, handshakes) {
-        (Transport::Plain, _) => server.serve(stream, peer, draining).await,
+        (Transport::Plain, _) => server.serve(stream, peer, Protocol::Http1, draining).await,
         (Transport::Tls, Some(handshakes)) => {
             let shaken = tokio::select! {
                 shaken = handshakes.shake(stream) => shaken,
                 () = draining.cancelled() => return,
             };
             match shaken {
-                Ok(stream) => server.serve(stream, peer, draining).await,
+                Ok(stream) => {
+                    let protocol = tls::agreed(&stream);
+                    server.serve(stream, peer, protocol, draining).await;
+                }
                 Err(error) => {
                     metrics::counter!("groundswell_tls_handshakes_failed_total").increment(1);
                     debug!(peer = %peer.address, %error, "a TLS handshake failed");

@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::net::Protocol;
+
 pub use certificates::{CertificateFiles, CertificateProblem, Certificates};
 
 /// How long a client may take from its connection to the end of the handshake.
@@ -23,7 +25,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HANDSHAKES: usize = 1024;
 
 /// The protocols that a client may choose from, the preferred first. One that offers others alone is refused.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
+const HTTP2: &[u8] = b"h2";
 
 /// What is offered to clients. A clone shares everything.
 #[derive(Clone)]
@@ -41,13 +44,14 @@ struct Counted<'c>(&'c AtomicUsize);
 
 impl Tls {
     /// TLS 1.2 and 1.3 with these certificates, as they are at the time of each handshake. Sessions are resumed by
-    /// tickets, whose keys change every six hours.
-    pub fn new(certificates: Arc<Certificates>) -> Result<Self, rustls::Error> {
+    /// tickets, whose keys change every six hours. HTTP/2 is offered if it is to be.
+    pub fn new(certificates: Arc<Certificates>, has_http2: bool) -> Result<Self, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(certificates);
-        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+        let offered = PROTOCOLS.iter().filter(|protocol| has_http2 || **protocol != HTTP2);
+        config.alpn_protocols = offered.map(|protocol| protocol.to_vec()).collect();
         config.ticketer = ring::Ticketer::new()?;
         Ok(Self(Arc::new(config)))
     }
@@ -72,6 +76,14 @@ impl Handshakes {
             Ok(shaken) => shaken,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")),
         }
+    }
+}
+
+/// What both sides agreed to speak. A client that says nothing speaks HTTP/1.1.
+pub(crate) fn agreed<S>(stream: &TlsStream<S>) -> Protocol {
+    match stream.get_ref().1.alpn_protocol() {
+        Some(HTTP2) => Protocol::Http2,
+        _ => Protocol::Http1,
     }
 }
 

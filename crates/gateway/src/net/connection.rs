@@ -1,4 +1,5 @@
-//! One connection: HTTP/1.1 requests from a stream of bytes to the stack, until either side ends it.
+//! One connection: requests from a stream of bytes to the stack, until either side ends it. Here are those of HTTP/1.1;
+//! `http2.rs` has the others.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -19,13 +20,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::acceptor::Transport;
+use super::http2;
 use super::lingering::LingeringStream;
+use super::preface::{self, First};
 use super::request_target::RewritingStream;
 use crate::layers::head_size::MAX_HEAD_BYTES;
 use crate::upstream::Upstream;
 
 /// How many headers a request may have. Clients behind chains of proxies send dozens; the contract asks for 200.
-const MAX_HEADERS: usize = 256;
+pub(super) const MAX_HEADERS: usize = 256;
 
 /// How much of a body waits for its reader; a head that is much larger is not read to its end.
 const MAX_BUFFER_BYTES: usize = MAX_HEAD_BYTES;
@@ -50,11 +53,21 @@ pub(crate) struct Then(Arc<Mutex<Option<Deed>>>);
 
 type Deed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1 and 1.0.
+    Http1,
+    Http2,
+}
+
 /// Serves the connections of one request loop. A clone, for one of them, shares everything.
 #[derive(Clone)]
 pub struct ConnectionServer<S> {
     http: http1::Builder,
     stack: S,
+    head_timeout: Duration,
+    has_plain_http2: bool,
 }
 
 impl<S: Upstream> ConnectionServer<S> {
@@ -68,28 +81,55 @@ impl<S: Upstream> ConnectionServer<S> {
             .keep_alive(true)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER_BYTES);
-        Self { http, stack }
+        Self { http, stack, head_timeout, has_plain_http2: false }
     }
 
-    /// Serves one connection to its end. Once `draining`, it ends with the request in flight.
+    /// Whether clients without TLS may begin with HTTP/2 at once, as those do that were told of it.
+    #[must_use]
+    pub fn with_plain_http2(self, has_plain_http2: bool) -> Self {
+        Self { has_plain_http2, ..self }
+    }
+
+    /// Serves one connection to its end. Once `draining`, it ends with the requests in flight.
     pub(crate) async fn serve(
         self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: Peer,
+        protocol: Protocol,
         draining: CancellationToken,
     ) {
-        if let Err(error) = self.serve_requests(stream, peer, draining).await {
+        let mut first = First::default();
+        let mut protocol = protocol;
+        if self.has_plain_http2 && peer.transport == Transport::Plain {
+            let looked = tokio::select! {
+                looked = preface::look(&mut stream, self.head_timeout) => looked,
+                () = draining.cancelled() => return,
+            };
+            match looked {
+                Ok(looked) => (first, protocol) = looked,
+                Err(error) => return debug!(peer = %peer.address, %error, "connection ended"),
+            }
+        }
+        let ended = match protocol {
+            Protocol::Http1 => self.serve_http1(first, stream, peer, draining).await,
+            Protocol::Http2 => {
+                let patience = self.head_timeout;
+                http2::serve(self.stack, first, stream, peer, patience, draining).await
+            }
+        };
+        if let Err(error) = ended {
             debug!(peer = %peer.address, %error, "connection ended");
         }
     }
 
-    async fn serve_requests(
+    async fn serve_http1(
         self,
+        first: First,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: Peer,
         draining: CancellationToken,
     ) -> hyper::Result<()> {
-        let stream = TokioIo::new(LingeringStream::new(RewritingStream::new(stream)));
+        let stream = TokioIo::new(LingeringStream::new(RewritingStream::after(first.bytes(), stream)));
         // hyper calls a shared service; only this connection has the clone, and no call is within another.
         let stack = RefCell::new(self.stack);
         let then = Then::default();

@@ -110,15 +110,13 @@ const fn wants_encoding(byte: u8) -> bool {
 // === impl RewritingStream ===
 
 impl<S> RewritingStream<S> {
-    /// Watches a connection from its first byte.
-    pub(super) fn new(stream: S) -> Self {
-        Self {
-            stream,
-            watcher: RequestWatcher::default(),
-            rewritten: Vec::new(),
-            delivered: 0,
-            changes: Vec::new(),
-        }
+    /// Watches a connection from its first byte. Of these `first` some may have been read already.
+    pub(super) fn after(first: &[u8], stream: S) -> Self {
+        let (mut watcher, mut changes) = (RequestWatcher::default(), Vec::new());
+        watcher.feed(first, &mut changes);
+        let rewritten = apply(&changes, first);
+        changes.clear();
+        Self { stream, watcher, rewritten, delivered: 0, changes }
     }
 
     /// Whether the client may still be sending a request.

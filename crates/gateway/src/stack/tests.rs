@@ -21,7 +21,7 @@ use crate::Gateway;
 use crate::layers::cors::Origins;
 use crate::layers::https::HttpsRules;
 use crate::layers::testing::callers_and_limit;
-use crate::net::{ConnectionServer, Peer, Transport};
+use crate::net::{ConnectionServer, Peer, Protocol, Transport};
 
 const PEER: Peer = Peer::new(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1), Transport::Plain);
 
@@ -46,7 +46,7 @@ async fn answer(router: Router, request: &str) -> String {
     let stack = stack(edge(folder.path()), router);
     let server = ConnectionServer::new(stack, Duration::from_secs(60));
     let (mut client, stream) = tokio::io::duplex(64 * 1024);
-    tokio::spawn(server.serve(stream, PEER, CancellationToken::new()));
+    tokio::spawn(server.serve(stream, PEER, Protocol::Http1, CancellationToken::new()));
     client.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     client.read_to_end(&mut bytes).await.unwrap();

@@ -64,7 +64,7 @@ async fn a_certificate_is_chosen_by_name_then_by_wildcard_then_the_first() {
     let wild = write(folder.path(), "wild", &["*.app.example"], |_| ());
     let exact = write(folder.path(), "exact", &["API.app.example"], |_| ());
     let all = vec![first.clone(), wild.clone(), exact.clone()];
-    let tls = Tls::new(Arc::new(Certificates::load(all).unwrap())).unwrap();
+    let tls = Tls::new(Arc::new(Certificates::load(all).unwrap()), true).unwrap();
     assert!(is_served(&tls, &first, "app.example").await);
     assert!(is_served(&tls, &first, "127.0.0.1").await, "no name is sent for an address");
     assert!(is_served(&tls, &wild, "other.app.example").await);
@@ -115,7 +115,7 @@ async fn a_new_certificate_is_taken_and_a_wrong_one_leaves_the_one_before() {
     let folder = tempfile::tempdir().unwrap();
     let files = write(folder.path(), "a", &["a.example"], |_| ());
     let certificates = Arc::new(Certificates::load(vec![files.clone()]).unwrap());
-    let tls = Tls::new(Arc::clone(&certificates)).unwrap();
+    let tls = Tls::new(Arc::clone(&certificates), true).unwrap();
     assert!(certificates.reload().0.is_empty(), "nothing has changed");
     let renewed = write(folder.path(), "b", &["a.example"], |_| ());
     fs::copy(&renewed.certificate, &files.certificate).unwrap();
@@ -140,7 +140,7 @@ fn a_key_that_every_user_reads_is_noticed() {
 
 fn any_tls(folder: &Path) -> Tls {
     let files = write(folder, "a", &["a.example"], |_| ());
-    Tls::new(Arc::new(Certificates::load(vec![files]).unwrap())).unwrap()
+    Tls::new(Arc::new(Certificates::load(vec![files]).unwrap()), true).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

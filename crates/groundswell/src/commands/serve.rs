@@ -47,7 +47,8 @@ pub(super) fn run(
         https: https.as_ref().map(TcpListener::local_addr).transpose()?,
         management: management.local_addr()?,
     };
-    let tls = certificates.clone().map(Tls::new).transpose().context("prepare TLS")?;
+    let tls = certificates.clone().map(|certificates| Tls::new(certificates, settings.server.http2));
+    let tls = tls.transpose().context("prepare TLS")?;
     let background = runtimes::background().context("start the background runtime")?;
     let draining = CancellationToken::new();
     let readiness = Arc::new(Readiness::default());
@@ -149,7 +150,7 @@ fn start_loops(
             log: log.clone(),
         };
         let stack = gateway::stack(edge, app::router(app, services));
-        ConnectionServer::new(stack, server.head_timeout)
+        ConnectionServer::new(stack, server.head_timeout).with_plain_http2(server.http2_plain)
     })
 }
 

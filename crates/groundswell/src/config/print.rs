@@ -18,6 +18,8 @@ impl fmt::Display for Settings {
         if let Some(https) = server.https {
             writeln!(f, "https = {}", quoted(https))?;
         }
+        writeln!(f, "http2 = {}", server.http2)?;
+        writeln!(f, "http2_plain = {}", server.http2_plain)?;
         writeln!(f, "dir = {}", quoted(server.dir.display()))?;
         writeln!(f, "public_dir = {}", quoted(server.public_dir.display()))?;
         writeln!(f, "index_fallback = {}", server.index_fallback)?;

@@ -43,6 +43,10 @@ pub(crate) struct ServerSettings {
     pub(crate) http: Address,
     /// Beside `http`, if anywhere.
     pub(crate) https: Option<SocketAddr>,
+    /// Whether clients with TLS may choose HTTP/2.
+    pub(crate) http2: bool,
+    /// Whether others may begin with it at once.
+    pub(crate) http2_plain: bool,
     pub(crate) dir: PathBuf,
     pub(crate) public_dir: PathBuf,
     pub(crate) index_fallback: bool,
@@ -157,6 +161,10 @@ impl ServerSettings {
         let settings = Self {
             http,
             https: section.parsed("https", ADDRESS, socket_address).map(|(socket, _)| socket),
+            http2: section.parsed("http2", "true or false", boolean).is_none_or(|(value, _)| value),
+            http2_plain: section
+                .parsed("http2_plain", "true or false", boolean)
+                .is_some_and(|(value, _)| value),
             public_dir: public_dir.map_or_else(|| beside(&dir, "gs_public"), |text| text.value.into()),
             dir,
             index_fallback: section

@@ -546,7 +546,7 @@ fn a_failing_server_gets_nothing_within_a_second_and_comes_back_gently() {
     assert_eq!(load.failures().len(), 0);
 }
 
-fn memory(server: &Server) -> usize {
+pub(crate) fn memory(server: &Server) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10

@@ -21,7 +21,7 @@ use crate::upstreams::echo;
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// Two certificates, the first for `app.example`.
-const TLS: &str = "
+pub(crate) const TLS: &str = "
 [[tls.certificates]]
 certificate = \"app.pem\"
 key = \"app.key\"
@@ -31,10 +31,10 @@ key = \"wild.key\"
 ";
 
 /// A server with TLS, and who asks it.
-struct Secured {
-    server: Server,
+pub(crate) struct Secured {
+    pub(crate) server: Server,
     /// HOST:PORT of the API over TLS.
-    address: String,
+    pub(crate) address: String,
 }
 
 /// A certificate for this name, which is its own authority, and its key, as PEM.
@@ -56,7 +56,7 @@ fn der(path: &Path) -> CertificateDer<'static> {
 }
 
 /// A server whose configuration goes on with `config`, after the address for HTTPS.
-fn secured(config: &str) -> Secured {
+pub(crate) fn secured(config: &str) -> Secured {
     let config = format!("[server]\nhttps = \"127.0.0.1:0\"\n{config}");
     let prepare = |folder: &Path| {
         write_certificate(folder, "app", "app.example");
@@ -71,7 +71,7 @@ fn secured(config: &str) -> Secured {
 
 impl Secured {
     /// What a client trusts: the certificates that lie in the folder now.
-    fn trusted(&self) -> RootCertStore {
+    pub(crate) fn trusted(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         for file in ["app.pem", "wild.pem"] {
             roots.add(der(&self.server.folder().join(file))).unwrap();
@@ -152,7 +152,7 @@ fn shake_over(
         .unwrap()
         .with_root_certificates(trusted)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
     let mut stream = StreamOwned::new(connection, stream);

@@ -265,7 +265,7 @@ fn a_reader_with_a_small_buffer_gets_everything() {
     for piece_bytes in 1..20 {
         for buffer_bytes in 1..8 {
             let pieces = input.chunks(piece_bytes).map(<[u8]>::to_vec).collect();
-            let mut stream = RewritingStream::new(Pieces(pieces));
+            let mut stream = RewritingStream::after(&[], Pieces(pieces));
             let mut output = Vec::new();
             let mut buffer = vec![0; buffer_bytes];
             while let count @ 1.. = runtime.block_on(stream.read(&mut buffer)).unwrap() {
