@@ -20,6 +20,7 @@ use metrics::{Counter, counter};
 use model::json::write_string;
 use tracing::warn;
 
+use crate::refusal::Refusal;
 use crate::upstreams::Served;
 
 /// Lines that wait for the thread.
@@ -50,6 +51,8 @@ pub(crate) struct Line<'l> {
     pub(crate) request_id: Option<&'l RequestId>,
     /// By which other server it was answered.
     pub(crate) served: Option<&'l Served>,
+    /// Why it was refused at the edge.
+    pub(crate) refusal: Option<&'l Refusal>,
 }
 
 // === impl AccessLog ===
@@ -104,6 +107,12 @@ impl Line<'_> {
             text(&mut json, "upstream", &served.upstream);
             text(&mut json, "server", &served.server.to_string());
             _ = write!(json, ",\"tries\":{}", served.tries);
+        }
+        if let Some(refusal) = self.refusal {
+            text(&mut json, "refused", refusal.cause.as_str());
+            if let Some(rule) = &refusal.rule {
+                text(&mut json, "rule", rule);
+            }
         }
         _ = writeln!(json, ",\"took_us\":{}}}", self.took.as_micros());
         json
@@ -172,6 +181,7 @@ mod tests {
             client: Some(IpAddr::from([127, 0, 0, 1])),
             request_id: None,
             served: None,
+            refusal: None,
         }
     }
 

@@ -1,9 +1,10 @@
-//! What the configuration says of routes and pools, as all request loops share it, and the foot of the stack that follows
+//! What the configuration says of routes and pools, as all request loops share it, and the top of the stack that follows
 //! it.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +17,10 @@ use tower::Service;
 
 use crate::checks::paths;
 use crate::limits::Refusals;
-use crate::proxy::Way;
+use crate::meters::{self, Cell, RouteLabels, RouteMeter, Standing, Text};
+use crate::observe::{Observer, Observing};
+use crate::proxy::{Connections, Forward, Way};
+use crate::refusal::Cause;
 use crate::routes::{self, Route, Target};
 use crate::upstream::Upstream;
 use crate::upstreams::{self, Pool, UpstreamSettings};
@@ -25,12 +29,26 @@ use crate::upstreams::{self, Pool, UpstreamSettings};
 #[derive(Clone, Default)]
 pub struct Gateway {
     current: Arc<ArcSwap<Plan>>,
+    loops: Arc<Loops>,
+}
+
+/// The request loops that follow a gateway.
+#[derive(Default)]
+struct Loops {
+    count: AtomicUsize,
+    connections: Mutex<Vec<Connections>>,
 }
 
 /// Routes and pools at one time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Plan {
     routes: Vec<Arc<Route>>,
+    /// What is counted of each of them.
+    counted: Vec<RouteMeter>,
+    /// By what they are called, with what has no route.
+    meters: BTreeMap<RouteLabels, RouteMeter>,
+    services: RouteMeter,
+    unrouted: RouteMeter,
     pools: BTreeMap<String, Arc<Pool>>,
     /// Ends what looks after the pools of this plan alone.
     checks: CancellationToken,
@@ -41,10 +59,17 @@ struct Plan {
 #[error("there is no upstream {0:?}")]
 pub struct NoSuchUpstream(pub String);
 
+/// What requests without a route to elsewhere are counted as, and those of which none can be found.
+const SERVICES: &str = "services";
+const UNROUTED: &str = "none";
+
 /// Finds the route of each request of one request loop, and sends it there.
 #[derive(Clone)]
 pub(crate) struct Routed<L, F> {
     gateway: Gateway,
+    observer: Observer,
+    /// Which of a route's cells is this loop's.
+    number: usize,
     local: L,
     forward: F,
     refusals: Refusals,
@@ -77,21 +102,23 @@ impl Gateway {
             }
         }
         routes::sort(&mut routes);
-        let routes = routes.into_iter().map(Arc::new).collect();
+        let routes: Vec<Arc<Route>> = routes.into_iter().map(Arc::new).collect();
         let before = self.current.load_full();
+        let meters = meters(Some(&before), &routes);
         let checks = CancellationToken::new();
         let mut pools = BTreeMap::new();
         for (name, settings) in upstreams {
             let pool = match before.pools.get(&name) {
                 Some(pool) if pool.settings == settings => pool.clone(),
-                _ => Arc::new(Pool::new(&name, settings)),
+                Some(pool) => Arc::new(Pool::new(&name, settings, pool.meter.clone())),
+                None => Arc::new(Pool::new(&name, settings, Arc::default())),
             };
             tokio::spawn(upstreams::watch(pool.clone(), checks.clone()));
             tokio::spawn(upstreams::follow(pool.clone(), checks.clone()));
             pools.insert(name, pool);
         }
         before.checks.cancel();
-        self.current.store(Arc::new(Plan { routes, pools, checks }));
+        self.current.store(Arc::new(Plan::new(routes, meters, pools, checks)));
         Ok(())
     }
 
@@ -105,6 +132,36 @@ impl Gateway {
         }
     }
 
+    /// What is counted of routes and pools, as Prometheus reads it.
+    pub fn metrics(&self) -> String {
+        let plan = self.current.load_full();
+        let mut text = Text::default();
+        meters::tell_routes(&mut text, plan.meters.iter());
+        let connections = self.loops.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let standing = plan.pools.iter().map(|(name, pool)| {
+            let servers = pool.servers();
+            let idle =
+                connections.iter().flat_map(|loop_| servers.iter().map(|server| loop_.idle(&server.url)));
+            Standing { name, pool, idle: idle.sum::<usize>() as u64 }
+        });
+        meters::tell_pools(&mut text, &standing.collect::<Vec<_>>());
+        text.into_string()
+    }
+
+    /// Counts what is answered before there is a route.
+    pub(crate) fn unrouted(&self) -> Arc<Cell> {
+        let number = self.loops.count.load(Ordering::Relaxed);
+        self.current.load().unrouted.cell(number).clone()
+    }
+
+    /// What sends requests of one more request loop to other servers.
+    pub(crate) fn forward(&self) -> Forward {
+        let forward = Forward::default();
+        let mut all = self.loops.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(forward.connections.clone());
+        forward
+    }
+
     /// Ends what looks after servers.
     pub fn stop(&self) {
         self.current.load().checks.cancel();
@@ -115,59 +172,119 @@ impl Gateway {
 
 impl<L, F> Routed<L, F> {
     /// What has a route to a pool of servers goes to `forward`, what has none to `local`.
-    pub(crate) fn new(gateway: Gateway, local: L, forward: F) -> Self {
-        Self { gateway, local, forward, refusals: Refusals::new() }
+    pub(crate) fn new(gateway: Gateway, observer: Observer, local: L, forward: F) -> Self {
+        let number = gateway.loops.count.fetch_add(1, Ordering::Relaxed);
+        Self { gateway, observer, number, local, forward, refusals: Refusals::new() }
+    }
+
+    /// The request's way, and where it is counted. Without a way it is for the services.
+    fn way(&self, request: &Request<Body>) -> (Option<Way>, Arc<Cell>) {
+        let plan = self.gateway.current.load();
+        let cell = |meter: &RouteMeter| meter.cell(self.number).clone();
+        if plan.routes.is_empty() {
+            return (None, cell(&plan.services));
+        }
+        let Some(host) = routes::host(request.headers(), request.uri()) else {
+            return (Some(Way::Refused(StatusCode::BAD_REQUEST, Cause::BadHost)), cell(&plan.unrouted));
+        };
+        let Some((position, route)) = routes::find(&plan.routes, request, host) else {
+            return (None, cell(&plan.services));
+        };
+        let way = match route.limits.refuse(request, &self.refusals) {
+            Some(status) => Some(Way::Refused(status, Cause::RouteLimits)),
+            None => (route.target != Target::Services).then(|| plan.way(route, request)),
+        };
+        (way, cell(&plan.counted[position]))
     }
 }
 
 impl<L: Upstream, F: Upstream> Service<Request<Body>> for Routed<L, F> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<L::Future, F::Future>;
+    type Future = Observing<Either<L::Future, F::Future>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.local.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let plan = self.gateway.current.load();
-        if plan.routes.is_empty() {
-            return Either::Left(self.local.call(request));
-        }
-        let way = match routes::host(request.headers(), request.uri()) {
-            Some(host) => match routes::find(&plan.routes, &request, host) {
-                Some(route) => match route.limits.refuse(&request, &self.refusals) {
-                    Some(status) => Way::Refused(status),
-                    None if route.target == Target::Services => {
-                        return Either::Left(self.local.call(request));
-                    }
-                    None => plan.way(route, &request),
-                },
-                None => return Either::Left(self.local.call(request)),
-            },
-            None => Way::Refused(StatusCode::BAD_REQUEST),
-        };
-        request.extensions_mut().insert(way);
-        Either::Right(self.forward.call(request))
+        let (way, cell) = self.way(&request);
+        let observed = self.observer.begin(&mut request, cell);
+        observed.on(match way {
+            None => Either::Left(self.local.call(request)),
+            Some(way) => {
+                request.extensions_mut().insert(way);
+                Either::Right(self.forward.call(request))
+            }
+        })
     }
 }
 
 // === impl Plan ===
 
 impl Plan {
+    fn new(
+        routes: Vec<Arc<Route>>,
+        meters: BTreeMap<RouteLabels, RouteMeter>,
+        pools: BTreeMap<String, Arc<Pool>>,
+        checks: CancellationToken,
+    ) -> Self {
+        // What is asked for is there: `meters` makes one for each.
+        let of = |labels: &RouteLabels| meters.get(labels).cloned().unwrap_or_default();
+        Self {
+            counted: routes.iter().map(|route| of(&labels(route))).collect(),
+            services: of(&RouteLabels::new(SERVICES, None)),
+            unrouted: of(&RouteLabels::new(UNROUTED, None)),
+            routes,
+            meters,
+            pools,
+            checks,
+        }
+    }
+
     /// Where a route leads a request.
     fn way(&self, route: &Arc<Route>, request: &Request<Body>) -> Way {
         if let Some(status) = paths::refusal(request) {
-            return Way::Refused(status);
+            let cause =
+                if status == StatusCode::METHOD_NOT_ALLOWED { Cause::Method } else { Cause::LeavesRoute };
+            return Way::Refused(status, cause);
         }
         let route = Arc::clone(route);
         match &route.target {
             Target::Redirect(_) => Way::Redirect(route),
             Target::Upstream(name) => match self.pools.get(name) {
                 Some(pool) => Way::Upstream { pool: pool.clone(), route },
-                None => Way::Refused(StatusCode::INTERNAL_SERVER_ERROR),
+                None => Way::Lost,
             },
-            Target::Services => Way::Refused(StatusCode::INTERNAL_SERVER_ERROR),
+            Target::Services => Way::Lost,
         }
     }
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        let meters = meters(None, &[]);
+        Self::new(Vec::new(), meters, BTreeMap::new(), CancellationToken::new())
+    }
+}
+
+/// What is counted of these routes and of what has none. What was counted before goes on.
+fn meters(before: Option<&Plan>, routes: &[Arc<Route>]) -> BTreeMap<RouteLabels, RouteMeter> {
+    let built_in = [SERVICES, UNROUTED].map(|name| RouteLabels::new(name, None));
+    let all = built_in.into_iter().chain(routes.iter().map(|route| labels(route)));
+    let meter = |labels: &RouteLabels| before?.meters.get(labels).cloned();
+    let mut meters = BTreeMap::new();
+    for labels in all {
+        let found = meter(&labels).unwrap_or_default();
+        meters.entry(labels).or_insert(found);
+    }
+    meters
+}
+
+fn labels(route: &Route) -> RouteLabels {
+    let upstream = match &route.target {
+        Target::Upstream(name) => Some(name.as_str()),
+        Target::Redirect(_) | Target::Services => None,
+    };
+    RouteLabels::new(&route.label(), upstream)
 }

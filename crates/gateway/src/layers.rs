@@ -9,7 +9,6 @@ pub(crate) mod clean_path;
 pub(crate) mod client;
 pub(crate) mod compress;
 pub(crate) mod cors;
-pub(crate) mod count;
 pub(crate) mod framing;
 pub(crate) mod head_size;
 pub(crate) mod https;

@@ -5,28 +5,30 @@
 //! [`stack()`]: `tower` layers, each of which does one thing (`layers/`), over an [`Upstream`]. Every layer over an
 //! upstream is one again.
 //!
-//! At its top the size of a head is looked at, and the [`Gateway`] finds the route of the request (`routes.rs`). Then
-//! there are two ways. What has a route to a pool of servers is given an id, counted, asked who calls if the route says
-//! so (`layers/route_caller.rs`), and sent on (`proxy.rs`) to one of the pool (`upstreams.rs`); what it is answered is the
+//! At its top the [`Gateway`] finds the route of the request (`routes.rs`). There every request gets its id, is counted
+//! by its route (`meters.rs`) and written down (`observe.rs`), whatever answers it further down, also a refusal or a caught
+//! panic. Above it stand only the client, as trusted proxies name him (`layers/client.rs`: all that asks for an address has
+//! it from there), and the header that asks browsers to keep to HTTPS.
+//!
+//! Then there are two ways. What has a route to a pool of servers is asked who calls if the route says so
+//! (`layers/route_caller.rs`), and sent on (`proxy.rs`) to one of the pool (`upstreams.rs`); what it is answered is the
 //! server's business. Everything else goes to the router of this process's services, called directly, through what the
-//! contract has of an edge; nothing above it can tell.
+//! contract has of an edge; nothing above it can tell. Both ways begin with the size of the head and the one host that it
+//! names, whose refusals are looked at no further, and the redirect to HTTPS.
 //!
-//! Above both stand the client, as trusted proxies name him (`layers/client.rs`: all that asks for an address has it from
-//! there); the size of the head and the one host that it names, whose refusals are looked at no further; and HTTPS: a redirect to it, and the
-//! header that asks browsers to keep to it, on every answer that goes by it.
+//! Who refuses a request puts a `Refusal` among the response's extensions (`refusal.rs`): it is counted by its cause and
+//! named in the log.
 //!
-//! The order of the other layers (`stack.rs`), from the connection down, and why:
+//! The order of the other layers (`stack.rs`), from the route down, and why:
 //!
-//! 1. What the head alone decides: a clean path, one framing, preflights. They are answered without an id, a count and a
-//!    routed response's headers, as the contract has it. The path comes before the framing, since that order is what
-//!    clients see.
-//! 2. The request's id, above all that names it.
-//! 3. The count and the line of the log: every answer from here down is in it, also a refusal or a caught panic.
-//! 4. What every such answer has: CORS, then the security headers.
-//! 5. Compression, beneath what only adds headers, above whatever makes a body.
-//! 6. The catching of panics, above all that asks the store or runs a service.
-//! 7. Who asks: the only layer that waits.
-//! 8. The limits of requests, which depend on who asks: a refusal has a routed response's headers, as the contract has
+//! 1. What the head alone decides: a clean path, one framing, preflights. They are answered without an id and a routed
+//!    response's headers, as the contract has it. The path comes before the framing, since that order is what clients see.
+//! 2. The request's id, onto every answer from here down.
+//! 3. What every such answer has: CORS, then the security headers.
+//! 4. Compression, beneath what only adds headers, above whatever makes a body.
+//! 5. The catching of panics, above all that asks the store or runs a service.
+//! 6. Who asks: the only layer that waits.
+//! 7. The limits of requests, which depend on who asks: a refusal has a routed response's headers, as the contract has
 //!    it.
 //!
 //! What a response says to the layers above it travels among its extensions: [`kit::respond::AllowFraming`],
@@ -57,9 +59,12 @@ mod gateway;
 mod layers;
 mod limits;
 mod loops;
+mod meters;
 mod net;
 mod networks;
+mod observe;
 mod proxy;
+mod refusal;
 mod route_auth;
 mod routes;
 mod stack;

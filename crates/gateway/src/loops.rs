@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use metrics::Gauge;
 use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::mpsc;
@@ -122,8 +123,9 @@ async fn serve_connections<S: Upstream>(
     drain_limit: Duration,
 ) {
     let connections = TaskTracker::new();
+    let gauge = metrics::gauge!("groundswell_connections_open");
     while let Some(connection) = accepted.recv().await {
-        let counted = CountedConnection(Arc::clone(&open_connections));
+        let counted = CountedConnection::new(&open_connections, &gauge);
         let served = serve(entrance.clone(), connection, draining.clone());
         connections.spawn(async move {
             let _counted = counted;
@@ -174,10 +176,24 @@ async fn serve<S: Upstream>(entrance: Entrance<S>, accepted: Accepted, draining:
 }
 
 /// Takes its connection off the count when it ends, however it ends.
-struct CountedConnection(Arc<AtomicUsize>);
+struct CountedConnection {
+    open: Arc<AtomicUsize>,
+    gauge: Gauge,
+}
+
+// === impl CountedConnection ===
+
+impl CountedConnection {
+    /// The acceptor has counted it in `open`.
+    fn new(open: &Arc<AtomicUsize>, gauge: &Gauge) -> Self {
+        gauge.increment(1);
+        Self { open: Arc::clone(open), gauge: gauge.clone() }
+    }
+}
 
 impl Drop for CountedConnection {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.decrement(1);
     }
 }

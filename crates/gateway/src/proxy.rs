@@ -32,9 +32,11 @@ use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
 use self::body::{AnswerBody, Reading};
-use self::connections::{Connections, Unanswered};
+pub(crate) use self::connections::Connections;
+use self::connections::Unanswered;
 use self::upload::Upload;
 use crate::net::{Peer, Then, Transport};
+use crate::refusal::Cause;
 use crate::routes::{self, Route, Target};
 use crate::upstream::Answer;
 use crate::upstreams::{Outcome, Pool, ServerUrl, Try};
@@ -55,13 +57,15 @@ pub(crate) enum Way {
     /// Back, with the word to go elsewhere.
     Redirect(Arc<Route>),
     /// Nowhere.
-    Refused(StatusCode),
+    Refused(StatusCode, Cause),
+    /// Nowhere, by a mistake of ours.
+    Lost,
 }
 
 /// The foot of what goes to other servers from one request loop: sends a request on its [`Way`].
 #[derive(Clone, Default)]
 pub(crate) struct Forward {
-    connections: Connections,
+    pub(crate) connections: Connections,
 }
 
 /// Sends requests to one pool.
@@ -127,10 +131,10 @@ impl Service<Request<Body>> for Forward {
                 }
                 Some(Way::Redirect(route)) => match &route.target {
                     Target::Redirect(to) => route.redirect(to, request.uri()),
-                    _ => refused(StatusCode::INTERNAL_SERVER_ERROR),
+                    _ => ApiError::internal().into_response(),
                 },
-                Some(Way::Refused(status)) => refused(status),
-                None => refused(StatusCode::INTERNAL_SERVER_ERROR),
+                Some(Way::Refused(status, cause)) => refused(status, cause),
+                Some(Way::Lost) | None => ApiError::internal().into_response(),
             })
         })
     }
@@ -149,7 +153,9 @@ impl Proxy {
         });
         let (parts, body) = request.into_parts();
         let key = key(&parts);
-        let Some(head) = Head::of(parts, route, is_upgrade) else { return refused(StatusCode::URI_TOO_LONG) };
+        let Some(head) = Head::of(parts, route, is_upgrade) else {
+            return refused(StatusCode::URI_TOO_LONG, Cause::LongPath);
+        };
         let is_repeatable = is_idempotent(&head.method) && body.is_end_stream() && !is_upgrade;
         let (body, upload) = Upload::follow(body);
         let pool = &self.pool;
@@ -204,7 +210,7 @@ impl Proxy {
     ) -> Result<Answered, Missed> {
         let server = begun.server.clone();
         let connect_until = || until.min(Instant::now() + self.pool.settings.connect_timeout);
-        let mut connection = self.connections.get(&server.url, connect_until()).await;
+        let mut connection = self.connections.get(&server.url, &self.pool.meter, connect_until()).await;
         loop {
             let Some(mut connected) = connection else {
                 begun.note(Outcome::Failed);
@@ -222,7 +228,8 @@ impl Proxy {
                 // The server closed a kept connection: no fault of its own. The next is a new one.
                 Ok(Err(Unanswered::Unsent(request))) if connected.is_used => {
                     body = request.into_body();
-                    connection = self.connections.connect(&server.url, connect_until()).await;
+                    connection =
+                        self.connections.connect(&server.url, &self.pool.meter, connect_until()).await;
                 }
                 Ok(Err(Unanswered::Unsent(request))) => {
                     begun.note(Outcome::Failed);
@@ -332,7 +339,7 @@ impl Answered {
         }
         let Some(Client { upgrade, then: Some(then) }) = client.filter(|_| has_agreed) else {
             // Nobody asked for it.
-            return refused(StatusCode::BAD_GATEWAY);
+            return refused(StatusCode::BAD_GATEWAY, Cause::Switched);
         };
         headers::set_websocket(response.headers_mut());
         let server = hyper::upgrade::on(&mut response);
@@ -345,12 +352,15 @@ impl Answered {
 
 impl Missed {
     fn into_response(self) -> Response<Body> {
-        refused(match self {
-            Missed::Erred(_) | Missed::Unsent(_) | Missed::Lost => StatusCode::BAD_GATEWAY,
-            Missed::Late => StatusCode::GATEWAY_TIMEOUT,
-            Missed::ClientLeft => StatusCode::BAD_REQUEST,
-            Missed::ClientLate => StatusCode::REQUEST_TIMEOUT,
-        })
+        let (status, cause) = match self {
+            Missed::Erred(_) | Missed::Unsent(_) | Missed::Lost => {
+                (StatusCode::BAD_GATEWAY, Cause::Unanswered)
+            }
+            Missed::Late => (StatusCode::GATEWAY_TIMEOUT, Cause::Late),
+            Missed::ClientLeft => (StatusCode::BAD_REQUEST, Cause::ClientLeft),
+            Missed::ClientLate => (StatusCode::REQUEST_TIMEOUT, Cause::ClientLate),
+        };
+        refused(status, cause)
     }
 }
 
@@ -379,11 +389,11 @@ fn key(parts: &request::Parts) -> u64 {
 
 /// All servers have as much to do as they may.
 fn nobody() -> Response<Body> {
-    ApiError::unavailable(Duration::from_secs(1)).into_response()
+    Cause::Full.mark(ApiError::unavailable(Duration::from_secs(1)).into_response())
 }
 
 /// An answer of the gateway's own, in the shape of the API's errors.
-fn refused(status: StatusCode) -> Response<Body> {
+fn refused(status: StatusCode, cause: Cause) -> Response<Body> {
     let message = match status {
         StatusCode::FORBIDDEN => return ApiError::forbidden().into_response(),
         StatusCode::BAD_GATEWAY => "The service did not answer.",
@@ -395,7 +405,7 @@ fn refused(status: StatusCode) -> Response<Body> {
         _ => return ApiError::internal().into_response(),
     };
     match ErrorStatus::try_from(status) {
-        Ok(status) => ApiError::new(status, message).into_response(),
+        Ok(status) => cause.mark(ApiError::new(status, message).into_response()),
         Err(_) => ApiError::internal().into_response(),
     }
 }

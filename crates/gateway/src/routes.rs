@@ -20,6 +20,8 @@ use crate::route_auth::RouteAuth;
 /// A route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
+    /// What counts and logs call it; by default its host and path.
+    pub name: Option<String>,
     /// Which requests it is for; every host where there is none.
     pub host: Option<HostPattern>,
     /// The beginning of the path, up to the end of a segment.
@@ -67,6 +69,7 @@ impl Route {
     /// For every request whose path begins so.
     pub fn new(path: impl Into<String>, target: Target) -> Self {
         Self {
+            name: None,
             host: None,
             path: path.into(),
             methods: Vec::new(),
@@ -77,6 +80,15 @@ impl Route {
             auth: None,
             request_headers: Vec::new(),
             response_headers: Vec::new(),
+        }
+    }
+
+    /// What counts and logs call it.
+    pub(crate) fn label(&self) -> String {
+        match (&self.name, &self.host) {
+            (Some(name), _) => name.clone(),
+            (None, Some(host)) => format!("{host}{}", self.path),
+            (None, None) => self.path.clone(),
         }
     }
 
@@ -130,14 +142,14 @@ pub(crate) fn sort(routes: &mut [Route]) {
     routes.sort_by_key(Route::rank);
 }
 
-/// The first that fits a request for this host.
+/// The first that fits a request for this host, and its position.
 pub(crate) fn find<'r>(
     routes: &'r [Arc<Route>],
     request: &Request<Body>,
     host: &str,
-) -> Option<&'r Arc<Route>> {
+) -> Option<(usize, &'r Arc<Route>)> {
     let path = decoded(request.uri().path());
-    routes.iter().find(|route| route.fits(request, &path, host))
+    routes.iter().enumerate().find(|(_, route)| route.fits(request, &path, host))
 }
 
 /// The host that is asked for, without a port and a dot at its end: of a target that has one that, otherwise of the
@@ -255,7 +267,7 @@ mod tests {
         sort(&mut routes);
         let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
         let host = host(request.headers(), request.uri()).unwrap();
-        match find(&routes, request, host).map(|route| &route.target) {
+        match find(&routes, request, host).map(|(_, route)| &route.target) {
             Some(Target::Upstream(name)) => name.clone(),
             _ => "services".to_owned(),
         }

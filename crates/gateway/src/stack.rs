@@ -15,7 +15,6 @@ use crate::layers::clean_path::CleanPath;
 use crate::layers::client::Client;
 use crate::layers::compress::Compress;
 use crate::layers::cors::{Cors, Origins, Preflight};
-use crate::layers::count::Count;
 use crate::layers::framing::Framing;
 use crate::layers::head_size::HeadSize;
 use crate::layers::https::{Hsts, HttpsRules, RedirectToHttps};
@@ -25,7 +24,7 @@ use crate::layers::request_id::RequestIds;
 use crate::layers::route_caller;
 use crate::layers::security_headers::SecurityHeaders;
 use crate::net::ConnectionRules;
-use crate::proxy::Forward;
+use crate::observe::Observer;
 use crate::upstream::Upstream;
 
 /// What the stack of one request loop goes by.
@@ -50,12 +49,17 @@ pub struct Edge {
 /// the gateway has routes to.
 pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
     let Edge { connections, https, origins, callers, limit, gateway, log } = edge;
+    let head = ServiceBuilder::new()
+        .layer(BeforeLayer(HeadSize))
+        .layer(BeforeLayer(OneHost))
+        .layer(BeforeLayer(RedirectToHttps(https.redirect_to)));
+    let observer = Observer::new(log, &gateway);
     let local = ServiceBuilder::new()
+        .layer(head.clone())
         .layer(BeforeLayer(CleanPath))
         .layer(BeforeLayer(Framing))
         .layer(BeforeLayer(Preflight(origins.clone())))
         .layer(AroundLayer(RequestIds))
-        .layer(AroundLayer(Count::new(log.clone())))
         .layer(AroundLayer(Cors(origins)))
         .layer(AroundLayer(SecurityHeaders))
         .layer(AroundLayer(Compress))
@@ -64,19 +68,16 @@ pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
         .layer(BeforeLayer(limit))
         .service(services);
     let routed = ServiceBuilder::new()
+        .layer(head)
         .layer(BeforeLayer(Framing))
         .layer(AroundLayer(RequestIds))
-        .layer(AroundLayer(Count::new(log)))
         .layer(CatchPanicLayer)
         .layer(route_caller::layer(callers))
-        .service(Forward::default());
+        .service(gateway.forward());
     ServiceBuilder::new()
-        .layer(BeforeLayer(Client::new(connections)))
+        .layer(BeforeLayer(Client::new(connections, observer.clone())))
         .layer(AroundLayer(Hsts(https.hsts)))
-        .layer(BeforeLayer(HeadSize))
-        .layer(BeforeLayer(OneHost))
-        .layer(BeforeLayer(RedirectToHttps(https.redirect_to)))
-        .service(Routed::new(gateway, local, routed))
+        .service(Routed::new(gateway, observer, local, routed))
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use metrics::{Counter, counter};
 use tokio::sync::watch;
+
+use crate::meters::PoolMeter;
 
 pub(crate) use budget::RetryBudget;
 pub(crate) use discovery::follow;
@@ -33,15 +34,7 @@ pub(crate) struct Pool {
     changes: watch::Sender<u64>,
     turn: balance::Turn,
     started: Instant,
-    counters: Counters,
-}
-
-/// What became of tries, counted.
-struct Counters {
-    answered: Counter,
-    erred: Counter,
-    failed: Counter,
-    retried: Counter,
+    pub(crate) meter: Arc<PoolMeter>,
 }
 
 /// Which server answered a request, among the extensions of the response.
@@ -65,8 +58,9 @@ pub(crate) struct Try {
 // === impl Pool ===
 
 impl Pool {
-    /// All servers are taken to be well until they prove otherwise. Those that a name stands for come later.
-    pub(crate) fn new(name: &str, settings: UpstreamSettings) -> Self {
+    /// All servers are taken to be well until they prove otherwise. Those that a name stands for come later. What is
+    /// counted of it goes on in `meter`.
+    pub(crate) fn new(name: &str, settings: UpstreamSettings, meter: Arc<PoolMeter>) -> Self {
         let pool = Self {
             name: name.into(),
             servers: ArcSwap::default(),
@@ -74,7 +68,7 @@ impl Pool {
             changes: watch::Sender::new(0),
             turn: balance::Turn::default(),
             started: Instant::now(),
-            counters: Counters::new(name),
+            meter,
             settings,
         };
         if !pool.settings.servers.is_empty() {
@@ -104,7 +98,7 @@ impl Pool {
         let before = self.servers();
         let server = |url: ServerUrl| match before.iter().find(|server| server.url == url) {
             Some(server) => server.clone(),
-            None => Arc::new(Server::new(url)),
+            None => Arc::new(Server::new(url, self.meter.clone())),
         };
         self.servers.store(Arc::new(urls.into_iter().map(server).collect()));
         self.changes.send_modify(|changes| *changes += 1);
@@ -122,9 +116,7 @@ impl Pool {
     /// Whether a request may be tried again, which is counted then.
     pub(crate) fn may_retry(&self) -> bool {
         let may_retry = self.budget.take();
-        if may_retry {
-            self.counters.retried.increment(1);
-        }
+        if may_retry { &self.meter.retried } else { &self.meter.retries_refused }.add();
         may_retry
     }
 
@@ -167,34 +159,6 @@ impl Pool {
     }
 }
 
-// === impl Counters ===
-
-impl Counters {
-    fn new(name: &str) -> Self {
-        let of = |outcome: &'static str| counter!("groundswell_upstream_tries_total", "upstream" => name.to_owned(), "outcome" => outcome);
-        Self {
-            answered: of("answered"),
-            erred: of("erred"),
-            failed: of("failed"),
-            retried: counter!("groundswell_upstream_retries_total", "upstream" => name.to_owned()),
-        }
-    }
-
-    fn of(&self, outcome: Outcome) -> &Counter {
-        match outcome {
-            Outcome::Answered => &self.answered,
-            Outcome::Erred => &self.erred,
-            Outcome::Failed => &self.failed,
-        }
-    }
-}
-
-impl std::fmt::Debug for Counters {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Counters").finish_non_exhaustive()
-    }
-}
-
 // === impl Try ===
 
 impl Try {
@@ -209,8 +173,12 @@ impl Try {
             return;
         }
         let now = self.pool.now();
-        self.pool.counters.of(outcome).increment(1);
-        self.server.note(outcome, now.saturating_sub(self.began), now);
+        let took = now.saturating_sub(self.began);
+        self.pool.meter.tried(outcome).add();
+        if outcome != Outcome::Failed {
+            self.pool.meter.tries.note(took);
+        }
+        self.server.note(outcome, took, now);
     }
 }
 
@@ -230,7 +198,7 @@ mod tests {
     fn pool(balance: Balance, count: u16) -> Arc<Pool> {
         let servers = (1..=count).map(|port| ServerUrl::parse(&format!("http://a:{port}")).unwrap());
         let settings = UpstreamSettings { balance, ..UpstreamSettings::new(servers.collect()) };
-        Arc::new(Pool::new("p", settings))
+        Arc::new(Pool::new("p", settings, Arc::default()))
     }
 
     /// How often each server is chosen for these keys, when each answers at once.
@@ -278,7 +246,7 @@ mod tests {
     fn a_server_without_room_is_passed_over_and_a_full_pool_has_nobody() {
         let mut settings = pool(Balance::P2c, 2).settings.clone();
         settings.max_in_flight = 2;
-        let pool = Arc::new(Pool::new("p", settings));
+        let pool = Arc::new(Pool::new("p", settings, Arc::default()));
         let held: Vec<_> = (0..4).map(|_| pool.begin(1, &[]).unwrap()).collect();
         assert!(pool.begin(1, &[]).is_none());
         drop(held);

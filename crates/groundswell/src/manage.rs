@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use gateway::Gateway;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -26,6 +27,7 @@ const MAX_CONNECTIONS: usize = 64;
 pub(crate) struct Management {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) metrics: PrometheusHandle,
+    pub(crate) gateway: Gateway,
 }
 
 /// Installs the recorder of the process's metrics. Before it, whatever is counted is lost.
@@ -33,13 +35,34 @@ pub(crate) fn install_metrics() -> anyhow::Result<PrometheusHandle> {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder)?;
-    metrics::describe_counter!("groundswell_requests_total", "Requests answered, by class of status.");
     metrics::describe_counter!("groundswell_connections_accepted_total", "Connections accepted.");
     metrics::describe_counter!(
         "groundswell_connections_refused_total",
         "Connections refused because server.max_connections were open."
     );
+    metrics::describe_counter!(
+        "groundswell_connections_denied_total",
+        "Connections closed by a rule, by why."
+    );
+    metrics::describe_counter!("groundswell_requests_denied_total", "Requests refused by a rule, by why.");
+    metrics::describe_gauge!("groundswell_connections_open", "Connections of clients that are open.");
     metrics::describe_counter!("groundswell_panics_total", "Requests answered by 500 because of a panic.");
+    metrics::describe_counter!(
+        "groundswell_tokens_refused_total",
+        "Tokens that did not count on routes that ask who calls, by reason."
+    );
+    metrics::describe_counter!(
+        "groundswell_refused_total",
+        "Requests that the edge itself refused, by cause."
+    );
+    metrics::describe_counter!(
+        "groundswell_tls_handshakes_failed_total",
+        "Connections that ended before they had TLS."
+    );
+    metrics::describe_counter!(
+        "groundswell_access_log_lost_total",
+        "Lines of the access log that found no room."
+    );
     Ok(handle)
 }
 
@@ -86,7 +109,8 @@ async fn readyz(State(management): State<Arc<Management>>) -> impl IntoResponse 
 }
 
 async fn metrics_text(State(management): State<Arc<Management>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], management.metrics.render())
+    let text = management.metrics.render() + &management.gateway.metrics();
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 async fn serve_connection(stream: TcpStream, router: Router) {

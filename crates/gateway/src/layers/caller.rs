@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use axum::http::header::AUTHORIZATION;
-use axum::http::{Extensions, HeaderMap, Request, Response};
+use axum::http::{Extensions, HeaderMap, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use contract::store::Store;
 use identity::{Identity, address};
@@ -23,6 +23,7 @@ use tower::{Layer, Service};
 
 use super::security_headers::Unrouted;
 use crate::net::Peer;
+use crate::refusal::Cause;
 use crate::upstream::{Answer, Upstream};
 
 /// What is asked about callers. Each request loop has its own, so that no core waits for another's cache line.
@@ -85,7 +86,10 @@ pub(crate) fn layer(callers: Callers) -> CallerLayer<impl Decide> {
                 Err(refusal) => {
                     let mut response = refusal.into_response();
                     response.extensions_mut().insert(Unrouted);
-                    Decision::Refuse(response)
+                    Decision::Refuse(match response.status() {
+                        StatusCode::FORBIDDEN => Cause::SuperuserAddress.mark(response),
+                        _ => response,
+                    })
                 }
             }
         }

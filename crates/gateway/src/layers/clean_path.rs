@@ -8,6 +8,7 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use super::before::Before;
+use crate::refusal::Cause;
 
 /// Answers what has no clean path, and rewrites the rest.
 #[derive(Debug, Clone)]
@@ -27,7 +28,7 @@ impl Before for CleanPath {
 fn unclean(method: &Method, uri: &Uri) -> Option<Response<Body>> {
     let path = uri.path();
     if !is_escaped_well(path) {
-        return Some(bad_request());
+        return Some(Cause::BadPath.mark(bad_request()));
     }
     let Cow::Owned(clean) = clean(path) else {
         return None;

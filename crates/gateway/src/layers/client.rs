@@ -10,10 +10,11 @@ use axum::http::header::{FORWARDED, HeaderMap, HeaderName};
 use axum::http::{Request, Response};
 use axum::response::IntoResponse;
 use kit::error::ApiError;
-use metrics::{Counter, counter};
 
 use super::before::Before;
 use crate::net::{ConnectionRules, Peer, Transport};
+use crate::observe::Observer;
+use crate::refusal::Cause;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -23,12 +24,12 @@ pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forw
 #[derive(Clone)]
 pub(crate) struct Client {
     rules: Arc<ConnectionRules>,
-    denied: Counter,
+    observer: Observer,
 }
 
 impl Client {
-    pub(crate) fn new(rules: Arc<ConnectionRules>) -> Self {
-        Self { rules, denied: counter!("groundswell_requests_denied_total", "why" => "address") }
+    pub(crate) fn new(rules: Arc<ConnectionRules>, observer: Observer) -> Self {
+        Self { rules, observer }
     }
 }
 
@@ -49,8 +50,9 @@ impl Before for Client {
         if self.rules.let_in(client) {
             return None;
         }
-        self.denied.increment(1);
-        Some(ApiError::forbidden().into_response())
+        let response = Cause::Address.mark(ApiError::forbidden().into_response());
+        self.observer.answered(request, &response);
+        Some(response)
     }
 }
 
@@ -121,9 +123,9 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::Networks;
     use crate::layers::before::BeforeLayer;
     use crate::layers::testing::{answer, text};
+    use crate::{Gateway, Networks};
 
     fn rules() -> ConnectionRules {
         let networks = |texts: &[&str]| Networks::parse(texts.iter().copied()).unwrap();
@@ -147,7 +149,9 @@ mod tests {
         let mut request = request.body(Body::empty()).unwrap();
         let peer = SocketAddr::new(peer.parse().unwrap(), 1);
         request.extensions_mut().insert(Peer::new(peer, Transport::Plain));
-        let response = answer(&BeforeLayer(Client::new(Arc::new(rules()))), told, request).await;
+        let observer = Observer::new(None, &Gateway::default());
+        let client = Client::new(Arc::new(rules()), observer);
+        let response = answer(&BeforeLayer(client), told, request).await;
         let status = response.status().as_u16();
         if status == 200 { text(response).await } else { status.to_string() }
     }

@@ -6,6 +6,7 @@ use axum::http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODIN
 use axum::http::{HeaderValue, Request, Response, StatusCode};
 
 use super::before::{Before, bare};
+use crate::refusal::Cause;
 
 /// Answers 400 to `Content-Length` beside `Transfer-Encoding`, and 501 to any coding but one `chunked`.
 #[derive(Debug, Clone)]
@@ -17,16 +18,16 @@ impl Before for Framing {
         if !headers.contains_key(TRANSFER_ENCODING) {
             return None;
         }
-        let status = if headers.contains_key(CONTENT_LENGTH) {
-            StatusCode::BAD_REQUEST
+        let (status, cause) = if headers.contains_key(CONTENT_LENGTH) {
+            (StatusCode::BAD_REQUEST, Cause::Framing)
         } else if !is_chunked(headers) {
-            StatusCode::NOT_IMPLEMENTED
+            (StatusCode::NOT_IMPLEMENTED, Cause::Coding)
         } else {
             return None;
         };
         let mut response = bare(status);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        Some(response)
+        Some(cause.mark(response))
     }
 }
 

@@ -5,6 +5,7 @@ use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Response, StatusCode};
 
 use super::before::{Before, bare};
+use crate::refusal::Cause;
 
 /// How large a request's head may be.
 pub(crate) const MAX_HEAD_BYTES: usize = 128 * 1024;
@@ -20,7 +21,7 @@ impl Before for HeadSize {
         }
         let mut response = bare(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        Some(response)
+        Some(Cause::HeadSize.mark(response))
     }
 }
 

@@ -10,6 +10,7 @@ use kit::error::ApiError;
 use super::around::Around;
 use super::before::{Before, bare};
 use crate::net::{Peer, Transport};
+use crate::refusal::Cause;
 
 /// Where authorities look for the proofs that certificates are given for; they come without TLS.
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
@@ -40,7 +41,7 @@ impl Before for RedirectToHttps {
             return None;
         }
         let Some(location) = location(request, port) else {
-            return Some(ApiError::bad_request().into_response());
+            return Some(Cause::BadHost.mark(ApiError::bad_request().into_response()));
         };
         let mut response = bare(StatusCode::PERMANENT_REDIRECT);
         response.headers_mut().insert(LOCATION, location);

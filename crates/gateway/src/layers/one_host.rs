@@ -5,6 +5,7 @@ use axum::http::header::{CONNECTION, HOST};
 use axum::http::{HeaderValue, Request, Response, StatusCode, Version};
 
 use super::before::{Before, bare};
+use crate::refusal::Cause;
 
 /// Answers 400 to two `Host` headers, to one that is no host, and in HTTP/1.1 to none (RFC 9112, section 3.2).
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ impl Before for OneHost {
         }
         let mut response = bare(StatusCode::BAD_REQUEST);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        Some(response)
+        Some(Cause::BadHost.mark(response))
     }
 }
 

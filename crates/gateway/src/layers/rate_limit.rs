@@ -14,6 +14,7 @@ use kit::request::CallInfo;
 use percent_encoding::percent_decode_str;
 
 use super::before::Before;
+use crate::refusal::Cause;
 
 /// Answers 429 to a request that is one too many.
 #[derive(Clone)]
@@ -66,7 +67,7 @@ impl Before for RateLimit {
         if !self.limits.are_on() || self.allow(request) {
             return None;
         }
-        Some(ApiError::too_many_requests().into_response())
+        Some(Cause::RateLimit.mark(ApiError::too_many_requests().into_response()))
     }
 }
 

@@ -12,7 +12,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A request id of a client is kept if it is no longer than this.
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
-/// Puts a [`RequestId`] among a request's extensions, and the same into the response's `X-Request-Id`.
+/// Puts a request's [`RequestId`] into the response's `X-Request-Id`.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestIds;
 
@@ -20,14 +20,22 @@ impl Around for RequestIds {
     type Noted = HeaderValue;
 
     fn note(&self, request: &mut Request<Body>) -> HeaderValue {
-        let id = request_id(request.headers());
-        request.extensions_mut().insert(RequestId(id.clone()));
-        id
+        give(request)
     }
 
     fn finish(id: HeaderValue, response: &mut Response<Body>) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
+}
+
+/// The id among a request's extensions, where there is one from here on.
+pub(crate) fn give(request: &mut Request<Body>) -> HeaderValue {
+    if let Some(RequestId(id)) = request.extensions().get() {
+        return id.clone();
+    }
+    let id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    id
 }
 
 /// The request's id: its own if it looks like one, otherwise a new one.

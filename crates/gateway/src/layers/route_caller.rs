@@ -17,6 +17,7 @@ use model::json::Json;
 
 use super::caller::{CallerLayer, Callers, Decide, Decision};
 use crate::proxy::Way;
+use crate::refusal::Cause;
 use crate::route_auth::{RouteAuth, RouteCaller};
 use crate::routes::Route;
 
@@ -60,7 +61,7 @@ pub(crate) fn layer(callers: Callers) -> CallerLayer<impl Decide> {
                 }
                 Err(refusal) => {
                     counters.note(refusal);
-                    Decision::Refuse(refusal.into_response())
+                    Decision::Refuse(Cause::Caller.mark(refusal.into_response()))
                 }
             }
         }

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tracing::debug;
 
+use crate::meters::PoolMeter;
 use crate::upstreams::ServerUrl;
 
 /// Idle connections that are kept to one server; one more is closed.
@@ -38,7 +39,7 @@ const MAX_BUFFER_BYTES: usize = 128 << 10;
 /// The idle connections of one loop.
 #[derive(Clone, Default)]
 pub(crate) struct Connections {
-    // Only this loop's tasks come here, so nobody ever waits for the lock.
+    // Only this loop's tasks come here, so nobody ever waits for the lock; but for whoever counts them, now and then.
     idle: Arc<Mutex<HashMap<ServerUrl, Vec<Idle>>>>,
 }
 
@@ -52,6 +53,7 @@ struct Link {
     sender: SendRequest<Body>,
     /// Writes what the sender was given and reads what is answered, when it is polled. None once the connection has ended.
     driver: Option<Driver>,
+    _open: Open,
 }
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
@@ -64,6 +66,9 @@ pub(crate) struct Connection {
     /// Whether it has served a request before: then the server may have closed it meanwhile.
     pub(crate) is_used: bool,
 }
+
+/// A connection that is there, in the count.
+struct Open(Arc<PoolMeter>);
 
 /// Why there was no answer.
 #[derive(Debug)]
@@ -78,15 +83,36 @@ pub(crate) enum Unanswered {
 
 impl Connections {
     /// An idle connection, or a new one. None if the server cannot be reached by then.
-    pub(crate) async fn get(&self, url: &ServerUrl, until: tokio::time::Instant) -> Option<Connection> {
+    pub(crate) async fn get(
+        &self,
+        url: &ServerUrl,
+        meter: &Arc<PoolMeter>,
+        until: tokio::time::Instant,
+    ) -> Option<Connection> {
         if let Some(link) = self.take(url) {
             return Some(Connection { link, url: url.clone(), home: self.clone(), is_used: true });
         }
-        self.connect(url, until).await
+        self.connect(url, meter, until).await
     }
 
     /// A new connection.
-    pub(crate) async fn connect(&self, url: &ServerUrl, until: tokio::time::Instant) -> Option<Connection> {
+    pub(crate) async fn connect(
+        &self,
+        url: &ServerUrl,
+        meter: &Arc<PoolMeter>,
+        until: tokio::time::Instant,
+    ) -> Option<Connection> {
+        let connected = self.open(url, meter, until).await;
+        if connected.is_some() { &meter.connected } else { &meter.not_connected }.add();
+        connected
+    }
+
+    async fn open(
+        &self,
+        url: &ServerUrl,
+        meter: &Arc<PoolMeter>,
+        until: tokio::time::Instant,
+    ) -> Option<Connection> {
         let made = timeout_at(until, async {
             let stream = TcpStream::connect(url.target()).await?;
             stream.set_nodelay(true)?;
@@ -107,8 +133,16 @@ impl Connections {
         let mut builder = http1::Builder::new();
         builder.max_headers(MAX_HEADERS).max_buf_size(MAX_BUFFER_BYTES);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.ok()?;
-        let link = Link { sender, driver: Some(Box::pin(connection.with_upgrades())) };
+        let driver: Driver = Box::pin(connection.with_upgrades());
+        let link = Link { sender, driver: Some(driver), _open: Open::count(meter) };
         Some(Connection { link, url: url.clone(), home: self.clone(), is_used: false })
+    }
+
+    /// How many wait for their next use. It does not look whether their servers closed them: that is for their loop.
+    pub(crate) fn idle(&self, url: &ServerUrl) -> usize {
+        let all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_young = |idle: &&Idle| idle.since.elapsed() < MAX_IDLE_TIME;
+        all.get(url).map_or(0, |idle| idle.iter().filter(is_young).count())
     }
 
     /// The connection that was used last of those that are ready: the others may grow old and be closed.
@@ -155,6 +189,21 @@ impl Connections {
                 return;
             }
         }
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn count(meter: &Arc<PoolMeter>) -> Self {
+        meter.open.add();
+        Self(meter.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.remove();
     }
 }
 

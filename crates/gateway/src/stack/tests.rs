@@ -138,6 +138,58 @@ async fn what_the_head_decides_has_no_headers_of_a_routed_response() {
     }
 }
 
+#[tokio::test]
+async fn every_answer_is_counted_also_what_the_head_alone_decides() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::default();
+    let mut edge = edge(folder.path());
+    edge.gateway = gateway.clone();
+    edge.https.redirect_to = Some(443);
+    let mut stack = stack(edge, page("x"));
+    let tls = Peer { transport: Transport::Tls, ..PEER };
+    let large = "a".repeat(crate::layers::head_size::MAX_HEAD_BYTES);
+    for (peer, method, path, header, status) in [
+        (tls, "GET", "/", "x", 200),
+        (tls, "OPTIONS", "/", "x", 204),
+        (PEER, "GET", "/", "x", 308),
+        (PEER, "GET", "/", "", 400),
+        (tls, "GET", "//a", "x", 307),
+        (tls, "GET", "/", &large, 431),
+    ] {
+        let mut request = Request::builder().method(method).uri(path).header("x-large", header);
+        if !header.is_empty() {
+            request = request.header("host", "a");
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(peer);
+        let Ok(response) = tower::Service::call(&mut stack, request).await;
+        assert_eq!(response.status(), status, "{method} {path}");
+    }
+    let text = gateway.metrics();
+    for (class, count) in [("2xx", 2), ("3xx", 2), ("4xx", 2), ("5xx", 0)] {
+        let line = format!("groundswell_requests_total{{route=\"services\",status=\"{class}\"}} {count}\n");
+        assert!(text.contains(&line), "{line}{text}");
+    }
+    assert!(text.contains("groundswell_request_duration_seconds_count{route=\"services\"} 6\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_counted_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::default();
+    let mut edge = edge(folder.path());
+    edge.gateway = gateway.clone();
+    let mut stack = stack(edge, Router::new().route("/", get(std::future::pending::<()>)));
+    let mut request = Request::get("/").header("host", "a").body(Body::empty()).unwrap();
+    request.extensions_mut().insert(PEER);
+    let answer = tower::Service::call(&mut stack, request);
+    assert!(gateway.metrics().contains("groundswell_requests_in_flight{route=\"services\"} 1\n"));
+    drop(answer);
+    let text = gateway.metrics();
+    assert!(text.contains("groundswell_requests_in_flight{route=\"services\"} 0\n"), "{text}");
+    assert!(text.contains("groundswell_requests_abandoned_total{route=\"services\"} 1\n"), "{text}");
+}
+
 /// hyper keeps one for each connection and moves each into it: what a layer adds here is paid on every request.
 #[tokio::test]
 async fn the_future_of_a_request_stays_small() {

@@ -44,6 +44,7 @@ async fn watch_one(pool: &Pool, server: &Server, check: &HealthCheck) {
     loop {
         ticks.tick().await;
         let is_well = timeout(check.timeout, is_well(&server.url, &check.path)).await == Ok(true);
+        if is_well { &pool.meter.checks_passed } else { &pool.meter.checks_failed }.add();
         (failed, passed) = if is_well { (0, passed + 1) } else { (failed + 1, 0) };
         if failed >= MAX_FAILURES {
             server.note_health(false, pool.now());

@@ -1,5 +1,6 @@
 //! One server of a pool, as all request loops see it: how it is, what it has to do, and what an answer takes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use tracing::{info, warn};
 
 use super::latency::Latency;
 use super::settings::ServerUrl;
+use crate::meters::{PoolMeter, Sick};
 
 /// A server is left alone after so many tries without an answer in a row...
 const MAX_FAILURES: u32 = 3;
@@ -38,6 +40,7 @@ pub(crate) struct Server {
     ejected_until: AtomicU64,
     /// Since when it gets requests again; 0 for a server that was never away.
     back_since: AtomicU64,
+    meter: Arc<PoolMeter>,
 }
 
 /// What became of a try.
@@ -54,7 +57,7 @@ pub(crate) enum Outcome {
 // === impl Server ===
 
 impl Server {
-    pub(super) fn new(url: ServerUrl) -> Self {
+    pub(super) fn new(url: ServerUrl, meter: Arc<PoolMeter>) -> Self {
         Self {
             url,
             latency: Latency::new(),
@@ -67,6 +70,7 @@ impl Server {
             ejections: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             back_since: AtomicU64::new(0),
+            meter,
         }
     }
 
@@ -79,7 +83,7 @@ impl Server {
         nanos(now) < self.ejected_until.load(Ordering::Relaxed)
     }
 
-    pub(super) fn in_flight(&self) -> u32 {
+    pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
@@ -119,21 +123,21 @@ impl Server {
     pub(super) fn note(&self, outcome: Outcome, took: Duration, now: Duration) {
         self.unanswered.fetch_sub(1, Ordering::Relaxed);
         if outcome == Outcome::Failed {
-            self.count(&self.failures, MAX_FAILURES, now, "it does not answer");
+            self.count(&self.failures, MAX_FAILURES, now, Sick::Silent);
             return;
         }
         self.latency.note(took, now);
         self.progressed.store(nanos(now), Ordering::Relaxed);
         reset(&self.failures);
         if outcome == Outcome::Erred {
-            self.count(&self.errors, MAX_ERRORS, now, "it answers 500 and above");
+            self.count(&self.errors, MAX_ERRORS, now, Sick::Erring);
         } else {
             reset(&self.errors);
             self.recover(now);
         }
     }
 
-    fn count(&self, failures: &AtomicU32, most: u32, now: Duration, why: &str) {
+    fn count(&self, failures: &AtomicU32, most: u32, now: Duration, why: Sick) {
         let most = if self.ejections.load(Ordering::Relaxed) == 0 { most } else { 1 };
         if 1 + failures.fetch_add(1, Ordering::Relaxed) >= most {
             self.eject(now, why);
@@ -152,10 +156,12 @@ impl Server {
     pub(super) fn note_health(&self, is_well: bool, now: Duration) {
         if self.is_down.swap(!is_well, Ordering::Relaxed) == is_well {
             if is_well {
+                self.meter.readmitted.add();
                 info!(server = %self.url, "a server passes its health check again");
                 self.ejected_until.store(0, Ordering::Relaxed);
                 self.back_since.store(nanos(now).max(1), Ordering::Relaxed);
             } else {
+                self.meter.ejected(Sick::Down).add();
                 warn!(server = %self.url, "a server fails its health check, and gets no requests");
             }
         }
@@ -164,10 +170,11 @@ impl Server {
     fn recover(&self, now: Duration) {
         if self.ejections.load(Ordering::Relaxed) != 0 && !self.is_ejected(now) {
             self.ejections.store(0, Ordering::Relaxed);
+            self.meter.readmitted.add();
         }
     }
 
-    fn eject(&self, now: Duration, why: &str) {
+    fn eject(&self, now: Duration, why: Sick) {
         if self.is_ejected(now) {
             return;
         }
@@ -178,7 +185,8 @@ impl Server {
         let until = nanos(now + pause);
         self.ejected_until.store(until, Ordering::Relaxed);
         self.back_since.store(until, Ordering::Relaxed);
-        warn!(server = %self.url, ?pause, why, "a server is left alone for a while");
+        self.meter.ejected(why).add();
+        warn!(server = %self.url, ?pause, why = why.as_str(), "a server is left alone for a while");
     }
 }
 
@@ -200,7 +208,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn server() -> Server {
-        Server::new(ServerUrl::parse("http://a:1").unwrap())
+        Server::new(ServerUrl::parse("http://a:1").unwrap(), Arc::default())
     }
 
     fn tried(server: &Server, outcome: Outcome, now: Duration) {

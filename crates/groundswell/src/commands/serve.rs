@@ -54,9 +54,10 @@ pub(super) fn run(
     let readiness = Arc::new(Readiness::default());
 
     let _in_background = background.enter();
-    background.spawn(manage::serve(management, Management { readiness: Arc::clone(&readiness), metrics })?);
     let GatewaySettings { routes, upstreams } = settings.gateway.clone();
     let gateway = Gateway::new(routes, upstreams)?;
+    let told = Management { readiness: Arc::clone(&readiness), metrics, gateway: gateway.clone() };
+    background.spawn(manage::serve(management, told)?);
     background.block_on(gateway.settle());
     let reloading = reload::follow(file, load, settings.clone(), gateway.clone(), draining.clone());
     let reloading = background.spawn(reloading);

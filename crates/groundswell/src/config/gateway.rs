@@ -108,6 +108,7 @@ fn route(Named { origin, mut section, .. }: Named<'_>, upstreams: &[&str]) -> Op
     let target = target?;
     let auth = route_auth::read(&mut section, &target);
     let mut route = Route { auth, ..Route::new(path, target) };
+    route.name = section.text("name").map(|text| text.value).filter(|name| !name.is_empty());
     route.host = section.parsed("host", HOST, HostPattern::parse).map(|(host, _)| host);
     if let Some((methods, origin)) = section.list("methods") {
         for method in methods {

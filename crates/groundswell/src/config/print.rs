@@ -141,6 +141,9 @@ fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::
 
 fn print_route(route: &Route, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "\n[[gateway.routes]]")?;
+    if let Some(name) = &route.name {
+        writeln!(f, "name = {}", quoted(name))?;
+    }
     if let Some(host) = &route.host {
         writeln!(f, "host = {}", quoted(host))?;
     }

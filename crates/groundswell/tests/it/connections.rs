@@ -143,7 +143,7 @@ fn the_management_listener_counts() {
     server.get("/api/health");
     assert!(read_management(&server, "/livez").starts_with("HTTP/1.1 200 "));
     let metrics = read_management(&server, "/metrics");
-    assert!(metrics.contains("groundswell_requests_total{status=\"2xx\"} 1"), "{metrics}");
+    assert!(metrics.contains("groundswell_requests_total{route=\"services\",status=\"2xx\"} 1"), "{metrics}");
     assert!(metrics.contains("groundswell_connections_accepted_total 1"), "{metrics}");
 }
 
@@ -167,7 +167,7 @@ fn read_some(stream: &mut TcpStream) -> String {
     text
 }
 
-fn read_management(server: &Server, path: &str) -> String {
+pub(crate) fn read_management(server: &Server, path: &str) -> String {
     let mut stream = connect(&server.management);
     stream.write_all(&request("GET", path, &[])).unwrap();
     let mut text = String::new();

@@ -17,6 +17,7 @@ mod http;
 mod http2;
 mod jobs;
 mod limits;
+mod metrics;
 mod passwords;
 mod png;
 mod realtime;
