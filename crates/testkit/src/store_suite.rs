@@ -16,6 +16,7 @@ pub mod outbox;
 pub mod reads;
 pub mod rules;
 pub mod schema;
+pub mod secrets;
 pub(crate) mod stage;
 pub mod uploads;
 pub mod values;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use contract::hooks::HookStore;
 use contract::jobs::JobStore;
+use contract::secrets::SecretStore;
 use contract::store::{CommitObserver, Store};
 
 pub use stage::Stage;
@@ -47,6 +49,8 @@ pub struct Opened {
     pub jobs: Arc<dyn JobStore>,
     /// The webhooks that it keeps.
     pub hooks: Arc<dyn HookStore>,
+    /// The secrets that it keeps.
+    pub secrets: Arc<dyn SecretStore>,
     /// What must live as long as it does.
     pub keep: Box<dyn Any>,
 }
@@ -143,6 +147,10 @@ macro_rules! store_suite {
             a_query_without_an_end_is_refused_while_others_write
             a_view_without_an_end_is_stopped_when_it_is_read
             a_view_that_no_longer_fits_has_no_answer
+        }
+        $crate::store_suite! { $open, secrets:
+            a_secret_is_replaced_only_as_it_was_known
+            nobody_is_told_of_a_secret
         }
         $crate::store_suite! { $open, outbox:
             a_consumer_gets_every_change_in_order

@@ -24,6 +24,7 @@ mod row_versions;
 mod rows;
 mod schema_rows;
 mod schema_steps;
+mod secrets;
 mod shared;
 mod text_columns;
 mod text_lookup;
@@ -43,6 +44,7 @@ use contract::hooks::{HookStore, Saved, StoredHook};
 use contract::jobs::{
     AttemptEnd, AttemptId, AttemptLog, AttemptPage, Claimed, DeadJobs, JobStore, QueueStatus,
 };
+use contract::secrets::{Secret, SecretStore};
 use contract::store::{
     Answer, CommitObserver, FindByField, GetRecord, GetRecords, JudgeRow, ListRecords, RecordPage,
     ReferringRecords, Store, StoreError, StoreStatus, TriedView, TryView,
@@ -314,6 +316,18 @@ impl HookStore for SqliteStore {
 
     fn remove_hook(&self, name: String) -> Answer<'_, bool> {
         Box::pin(self.writer.alone(move |conn, _| Ok((hooks::remove(conn, &name)?, Change::default()))))
+    }
+}
+
+impl SecretStore for SqliteStore {
+    fn secret(&self, name: String) -> Answer<'_, Option<Secret>> {
+        Box::pin(self.reads.run(Weight::Heavy, move |conn| secrets::get(conn, &name)))
+    }
+
+    fn save_secret(&self, name: String, secret: Secret, before: Option<Secret>) -> Answer<'_, bool> {
+        Box::pin(self.writer.alone(move |conn, _| {
+            Ok((secrets::save(conn, &name, &secret, before.as_ref())?, Change::default()))
+        }))
     }
 }
 

@@ -122,13 +122,13 @@ fn check_tells_the_format_and_who_holds_the_folder() {
     let check = |address: &str| run(&folder, &["check", "--http", address]);
     let held = check("127.0.0.1:0");
     let complaint = String::from_utf8_lossy(&held.stderr);
-    assert!(complaint.contains("with data of format 3, is in use by another server"), "{complaint}");
+    assert!(complaint.contains("with data of format 4, is in use by another server"), "{complaint}");
     assert_eq!(server.get("/api/health").status, 200);
 
     let alone = tempfile::tempdir().unwrap();
     assert!(run(alone.path(), &["superuser", "create", "a@b.c", "1234567890"]).status.success());
     let output = run(alone.path(), &["check", "--http", "127.0.0.1:0"]);
     let report = String::from_utf8_lossy(&output.stdout);
-    assert!(report.contains("gs_data is writable, with data of format 3"), "{report}");
+    assert!(report.contains("gs_data is writable, with data of format 4"), "{report}");
     assert_eq!(output.status.code(), Some(0));
 }

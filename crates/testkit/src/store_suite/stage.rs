@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use contract::event::{ChangeEvent, Events, Interest};
 use contract::hooks::HookStore;
 use contract::jobs::JobStore;
+use contract::secrets::SecretStore;
 use contract::store::{Commit, CommitObserver, ListRecords, Store};
 use model::collection::{Collection, create, update};
 use model::condition::Condition;
@@ -38,6 +39,7 @@ pub struct Stage {
     store: Arc<dyn Store>,
     jobs: Option<Arc<dyn JobStore>>,
     hooks: Option<Arc<dyn HookStore>>,
+    secrets: Option<Arc<dyn SecretStore>>,
     _keep: Box<dyn Any>,
     commits: Arc<Commits>,
 }
@@ -58,13 +60,14 @@ impl Stage {
     pub(crate) async fn set(open: impl AsyncFnOnce(StoreOptions) -> Opened) -> Stage {
         let commits = Arc::new(Commits::default());
         let options = StoreOptions { read_deadline: READ_DEADLINE, observers: vec![commits.clone()] };
-        let Opened { store, jobs, hooks, keep } = open(options).await;
-        Stage { store, jobs: Some(jobs), hooks: Some(hooks), _keep: keep, commits }
+        let Opened { store, jobs, hooks, secrets, keep } = open(options).await;
+        let (jobs, hooks, secrets) = (Some(jobs), Some(hooks), Some(secrets));
+        Stage { store, jobs, hooks, secrets, _keep: keep, commits }
     }
 
     /// A store that somebody opened for something else. What it commits is not kept here.
     pub(crate) fn over(store: Arc<dyn Store>) -> Stage {
-        Stage { store, jobs: None, hooks: None, _keep: Box::new(()), commits: Arc::default() }
+        Stage { store, jobs: None, hooks: None, secrets: None, _keep: Box::new(()), commits: Arc::default() }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -77,6 +80,10 @@ impl Stage {
 
     pub(crate) fn hooks(&self) -> &dyn HookStore {
         self.hooks.as_deref().unwrap()
+    }
+
+    pub(crate) fn secrets(&self) -> &dyn SecretStore {
+        self.secrets.as_deref().unwrap()
     }
 
     /// Takes what observers were told so far.

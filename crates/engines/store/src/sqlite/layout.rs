@@ -37,7 +37,7 @@ CREATE TABLE `_collections` (
 );
 CREATE INDEX `idx__collections_type` ON `_collections` (`type`);
 CREATE TABLE `_gs_meta` (`key` TEXT PRIMARY KEY NOT NULL, `value` INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO `_gs_meta` VALUES ('format', 3), ('schema_version', 0), ('outbox_floor', 0), ('dead_jobs_dropped', 0);
+INSERT INTO `_gs_meta` VALUES ('format', 4), ('schema_version', 0), ('outbox_floor', 0), ('dead_jobs_dropped', 0);
 CREATE TABLE `_gs_consumers` (
     `name`     TEXT PRIMARY KEY NOT NULL,
     `position` INTEGER NOT NULL,
@@ -97,10 +97,14 @@ CREATE TABLE `_gs_hooks` (
     `name`       TEXT PRIMARY KEY NOT NULL,
     `definition` TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE `_gs_secrets` (
+    `name`  TEXT PRIMARY KEY NOT NULL,
+    `value` TEXT NOT NULL
+) WITHOUT ROWID;
 ";
 
 /// The version of the layout of a data folder that this version reads and writes.
-pub const FORMAT: i64 = 3;
+pub const FORMAT: i64 = 4;
 
 /// A name in the quotes that the contract's own index texts use. Names are made of word characters
 /// by validation; a stray quote is doubled all the same.

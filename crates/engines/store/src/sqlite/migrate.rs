@@ -39,6 +39,9 @@ pub(super) fn migrate(conn: &mut Connection, file: &Path, from: i64) -> Result<(
     if from < 3 {
         transaction.execute_batch(TO_FORMAT_3)?;
     }
+    if from < 4 {
+        transaction.execute_batch(TO_FORMAT_4)?;
+    }
     transaction.commit()?;
     tracing::warn!(
         from,
@@ -127,6 +130,15 @@ CREATE TABLE `_gs_hooks` (
 UPDATE `_gs_meta` SET `value` = 3 WHERE `key` = 'format';
 ";
 
+/// What was added then: keys that the server makes.
+const TO_FORMAT_4: &str = "
+CREATE TABLE `_gs_secrets` (
+    `name`  TEXT PRIMARY KEY NOT NULL,
+    `value` TEXT NOT NULL
+) WITHOUT ROWID;
+UPDATE `_gs_meta` SET `value` = 4 WHERE `key` = 'format';
+";
+
 /// Makes a copy of the data, with what stands in the log. One that is there is of an earlier attempt, or from
 /// before the folder went back to this format: it is replaced.
 fn keep_copy(conn: &Connection, copy: &Path) -> Result<(), MigrateError> {
@@ -183,7 +195,7 @@ mod tests {
 
     /// The tables of the server itself as format 1 had them, with a consumer and two events.
     const FORMAT_1: &str = "
-        DROP TABLE `_gs_attempts`; DROP TABLE `_gs_hooks`;
+        DROP TABLE `_gs_secrets`; DROP TABLE `_gs_attempts`; DROP TABLE `_gs_hooks`;
         DROP TABLE `_gs_consumers`; DROP TABLE `_gs_outbox`; DROP TABLE `_gs_uploads`;
         DROP TABLE `_gs_jobs`; DROP TABLE `_gs_dead_jobs`;
         DELETE FROM `_gs_meta` WHERE `key` = 'dead_jobs_dropped';
@@ -203,7 +215,7 @@ mod tests {
 
     /// As format 2 had them, with the same and a job of each kind.
     const FORMAT_2: &str = "
-        DROP TABLE `_gs_attempts`; DROP TABLE `_gs_hooks`;
+        DROP TABLE `_gs_secrets`; DROP TABLE `_gs_attempts`; DROP TABLE `_gs_hooks`;
         UPDATE `_gs_meta` SET `value` = 2 WHERE `key` = 'format';
         INSERT INTO `_gs_consumers` VALUES ('first', 3, '*');
         INSERT INTO `_gs_outbox` VALUES (9, 9, 'c', 'r', 'create', 1, '', 0, 0, 200, NULL, '{}');
@@ -213,6 +225,19 @@ mod tests {
             (4, 4, 'c', 'r', 'delete', 1, '', 5000000000000, 0, 400, '{\"n\":1}', NULL);
         INSERT INTO `_gs_jobs` VALUES (7, 'q', '1', 1, 5000000000000, 2, 0);
         INSERT INTO `_gs_dead_jobs` VALUES (8, 'q', '2', 1, 3, 2, 'no use');
+    ";
+
+    /// As format 3 had them, with the same and a webhook.
+    const FORMAT_3: &str = "
+        DROP TABLE `_gs_secrets`;
+        UPDATE `_gs_meta` SET `value` = 3 WHERE `key` = 'format';
+        INSERT INTO `_gs_consumers` VALUES ('first', 3, '*');
+        INSERT INTO `_gs_outbox` VALUES (9, 9, 'c', 'r', 'create', 1, '', 0, 0, 200, NULL, '{}');
+        DELETE FROM `_gs_outbox`;
+        INSERT INTO `_gs_outbox` VALUES
+            (3, 3, 'c', 'r', 'create', 1, '', 5000000000000, 0, 200, NULL, '{\"n\":1}'),
+            (4, 4, 'c', 'r', 'delete', 1, '', 5000000000000, 0, 400, '{\"n\":1}', NULL);
+        INSERT INTO `_gs_hooks` VALUES ('h', '{}');
     ";
 
     fn format_1() -> tempfile::TempDir {
@@ -251,7 +276,7 @@ mod tests {
         assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [4]);
         runtime.block_on(store.close()).unwrap();
         drop(store);
-        assert_eq!(inspect(dir).unwrap(), Inspection { format: Some(3), is_held: false });
+        assert_eq!(inspect(dir).unwrap(), Inspection { format: Some(4), is_held: false });
         let migrated = data(dir);
         let fresh = tempfile::tempdir().unwrap();
         drop(SqliteStore::open(Options::new(fresh.path())).unwrap());
@@ -307,6 +332,7 @@ mod tests {
         check_cut_short(FORMAT_1, 1, &[TO_FORMAT_2]);
         check_cut_short(FORMAT_1, 1, &[TO_FORMAT_2, TO_FORMAT_3]);
         check_cut_short(FORMAT_2, 2, &[TO_FORMAT_3]);
+        check_cut_short(FORMAT_3, 3, &[TO_FORMAT_4]);
     }
 
     /// As after a kill within the transaction: some of it is in the log, its end is not.

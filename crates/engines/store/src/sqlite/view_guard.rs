@@ -112,7 +112,7 @@ mod tests {
         conn.execute_batch(
             "CREATE TABLE users (id TEXT, password TEXT, tokenKey TEXT, name TEXT); \
              CREATE TABLE notes (id TEXT, tokenKey TEXT); CREATE TABLE _params (id TEXT, value TEXT); \
-             CREATE TABLE _gs_hooks (name TEXT, definition TEXT); CREATE TABLE _gs_attempts (queue TEXT, note TEXT); \
+             CREATE TABLE _gs_hooks (name TEXT, definition TEXT); CREATE TABLE _gs_secrets (value TEXT); CREATE TABLE _gs_attempts (queue TEXT, note TEXT); \
              INSERT INTO users VALUES ('a', 'hash', 'key', 'ann'); INSERT INTO notes VALUES ('n', 'key')",
         )
         .unwrap();
@@ -166,6 +166,7 @@ mod tests {
             "SELECT name FROM pragma_table_info('users')",
             "SELECT id FROM notes WHERE EXISTS (SELECT 1 FROM _params)",
             "SELECT definition FROM _gs_hooks",
+            "SELECT value FROM _gs_secrets",
             "SELECT x.DEFINITION FROM _GS_Hooks AS x",
             "WITH c AS (SELECT * FROM _gs_hooks) SELECT count(*) FROM c",
             "SELECT id FROM notes WHERE EXISTS (SELECT 1 FROM _gs_hooks)",

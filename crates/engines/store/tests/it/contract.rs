@@ -10,7 +10,13 @@ async fn open(wanted: StoreOptions) -> Opened {
     let StoreOptions { read_deadline, observers } = wanted;
     let options = Options { read_deadline, observers, ..Options::new(folder.path().join("data")) };
     let store = Arc::new(SqliteStore::open(options).unwrap());
-    Opened { store: store.clone(), jobs: store.clone(), hooks: store, keep: Box::new(folder) }
+    Opened {
+        store: store.clone(),
+        jobs: store.clone(),
+        hooks: store.clone(),
+        secrets: store,
+        keep: Box::new(folder),
+    }
 }
 
 testkit::store_suite!(open);
