@@ -51,9 +51,11 @@
 //! | requests that a server has at once | it is passed over; 503 when all are full |
 //! | tries of a request, their time, retries in all | 502 or 504 |
 //! | lines that wait for the access log (32,768) | lost, and counted |
+//! | tokens for servers that are used again (4,096 a loop) | all are forgotten, and signed anew |
 //! | idle connections to a server (128 a loop, 4 s) | closed |
 
 mod access_log;
+mod caller_tokens;
 mod checks;
 mod gateway;
 mod layers;
@@ -73,6 +75,7 @@ mod upstream;
 mod upstreams;
 
 pub use access_log::{AccessLog, AccessLogWriter};
+pub use caller_tokens::may_be_told;
 pub use gateway::{Gateway, NoSuchUpstream};
 pub use layers::caller::Callers;
 pub use layers::cors::Origins;
@@ -82,7 +85,7 @@ pub use limits::RouteLimits;
 pub use loops::RequestLoops;
 pub use net::{Admission, ConnectionRules, ConnectionServer, Transport, accept, bind, raise_open_files};
 pub use networks::Networks;
-pub use route_auth::RouteAuth;
+pub use route_auth::{RouteAuth, TokenRules};
 pub use routes::{HostPattern, Route, Target};
 pub use stack::{Edge, stack};
 pub use tls::{CertificateFiles, CertificateProblem, Certificates, Tls};

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
-use axum::http::header::{HOST, TRANSFER_ENCODING};
+use axum::http::header::{AUTHORIZATION, HOST, TRANSFER_ENCODING};
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request,
 };
@@ -35,6 +35,7 @@ use self::body::{AnswerBody, Reading};
 pub(crate) use self::connections::Connections;
 use self::connections::Unanswered;
 use self::upload::Upload;
+use crate::caller_tokens::CallerToken;
 use crate::net::{Peer, Then, Transport};
 use crate::refusal::Cause;
 use crate::routes::{self, Route, Target};
@@ -304,6 +305,9 @@ impl Head {
         }
         if let Some(RequestId(id)) = extensions.get() {
             headers.insert(X_REQUEST_ID, id.clone());
+        }
+        if let Some(CallerToken(token)) = extensions.get() {
+            headers.insert(AUTHORIZATION, token.clone());
         }
         routes::apply(&route.request_headers, &mut headers);
         Some(Self { method, uri: route.rewritten(&uri)?.into(), headers })

@@ -1,6 +1,7 @@
 //! What a route to other servers asks of whoever calls, and who that was.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::collection::Collection;
 use model::record::Record;
@@ -14,6 +15,19 @@ pub struct RouteAuth {
     pub collections: Vec<String>,
     /// The cookie whose token counts where there is no `Authorization`.
     pub cookie: Option<String>,
+    /// Fields of the caller's record that the server is told of.
+    pub fields: Vec<String>,
+    /// How it is told.
+    pub tokens: TokenRules,
+}
+
+/// What the tokens are like by which servers know who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRules {
+    /// Who says so.
+    pub issuer: String,
+    /// How long a token counts.
+    pub lifetime: Duration,
 }
 
 /// Who asks, on a route with [`RouteAuth`], among the request's extensions.
@@ -32,6 +46,14 @@ impl RouteAuth {
     pub(crate) fn allows(&self, collection: &Collection) -> bool {
         self.collections.is_empty()
             || self.collections.iter().any(|one| *one == collection.name || *one == collection.id)
+    }
+}
+
+// === impl TokenRules ===
+
+impl Default for TokenRules {
+    fn default() -> Self {
+        Self { issuer: "groundswell".to_owned(), lifetime: Duration::from_secs(60) }
     }
 }
 

@@ -11,6 +11,7 @@ use blobs::{EncryptedBlobs, FolderBlobs, PlainBlobs};
 use broker::EmbeddedBroker;
 use contract::blobs::Blobs;
 use contract::broker::Broker;
+use contract::secrets::SecretStore;
 use contract::store::{CommitObserver, Store};
 use files::Downloads;
 use files::cleanup::{self, RemoveFiles};
@@ -28,6 +29,7 @@ use store::sqlite::{self, SqliteStore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::caller_keys::KeyKeeper;
 use crate::config::{Settings, Synchronous};
 use crate::hook_queues;
 use crate::readiness::has_superuser;
@@ -36,6 +38,7 @@ use crate::unmatched::{StaticFolder, unmatched};
 /// What the services of this process stand on. One for the process, shared by its request loops.
 pub(crate) struct App {
     store: Arc<dyn Store>,
+    secrets: Arc<dyn SecretStore>,
     identity: Arc<Identity>,
     files: Arc<Files>,
     downloads: Arc<Downloads>,
@@ -78,6 +81,7 @@ impl App {
             rate_limits.clone(),
         ];
         let store = open_store(settings, observers)?;
+        let secrets = store.clone();
         rate_limits.take(&store.settings());
         let files = Arc::new(open_files(settings)?);
         let has_superuser = has_superuser(&*store).await.context("look for a superuser")?;
@@ -114,6 +118,7 @@ impl App {
         let realtime = start_realtime(services, broker, draining);
         Ok(Self {
             store,
+            secrets,
             identity,
             files,
             realtime,
@@ -131,6 +136,11 @@ impl App {
     /// The data.
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// What looks after the keys of callers' tokens.
+    pub(crate) fn key_keeper(&self) -> KeyKeeper {
+        KeyKeeper::new(self.secrets.clone(), self.identity.clone())
     }
 
     /// What the services of one request loop share: what they remember is the loop's own, so that no core waits
@@ -169,7 +179,8 @@ pub(crate) fn router(app: &App, services: Arc<kit::app::App>) -> Router {
         .merge(hooks::router(app.hooks.clone()))
         .merge(app.realtime.router())
         .merge(admin::router());
-    unmatched(routes.with_state(services), Arc::clone(&app.static_folder))
+    let identity = services.identity.clone();
+    unmatched(routes.with_state(services), Arc::clone(&app.static_folder), identity)
 }
 
 /// The queues of jobs, and who does them.

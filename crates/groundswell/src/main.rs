@@ -7,6 +7,7 @@
 use std::process::ExitCode;
 
 mod app;
+mod caller_keys;
 mod certificates;
 mod cli;
 mod commands;

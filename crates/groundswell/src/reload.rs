@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::caller_keys::KeyKeeper;
 use crate::config::{Problems, Settings};
 
 /// How often the file is looked at. Its content is read only when its time or its size is another.
@@ -35,7 +36,7 @@ pub(crate) async fn follow(
     (file, mut known): (Option<PathBuf>, Stamp),
     load: Load,
     mut current: Settings,
-    gateway: Gateway,
+    (gateway, keys): (Gateway, Arc<KeyKeeper>),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut hangups = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
@@ -57,16 +58,20 @@ pub(crate) async fn follow(
         known = found;
         let load = load.clone();
         match tokio::task::spawn_blocking(move || load()).await.context("read the configuration")? {
-            Ok(settings) => take(&mut current, settings, &gateway),
+            Ok(settings) => take(&mut current, settings, &gateway, &keys).await,
             Err(problems) => error!(%problems, "the new configuration is refused, and the old one stays"),
         }
     }
 }
 
-fn take(current: &mut Settings, new: Settings, gateway: &Gateway) {
+async fn take(current: &mut Settings, new: Settings, gateway: &Gateway, keys: &KeyKeeper) {
     let with_new_routes = Settings { gateway: new.gateway.clone(), ..current.clone() };
     if with_new_routes.to_string() != new.to_string() {
         warn!("only routes and upstreams are taken from the new configuration: the rest waits for a restart");
+    }
+    if let Err(error) = keys.prepare(&new.gateway).await {
+        error!(error = format!("{error:#}"), "the new configuration cannot be used, and the old one stays");
+        return;
     }
     match gateway.replace(new.gateway.routes.clone(), new.gateway.upstreams.clone()) {
         Ok(()) => {

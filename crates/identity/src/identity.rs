@@ -5,6 +5,7 @@ use model::record::Record;
 use model::time::Timestamp;
 
 use crate::cache::TokenCache;
+use crate::caller_keys::CallerKeys;
 use crate::hash_pool::{HashPool, HashPoolError};
 use crate::jwt::{self, Claims, Purpose, SigningKey, TokenKind};
 use crate::throttle::{SignInThrottle, ThrottleLimits};
@@ -18,6 +19,7 @@ pub struct Identity {
     pub(crate) tokens: TokenCache,
     hashes: HashPool,
     throttle: SignInThrottle,
+    caller_keys: CallerKeys,
 }
 
 impl Identity {
@@ -27,6 +29,7 @@ impl Identity {
             tokens: TokenCache::new(TOKENS),
             hashes: HashPool::start()?,
             throttle: SignInThrottle::new(ThrottleLimits::default()),
+            caller_keys: CallerKeys::default(),
         })
     }
 
@@ -46,6 +49,11 @@ impl Identity {
             Some(hash) => Ok(self.hashes.verify(password, hash).await?.is_right),
             None => self.hashes.dummy_verify(password).await.map(|()| false),
         }
+    }
+
+    /// What signs tokens for other servers.
+    pub fn caller_keys(&self) -> &CallerKeys {
+        &self.caller_keys
     }
 
     /// Counts failed sign-ins.

@@ -4,11 +4,13 @@
 //! [`jwt::Unverified::verify`] checks it with the record's own [`jwt::SigningKey`]. The outcome is
 //! remembered in a [`cache::TokenCache`] until the record or its collection changes. Passwords are
 //! hashed and checked in a [`hash_pool::HashPool`]; a [`throttle::SignInThrottle`] counts failures.
+//! What other servers are told of a caller is signed with [`caller_keys`].
 //! [`Identity`] keeps all of this for a node; what a caller may do is left to others.
 
 pub mod address;
 pub mod cache;
 mod caller;
+pub mod caller_keys;
 pub mod hash_pool;
 mod identity;
 pub mod jwt;

@@ -12,6 +12,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{Extensions, HeaderMap, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use contract::store::Store;
+use identity::caller_keys::CallerKeys;
 use identity::{Identity, address};
 use kit::app::now;
 use kit::error::ApiError;
@@ -130,6 +131,10 @@ impl Callers {
         let settings = self.0.store.settings();
         let peer = *extensions.get::<Peer>().ok_or_else(ApiError::internal)?;
         self.caller(token, &settings, client_ip(&settings, peer, headers)).await
+    }
+
+    pub(super) fn keys(&self) -> &CallerKeys {
+        self.0.identity.caller_keys()
     }
 
     async fn caller(&self, token: &str, settings: &Settings, client_ip: IpAddr) -> Result<Caller, ApiError> {

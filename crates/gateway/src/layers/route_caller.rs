@@ -8,14 +8,17 @@ use axum::http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
     UPGRADE, WWW_AUTHENTICATE,
 };
+use axum::http::uri::Authority;
 use axum::http::{Method, Request, Response, StatusCode};
 use axum::response::IntoResponse;
+use kit::app::now;
 use kit::error::ApiError;
 use metrics::{Counter, counter};
 use model::context::Caller;
 use model::json::Json;
 
 use super::caller::{CallerLayer, Callers, Decide, Decision};
+use crate::caller_tokens::CallerTokens;
 use crate::proxy::Way;
 use crate::refusal::Cause;
 use crate::route_auth::{RouteAuth, RouteCaller};
@@ -43,24 +46,27 @@ enum Refusal {
     Unavailable,
 }
 
+/// What the layer of one request loop goes by.
+struct Gate {
+    callers: Callers,
+    tokens: CallerTokens,
+    counters: Counters,
+}
+
 /// How often each was the reason.
 struct Counters([Counter; Refusal::ALL.len()]);
 
 /// The layer that asks `callers`, on routes that say so.
 pub(crate) fn layer(callers: Callers) -> CallerLayer<impl Decide> {
-    let counters = Arc::new(Counters::new());
+    let gate = Arc::new(Gate { callers, tokens: CallerTokens::default(), counters: Counters::new() });
     CallerLayer(move |mut request: Request<Body>| {
-        let asked = wants_caller(&request).map(|route| (route, callers.clone(), counters.clone()));
+        let asked = wants_caller(&request).map(|route| (route, gate.clone()));
         async move {
-            let Some((route, callers, counters)) = asked else { return Decision::GoOn(request) };
-            let Some(auth) = &route.auth else { return Decision::GoOn(request) };
-            match caller_of(&callers, auth, &mut request, &counters).await {
-                Ok(caller) => {
-                    request.extensions_mut().insert(caller);
-                    Decision::GoOn(request)
-                }
+            let Some((route, gate)) = asked else { return Decision::GoOn(request) };
+            match gate.pass(&route, &mut request).await {
+                Ok(()) => Decision::GoOn(request),
                 Err(refusal) => {
-                    counters.note(refusal);
+                    gate.counters.note(refusal);
                     Decision::Refuse(Cause::Caller.mark(refusal.into_response()))
                 }
             }
@@ -76,36 +82,45 @@ fn wants_caller(request: &Request<Body>) -> Option<Arc<Route>> {
     }
 }
 
-/// Takes what could be a token out of the request, and says whose it is.
-async fn caller_of(
-    callers: &Callers,
-    auth: &RouteAuth,
-    request: &mut Request<Body>,
-    counters: &Counters,
-) -> Result<RouteCaller, Refusal> {
-    let may_be_preflight = is_preflight(request);
-    let token = take_token(auth, request);
-    // Browsers ask without a token whether they may send one. It is for the server to say.
-    if may_be_preflight {
-        return Ok(RouteCaller::Guest);
+impl Gate {
+    /// Finds out who calls, and notes it and what the server is told among the request's extensions.
+    async fn pass(&self, route: &Arc<Route>, request: &mut Request<Body>) -> Result<(), Refusal> {
+        let Some(auth) = &route.auth else { return Ok(()) };
+        let caller = self.caller(auth, request).await?;
+        if let RouteCaller::Record(record) = &caller {
+            let token = self.tokens.header(self.callers.keys(), route, auth, record, now());
+            request.extensions_mut().insert(token.ok_or(Refusal::Unavailable)?);
+        }
+        request.extensions_mut().insert(caller);
+        Ok(())
     }
-    let Some(token) = token? else {
-        return if auth.is_required { Err(Refusal::Missing) } else { Ok(RouteCaller::Guest) };
-    };
-    let caller = callers.of_token(&token, request.extensions(), request.headers()).await;
-    let record = match caller.map_err(|error| Refusal::of(&error))? {
-        Caller::Record(record) | Caller::Superuser(record) => record,
-        Caller::Guest if auth.is_required => return Err(Refusal::Invalid),
-        // As towards the application's own services, a token that does not count is none.
-        Caller::Guest => {
-            counters.note(Refusal::Invalid);
+
+    /// Takes what could be a token out of the request, and says whose it is.
+    async fn caller(&self, auth: &RouteAuth, request: &mut Request<Body>) -> Result<RouteCaller, Refusal> {
+        let is_preflight = is_preflight(request);
+        let token = take_token(auth, request);
+        // Browsers ask without a token whether they may send one. It is for the server to say.
+        if is_preflight {
             return Ok(RouteCaller::Guest);
         }
-    };
-    if !auth.allows(&record.collection) {
-        return Err(Refusal::Collection);
+        let Some(token) = token? else {
+            return if auth.is_required { Err(Refusal::Missing) } else { Ok(RouteCaller::Guest) };
+        };
+        let caller = self.callers.of_token(&token, request.extensions(), request.headers()).await;
+        let record = match caller.map_err(|error| Refusal::of(&error))? {
+            Caller::Record(record) | Caller::Superuser(record) => record,
+            Caller::Guest if auth.is_required => return Err(Refusal::Invalid),
+            // As towards the application's own services, a token that does not count is none.
+            Caller::Guest => {
+                self.counters.note(Refusal::Invalid);
+                return Ok(RouteCaller::Guest);
+            }
+        };
+        if !auth.allows(&record.collection) {
+            return Err(Refusal::Collection);
+        }
+        Ok(RouteCaller::Record(record))
     }
-    Ok(RouteCaller::Record(record))
 }
 
 /// Whether a browser asks what it may ask.
@@ -145,7 +160,9 @@ fn is_own_page(request: &Request<Body>) -> bool {
         return site == "same-origin";
     }
     let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let named = headers.get(HOST).and_then(|host| host.to_str().ok());
+    // HTTP/2 names it in the target.
+    let host = request.uri().authority().map(Authority::as_str).or(named);
     match (origin.and_then(|origin| origin.split_once("://")), host) {
         (Some((_, origin)), Some(host)) => origin.eq_ignore_ascii_case(host),
         _ => false,

@@ -54,14 +54,17 @@ pub(super) fn run(
     let readiness = Arc::new(Readiness::default());
 
     let _in_background = background.enter();
-    let GatewaySettings { routes, upstreams } = settings.gateway.clone();
+    let GatewaySettings { routes, upstreams, .. } = settings.gateway.clone();
     let gateway = Gateway::new(routes, upstreams)?;
     let told = Management { readiness: Arc::clone(&readiness), metrics, gateway: gateway.clone() };
     background.spawn(manage::serve(management, told)?);
     background.block_on(gateway.settle());
-    let reloading = reload::follow(file, load, settings.clone(), gateway.clone(), draining.clone());
-    let reloading = background.spawn(reloading);
     let app = background.block_on(App::open(settings, draining.clone())).context("open the application")?;
+    let keys = Arc::new(app.key_keeper());
+    background.block_on(keys.prepare(&settings.gateway))?;
+    let keeping_keys = background.spawn(keys.clone().run(draining.clone()));
+    let reloading = reload::follow(file, load, settings.clone(), (gateway.clone(), keys), draining.clone());
+    let reloading = background.spawn(reloading);
     let (log, log_writer) = open_access_log(settings)?.unzip();
     let loops = Arc::new(
         start_loops(settings, &app, &gateway, log, &addresses, tls.as_ref(), &draining)
@@ -105,6 +108,7 @@ pub(super) fn run(
     if let Err(error) = background.block_on(reloading).context("end the watch of the configuration")? {
         warn!(%error, "changes of the configuration were not followed");
     }
+    background.block_on(keeping_keys).context("end the watch of the keys")?;
     gateway.stop();
     background.block_on(app.close()).context("close the application")?;
     info!("stopped");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::header::{HeaderName, HeaderValue};
 use axum::http::{Method, Uri};
-use gateway::{Balance, HealthCheck, HostPattern, Route, ServerUrl, Target, UpstreamSettings};
+use gateway::{Balance, HealthCheck, HostPattern, Route, ServerUrl, Target, TokenRules, UpstreamSettings};
 
 use super::limits;
 use super::reader::{Named, Section};
@@ -18,6 +18,14 @@ use super::tree::Origin;
 pub(crate) struct GatewaySettings {
     pub(crate) upstreams: BTreeMap<String, UpstreamSettings>,
     pub(crate) routes: Vec<Route>,
+    pub(crate) tokens: TokenSettings,
+}
+
+/// `[gateway.tokens]`: what servers are told of callers.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenSettings {
+    pub(crate) rules: TokenRules,
+    pub(crate) rotate_every: Duration,
 }
 
 /// A header with a value, or with none.
@@ -39,9 +47,38 @@ impl GatewaySettings {
             .filter_map(|named| Some((named.name.to_owned(), upstream(named)?)))
             .collect();
         let names: Vec<&str> = upstreams.keys().map(String::as_str).collect();
-        let routes = section.items("routes").into_iter().filter_map(|item| route(item, &names)).collect();
+        let tokens = TokenSettings::read(section.section("tokens"));
+        let items = section.items("routes").into_iter();
+        let routes = items.filter_map(|item| route(item, &names, &tokens.rules)).collect();
         section.finish();
-        Self { upstreams, routes }
+        Self { upstreams, routes, tokens }
+    }
+}
+
+impl TokenSettings {
+    fn read(mut section: Section<'_>) -> Self {
+        let mut settings = Self::default();
+        if let Some((issuer, _)) =
+            section.parsed("issuer", "a name or a URL", |text| (!text.is_empty()).then(|| text.to_owned()))
+        {
+            settings.rules.issuer = issuer;
+        }
+        let whole = |text: &str| duration(text).filter(|time| time.as_secs() > 0);
+        if let Some((lifetime, _)) = section.parsed("lifetime", "a time such as 60s", whole) {
+            settings.rules.lifetime = lifetime;
+        }
+        if let Some((rotate_every, _)) = section.parsed("rotate_every", "a time such as 30d", whole) {
+            settings.rotate_every = rotate_every;
+        }
+        section.finish();
+        settings
+    }
+}
+
+impl Default for TokenSettings {
+    fn default() -> Self {
+        let rotate_every = Duration::from_secs(30 * 24 * 3_600);
+        Self { rules: TokenRules::default(), rotate_every }
     }
 }
 
@@ -102,11 +139,15 @@ fn health(mut section: Section<'_>) -> Option<HealthCheck> {
     check
 }
 
-fn route(Named { origin, mut section, .. }: Named<'_>, upstreams: &[&str]) -> Option<Route> {
+fn route(
+    Named { origin, mut section, .. }: Named<'_>,
+    upstreams: &[&str],
+    tokens: &TokenRules,
+) -> Option<Route> {
     let path = section.parsed("path", PATH, path).map_or_else(|| "/".to_owned(), |(path, _)| path);
     let target = target(&mut section, origin, upstreams);
     let target = target?;
-    let auth = route_auth::read(&mut section, &target);
+    let auth = route_auth::read(&mut section, &target, tokens);
     let mut route = Route { auth, ..Route::new(path, target) };
     route.name = section.text("name").map(|text| text.value).filter(|name| !name.is_empty());
     route.host = section.parsed("host", HOST, HostPattern::parse).map(|(host, _)| host);

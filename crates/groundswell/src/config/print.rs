@@ -6,7 +6,7 @@ use std::time::Duration;
 use gateway::{ConnectionRules, Networks, Route, RouteAuth, RouteLimits, Target};
 use hooks::Hook;
 
-use super::gateway::GatewaySettings;
+use super::gateway::{GatewaySettings, TokenSettings};
 use super::settings::Settings;
 use super::tls::TlsSettings;
 
@@ -136,6 +136,13 @@ fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::
             writeln!(f, "health = {{ path = {path}, every = {every}, timeout = {timeout} }}")?;
         }
     }
+    let TokenSettings { rules, rotate_every } = &gateway.tokens;
+    if gateway.routes.iter().any(|route| route.auth.is_some()) {
+        writeln!(f, "\n[gateway.tokens]")?;
+        writeln!(f, "issuer = {}", quoted(&rules.issuer))?;
+        writeln!(f, "lifetime = {}", quoted(seconds(rules.lifetime)))?;
+        writeln!(f, "rotate_every = {}", quoted(seconds(*rotate_every)))?;
+    }
     gateway.routes.iter().try_for_each(|route| print_route(route, f))
 }
 
@@ -186,6 +193,9 @@ fn print_auth(auth: &RouteAuth, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     if let Some(cookie) = &auth.cookie {
         writeln!(f, "auth_cookie = {}", quoted(cookie))?;
+    }
+    if !auth.fields.is_empty() {
+        writeln!(f, "token_fields = {}", list(&auth.fields))?;
     }
     Ok(())
 }

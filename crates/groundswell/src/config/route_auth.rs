@@ -1,6 +1,6 @@
 //! What a route asks of whoever calls: `auth` and the keys that go with it.
 
-use gateway::{RouteAuth, Target};
+use gateway::{RouteAuth, Target, TokenRules, may_be_told};
 
 use super::reader::Section;
 use super::tree::Origin;
@@ -8,7 +8,7 @@ use super::tree::Origin;
 const AUTH: &str = "required, optional or none";
 
 /// None for a route that asks nothing.
-pub(super) fn read(section: &mut Section<'_>, target: &Target) -> Option<RouteAuth> {
+pub(super) fn read(section: &mut Section<'_>, target: &Target, tokens: &TokenRules) -> Option<RouteAuth> {
     let auth = section.parsed("auth", AUTH, |text| match text {
         "required" => Some(Some(true)),
         "optional" => Some(Some(false)),
@@ -17,8 +17,10 @@ pub(super) fn read(section: &mut Section<'_>, target: &Target) -> Option<RouteAu
     });
     let collections = section.list("collections");
     let cookie = section.parsed("auth_cookie", "the name of a cookie, such as pb_auth", cookie_name);
+    let fields = section.list("token_fields");
     let Some((Some(is_required), origin)) = auth else {
         refuse_alone(section, "collections", collections.map(|(_, origin)| origin));
+        refuse_alone(section, "token_fields", fields.map(|(_, origin)| origin));
         refuse_alone(section, "auth_cookie", cookie.map(|(_, origin)| origin));
         return None;
     };
@@ -32,10 +34,19 @@ pub(super) fn read(section: &mut Section<'_>, target: &Target) -> Option<RouteAu
         }
         names
     });
+    if let Some((names, origin)) = &fields {
+        for name in names.iter().filter(|name| !may_be_told(name)) {
+            let message =
+                format!("{name:?} is a secret, or something that a token says of itself; leave it out");
+            section.refuse(origin, "token_fields", message);
+        }
+    }
     Some(RouteAuth {
         is_required,
         collections: collections.unwrap_or_default(),
         cookie: cookie.map(|(name, _)| name),
+        fields: fields.map(|(names, _)| names).unwrap_or_default(),
+        tokens: tokens.clone(),
     })
 }
 

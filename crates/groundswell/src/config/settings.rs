@@ -323,6 +323,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         "" | "s" => Duration::from_secs(number),
         "m" => Duration::from_secs(number.checked_mul(60)?),
         "h" => Duration::from_secs(number.checked_mul(3600)?),
+        "d" => Duration::from_secs(number.checked_mul(24 * 3600)?),
         _ => return None,
     };
     (!duration.is_zero()).then_some(duration)

@@ -50,6 +50,13 @@ impl StaticFolder {
         Self { root, index_fallback }
     }
 
+    /// Whether there is a file at `path` itself.
+    pub(super) async fn has(&self, path: &'static str) -> bool {
+        let finder = Finder { root: self.root.clone(), index_fallback: false };
+        let found = tokio::task::spawn_blocking(move || finder.find_itself(path, false)).await;
+        matches!(found, Ok(Found::File(_)))
+    }
+
     /// The answer to GET or HEAD on `path`.
     pub(super) async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Body> {
         let finder = Finder { root: self.root.clone(), index_fallback: self.index_fallback };

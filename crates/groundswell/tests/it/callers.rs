@@ -1,8 +1,13 @@
 //! Who asks, on routes to other servers: whom they let through, and what the servers are told.
 
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use serde_json::{Value, json};
 
-use crate::app::App;
+use crate::app::{App, json_of, wait_until};
 use crate::server::{Response, run};
 use crate::upstreams::echo;
 
@@ -16,11 +21,16 @@ struct Edge {
 const ROUTES: &str = "[[gateway.routes]]\npath = \"/open/\"\nupstream = \"echo\"\n\
     [[gateway.routes]]\npath = \"/must/\"\nupstream = \"echo\"\nauth = \"required\"\n\
     [[gateway.routes]]\npath = \"/may/\"\nupstream = \"echo\"\nauth = \"optional\"\nauth_cookie = \"pb_auth\"\n\
+    token_fields = [\"email\", \"name\"]\n\
     [[gateway.routes]]\npath = \"/staff/\"\nupstream = \"echo\"\nauth = \"required\"\ncollections = [\"staff\"]\n";
 
 impl Edge {
     fn start() -> Edge {
-        let config = format!("[gateway.upstreams.echo]\nservers = [\"http://{}\"]\n{ROUTES}", echo());
+        Edge::start_with("")
+    }
+
+    fn start_with(more: &str) -> Edge {
+        let config = format!("[gateway.upstreams.echo]\nservers = [\"http://{}\"]\n{ROUTES}{more}", echo());
         let app = App::start_with_config(&config);
         app.done("POST", "/api/collections", &json!({"name": "staff", "type": "auth"}));
         for collection in ["users", "staff"] {
@@ -37,11 +47,43 @@ impl Edge {
         self.app.server.request("GET", target, headers)
     }
 
+    /// The token that the server got with this header of a client.
+    fn token(&self, target: &str, header: &str) -> String {
+        let answer = self.get(target, &[header]);
+        let token = told(&answer, "authorization").unwrap_or_else(|| panic!("{}", answer.text()));
+        token.strip_prefix("Bearer ").unwrap().to_owned()
+    }
+
+    fn jwks(&self) -> Value {
+        json_of(&self.get("/api/gs/jwks", &[]))
+    }
+
     fn statuses(&self, target: &str) -> Vec<u16> {
         [&[][..], &["Authorization: nonsense"], &[&self.user], &[&self.staff]]
             .map(|headers| self.get(target, headers).status)
             .to_vec()
     }
+}
+
+/// What a token says, verified as a server does it: by the published key that its header names.
+fn verified(token: &str, jwks: &Value) -> Value {
+    let parts: Vec<&str> = token.split('.').collect();
+    let [header, payload, signature] = parts[..] else { panic!("{token}") };
+    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
+    let json = |text: &str| serde_json::from_slice::<Value>(&decode(text)).unwrap();
+    let key = jwks["keys"].as_array().unwrap().iter().find(|key| key["kid"] == json(header)["kid"]).unwrap();
+    assert_eq!((&json(header)["alg"], &key["alg"]), (&json!("ES256"), &json!("ES256")));
+    let coordinate = |name: &str| decode(key[name].as_str().unwrap());
+    let point = [vec![4], coordinate("x"), coordinate("y")].concat();
+    let signed = format!("{header}.{payload}");
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
+    key.verify(signed.as_bytes(), &decode(signature)).unwrap();
+    json(payload)
+}
+
+fn kid(token: &str) -> String {
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+    serde_json::from_slice::<Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()
 }
 
 /// The header of a name that the server got.
@@ -89,6 +131,85 @@ fn a_clients_token_goes_no_further_where_a_route_asks_for_it() {
 }
 
 #[test]
+fn a_server_is_told_who_calls_by_a_token_of_its_own() {
+    let edge = Edge::start();
+    let jwks = edge.jwks();
+    let claims = verified(&edge.token("/must/", &edge.user), &jwks);
+    let users = edge.app.done("GET", "/api/collections/users/records", &json!({}));
+    assert_eq!(claims["sub"], users["items"][0]["id"]);
+    assert_eq!((&claims["iss"], &claims["aud"]), (&json!("groundswell"), &json!("echo")));
+    assert_eq!(claims["collection"], "users");
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 60);
+    assert_eq!(claims.get("email"), None);
+    let claims = verified(&edge.token("/may/", &edge.user), &jwks);
+    assert_eq!((&claims["email"], &claims["name"]), (&json!("users@acme.test"), &json!("")));
+    // A client that would have the header dropped on the way only keeps its own from the server.
+    let answer = edge.get("/must/", &[&edge.user, "Connection: authorization"]);
+    assert!(told(&answer, "authorization").is_some(), "{}", answer.text());
+    let change = json!({"name": "Ann"});
+    let id = claims["sub"].as_str().unwrap();
+    edge.app.done("PATCH", &format!("/api/collections/users/records/{id}"), &change);
+    assert_eq!(verified(&edge.token("/may/", &edge.user), &jwks)["name"], "Ann");
+    assert_eq!(verified(&edge.token("/staff/", &edge.staff), &jwks)["collection"], "staff");
+}
+
+#[test]
+fn keys_are_published_where_servers_look_for_them() {
+    let edge = Edge::start();
+    let known = edge.get("/.well-known/jwks.json", &[]);
+    assert_eq!(json_of(&known), edge.jwks());
+    assert_eq!(known.header("cache-control"), "public, max-age=300");
+    let key = &edge.jwks()["keys"][0];
+    assert_eq!(key.get("d"), None);
+    // A file of the public folder is not shadowed.
+    let folder = edge.app.server.folder().join("gs_public/.well-known");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("jwks.json"), "mine").unwrap();
+    assert_eq!(edge.get("/.well-known/jwks.json", &[]).text(), "mine");
+    assert_eq!(edge.get("/api/gs/jwks", &[]).status, 200);
+    // Where no route asks, there are no keys.
+    let plain = App::start();
+    assert_eq!(plain.server.get("/api/gs/jwks").status, 404);
+    assert_eq!(plain.server.get("/.well-known/jwks.json").status, 404);
+}
+
+#[test]
+fn keys_outlive_the_process_and_come_with_the_first_route_that_asks() {
+    let folder_of = |app: &App| app.server.folder().join("g.toml");
+    let upstream = format!("[gateway.upstreams.echo]\nservers = [\"http://{}\"]\n", echo());
+    let app = App::start_with_config(&upstream);
+    assert_eq!(app.server.get("/api/gs/jwks").status, 404);
+    std::fs::write(folder_of(&app), format!("{upstream}{ROUTES}")).unwrap();
+    wait_until("keys", || app.server.get("/api/gs/jwks").status == 200);
+    let before = app.server.get("/api/gs/jwks").text();
+    let server = app.server.restart_with_flags(&["--config", "g.toml"]);
+    assert_eq!(server.get("/api/gs/jwks").text(), before);
+}
+
+#[test]
+fn a_new_key_is_published_before_it_signs_and_the_old_one_stays() {
+    let edge = Edge::start_with(
+        "[gateway.tokens]\nrotate_every = \"4s\"\nlifetime = \"2s\"\nissuer = \"https://app.example\"\n",
+    );
+    let first = kid(&edge.token("/must/", &edge.user));
+    let published = || {
+        let jwks = edge.jwks();
+        let keys = jwks["keys"].as_array().unwrap();
+        keys.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // One that was published a moment ago may sign only later.
+    wait_until("a token of the second key", || {
+        let begun = Instant::now();
+        let known = published();
+        let signer = kid(&edge.token("/must/", &edge.user));
+        assert!(known.contains(&signer) || begun.elapsed() > Duration::from_millis(500));
+        signer != first
+    });
+    assert_eq!(published()[0], first);
+    assert_eq!(verified(&edge.token("/must/", &edge.user), &edge.jwks())["iss"], "https://app.example");
+}
+
+#[test]
 fn a_token_that_was_revoked_opens_no_route() {
     let edge = Edge::start();
     assert_eq!(edge.get("/must/", &[&edge.user]).status, 200);
@@ -108,6 +229,8 @@ fn what_a_route_asks_is_checked_when_it_is_configured() {
         ("upstream = \"a\"\nauth = \"none\"\nauth_cookie = \"c\"", "does nothing without auth"),
         ("upstream = \"a\"\nauth = \"required\"\ncollections = []", "must name an auth collection"),
         ("upstream = \"a\"\nauth = \"required\"\nauth_cookie = \"a b\"", "write the name of a cookie"),
+        ("upstream = \"a\"\nauth = \"required\"\ntoken_fields = [\"sub\"]", "leave it out"),
+        ("upstream = \"a\"\nauth = \"required\"\ntoken_fields = [\"tokenKey\"]", "leave it out"),
         ("services = true\nauth = \"required\"", "is for routes to an upstream"),
     ] {
         let folder = tempfile::tempdir().unwrap();

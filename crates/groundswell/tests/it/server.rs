@@ -73,6 +73,13 @@ impl Server {
         Self::start_in(folder, variables, &[])
     }
 
+    /// Ends it and starts another over the same folder, with these flags.
+    pub(crate) fn restart_with_flags(self, flags: &[&str]) -> Self {
+        let folder = Arc::clone(&self.folder);
+        drop(self);
+        Self::start_in(folder, &[], flags)
+    }
+
     fn start_in(folder: Arc<TempDir>, variables: &[(&str, &str)], flags: &[&str]) -> Self {
         let mut child = groundswell(&["serve", "--http", "127.0.0.1:0"])
             .args(flags)

@@ -11,11 +11,14 @@ mod collection_list;
 mod collections;
 mod health;
 mod import;
+mod jwks;
 mod not_yet;
 mod save;
 mod settings;
 mod status;
 mod view;
+
+pub use jwks::answer as jwks_answer;
 
 /// The service's routes.
 pub fn router() -> Router<Arc<App>> {
@@ -31,6 +34,7 @@ pub fn router() -> Router<Arc<App>> {
             get(collections::view).patch(collections::update).delete(collections::remove),
         )
         .route("/api/collections/{collection}/truncate", delete(collections::truncate))
+        .route("/api/gs/jwks", get(jwks::handle))
         .route("/api/gs/status", get(status::handle))
         .merge(not_yet::router())
 }

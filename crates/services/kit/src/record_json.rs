@@ -161,6 +161,18 @@ impl RecordShape {
     }
 }
 
+/// Appends the JSON of one value of a record, as [`RecordShape`] writes it. False for one that never leaves the server.
+pub fn write_field(record: &Record, name: &str, out: &mut String) -> bool {
+    let collection = &record.collection;
+    let Some(index) = collection.field_index(name) else { return false };
+    let field = &collection.fields[index];
+    if is_secret(collection, field) || matches!(field.kind, FieldKind::Password(_)) {
+        return false;
+    }
+    ValueForm::of(field).write(&record.values[index], out);
+    true
+}
+
 /// What never leaves the server: the password and the token key of a record that can sign in.
 fn is_secret(collection: &Collection, field: &Field) -> bool {
     collection.is_auth() && matches!(field.name.as_str(), "password" | "tokenKey")

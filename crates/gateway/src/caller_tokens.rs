@@ -1,0 +1,232 @@
+//! What a server is told of who calls: a token of its own, which counts for a minute and for nobody else.
+//!
+//! Signing one takes some microseconds, so it is used again for the same caller and route for half of its time. It is
+//! known by the record as it was loaded: one that was changed is another.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use axum::http::HeaderValue;
+use identity::caller_keys::{CallerKeys, ClaimsText};
+use kit::record_json;
+use metrics::{Counter, counter};
+use model::record::Record;
+use model::time::Timestamp;
+
+use crate::route_auth::RouteAuth;
+use crate::routes::{Route, Target};
+
+/// The `Authorization` that the server gets, among the request's extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct CallerToken(pub(crate) HeaderValue);
+
+/// The tokens of one request loop that are used again.
+pub(crate) struct CallerTokens {
+    /// By the addresses of record and route, which nothing else can have while they are kept here.
+    kept: Mutex<HashMap<(usize, usize), Kept>>,
+    signed: Counter,
+}
+
+struct Kept {
+    /// Without the record itself: only its address must not be another's.
+    _record: Weak<Record>,
+    _route: Arc<Route>,
+    token: CallerToken,
+    /// Seconds since 1970; from then on there is another.
+    until: i64,
+}
+
+const MAX_KEPT: usize = 4_096;
+
+/// Of all fields together: servers take heads of some 8 KiB.
+const MAX_FIELD_BYTES: usize = 4 << 10;
+
+/// What a token says of itself: no field can.
+const CLAIMS: [&str; 9] = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "collection", "provider"];
+
+/// Whether a token may have a field of this name: it would have to be no claim of its own, and no secret.
+pub fn may_be_told(field: &str) -> bool {
+    !field.is_empty() && !CLAIMS.contains(&field) && !matches!(field, "password" | "tokenKey")
+}
+
+// === impl CallerTokens ===
+
+impl CallerTokens {
+    /// The token by which the servers of a route know this caller. None while there are no keys.
+    pub(crate) fn header(
+        &self,
+        keys: &CallerKeys,
+        route: &Arc<Route>,
+        auth: &RouteAuth,
+        record: &Arc<Record>,
+        now: Timestamp,
+    ) -> Option<CallerToken> {
+        let now = now.0 / 1_000;
+        let place = (Arc::as_ptr(record).addr(), Arc::as_ptr(route).addr());
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = kept.get(&place).filter(|found| now < found.until) {
+            return Some(found.token.clone());
+        }
+        let lifetime = i64::try_from(auth.tokens.lifetime.as_secs()).unwrap_or(i64::MAX);
+        let claims = claims(route, auth, record, now, lifetime);
+        let mut header = HeaderValue::from_str(&format!("Bearer {}", keys.sign(&claims, now)?)).ok()?;
+        header.set_sensitive(true);
+        self.signed.increment(1);
+        let token = CallerToken(header);
+        if kept.len() >= MAX_KEPT {
+            kept.retain(|_, one| now < one.until);
+        }
+        if kept.len() >= MAX_KEPT {
+            kept.clear();
+        }
+        let (record, route) = (Arc::downgrade(record), route.clone());
+        let until = now.saturating_add(lifetime / 2);
+        kept.insert(place, Kept { _record: record, _route: route, token: token.clone(), until });
+        Some(token)
+    }
+}
+
+impl Default for CallerTokens {
+    fn default() -> Self {
+        Self { kept: Mutex::default(), signed: counter!("groundswell_caller_tokens_signed_total") }
+    }
+}
+
+fn claims(route: &Route, auth: &RouteAuth, record: &Record, now: i64, lifetime: i64) -> String {
+    let mut claims = ClaimsText::default();
+    claims.text("iss", &auth.tokens.issuer);
+    if let Target::Upstream(name) = &route.target {
+        claims.text("aud", name);
+    }
+    claims.text("sub", record.id());
+    claims.text("collection", &record.collection.name);
+    claims.number("iat", now);
+    claims.number("exp", now.saturating_add(lifetime));
+    claims.text("jti", &format!("{:032x}", rand::random::<u128>()));
+    let mut room = MAX_FIELD_BYTES;
+    let mut json = String::new();
+    for field in &auth.fields {
+        json.clear();
+        if !may_be_told(field) || !record_json::write_field(record, field, &mut json) {
+            continue;
+        }
+        match room.checked_sub(json.len()) {
+            Some(left) => {
+                room = left;
+                claims.json(field, &json);
+            }
+            None => tracing::warn!(field, "a token has no room for a field of its caller, and goes without"),
+        }
+    }
+    claims.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use contract::store::Store as _;
+    use identity::caller_keys::KeySet;
+    use model::json::Json;
+    use model::value::Value;
+    use store::sqlite::{self, SqliteStore};
+
+    use super::*;
+
+    /// A user as a fresh install has the collection.
+    fn user(name: &str) -> Arc<Record> {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(sqlite::Options::new(folder.path().to_owned())).unwrap();
+        let mut record = Record::empty(store.schema().by_name("users").unwrap().clone());
+        for (field, value) in [("id", "r1"), ("email", "a@b.de"), ("name", name), ("tokenKey", "secret-1")] {
+            record.set(field, Value::Text(value.to_owned()));
+        }
+        Arc::new(record)
+    }
+
+    fn route(fields: &[&str]) -> Arc<Route> {
+        let fields = fields.iter().map(|&field| field.to_owned()).collect();
+        let auth = Some(RouteAuth { fields, ..RouteAuth::default() });
+        Arc::new(Route { auth, ..Route::new("/", Target::Upstream("shop".to_owned())) })
+    }
+
+    fn keys() -> CallerKeys {
+        let keys = CallerKeys::default();
+        keys.take(KeySet::generate(0));
+        keys
+    }
+
+    fn token(
+        tokens: &CallerTokens,
+        keys: &CallerKeys,
+        route: &Arc<Route>,
+        record: &Arc<Record>,
+        now: i64,
+    ) -> String {
+        let auth = route.auth.as_ref().unwrap();
+        let CallerToken(header) = tokens.header(keys, route, auth, record, Timestamp(now * 1_000)).unwrap();
+        header.to_str().unwrap().strip_prefix("Bearer ").unwrap().to_owned()
+    }
+
+    fn claims_of(token: &str) -> model::json::JsonObject {
+        let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+        let Json::Object(claims) = Json::parse_first(&payload).unwrap() else { panic!("no object") };
+        claims
+    }
+
+    #[test]
+    fn a_token_says_who_calls_and_for_whom() {
+        let route = route(&["email", "name", "verified", "tokenKey", "password", "nothing"]);
+        let claims = claims_of(&token(&CallerTokens::default(), &keys(), &route, &user("Ann"), 1_000));
+        for (name, value) in [
+            ("iss", "\"groundswell\""),
+            ("aud", "\"shop\""),
+            ("sub", "\"r1\""),
+            ("collection", "\"users\""),
+            ("iat", "1000"),
+            ("exp", "1060"),
+            ("email", "\"a@b.de\""),
+            ("name", "\"Ann\""),
+            ("verified", "false"),
+        ] {
+            assert_eq!(claims.get(name).map(Json::to_string).as_deref(), Some(value), "{name}");
+        }
+        let all: Vec<&String> = claims.keys().collect();
+        assert_eq!(all.len(), 10, "{all:?}");
+    }
+
+    #[test]
+    fn a_token_is_used_again_while_nothing_changes() {
+        let (tokens, keys, user, shop) = (CallerTokens::default(), keys(), user("Ann"), route(&[]));
+        let first = token(&tokens, &keys, &shop, &user, 1_000);
+        assert_eq!(token(&tokens, &keys, &shop, &user, 1_029), first);
+        assert_ne!(token(&tokens, &keys, &shop, &user, 1_030), first);
+        let again = token(&tokens, &keys, &shop, &user, 1_031);
+        assert_ne!(token(&tokens, &keys, &route(&[]), &user, 1_031), again);
+        assert_ne!(token(&tokens, &keys, &shop, &Arc::new((*user).clone()), 1_031), again);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let (tokens, keys, user, shop) = (CallerTokens::default(), keys(), user("Ann"), route(&[]));
+        for _ in 0..MAX_KEPT + 10 {
+            token(&tokens, &keys, &shop, &Arc::new((*user).clone()), 1_000);
+        }
+        assert!(tokens.kept.lock().unwrap().len() <= MAX_KEPT);
+    }
+
+    #[test]
+    fn a_field_that_is_too_long_is_left_out() {
+        let long = "x".repeat(MAX_FIELD_BYTES);
+        let claims =
+            claims_of(&token(&CallerTokens::default(), &keys(), &route(&["name", "email"]), &user(&long), 0));
+        assert!(!claims.contains_key("name") && claims.contains_key("email"));
+    }
+
+    #[test]
+    fn without_keys_there_is_no_token() {
+        let (route, keys) = (route(&[]), CallerKeys::default());
+        let auth = route.auth.as_ref().unwrap();
+        assert!(CallerTokens::default().header(&keys, &route, auth, &user("Ann"), Timestamp(0)).is_none());
+    }
+}
