@@ -178,7 +178,7 @@ impl<L, F> Routed<L, F> {
     }
 
     /// The request's way, and where it is counted. Without a way it is for the services.
-    fn way(&self, request: &Request<Body>) -> (Option<Way>, Arc<Cell>) {
+    fn way(&self, request: &mut Request<Body>) -> (Option<Way>, Arc<Cell>) {
         let plan = self.gateway.current.load();
         let cell = |meter: &RouteMeter| meter.cell(self.number).clone();
         if plan.routes.is_empty() {
@@ -190,9 +190,12 @@ impl<L, F> Routed<L, F> {
         let Some((position, route)) = routes::find(&plan.routes, request, host) else {
             return (None, cell(&plan.services));
         };
-        let way = match route.limits.refuse(request, &self.refusals) {
-            Some(status) => Some(Way::Refused(status, Cause::RouteLimits)),
-            None => (route.target != Target::Services).then(|| plan.way(route, request)),
+        let way = if let Some(status) = route.limits.refuse(request, &self.refusals) {
+            Some(Way::Refused(status, Cause::RouteLimits))
+        } else if let Some((status, cause)) = route.accepts.refuse(request) {
+            Some(Way::NotAccepted(status, cause, route.clone()))
+        } else {
+            (route.target != Target::Services).then(|| plan.way(route, request))
         };
         (way, cell(&plan.counted[position]))
     }
@@ -208,7 +211,7 @@ impl<L: Upstream, F: Upstream> Service<Request<Body>> for Routed<L, F> {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let (way, cell) = self.way(&request);
+        let (way, cell) = self.way(&mut request);
         let observed = self.observer.begin(&mut request, cell);
         observed.on(match way {
             None => Either::Left(self.local.call(request)),
@@ -247,7 +250,7 @@ impl Plan {
         if let Some(status) = paths::refusal(request) {
             let cause =
                 if status == StatusCode::METHOD_NOT_ALLOWED { Cause::Method } else { Cause::LeavesRoute };
-            return Way::Refused(status, cause);
+            return Way::NotAccepted(status, cause, route.clone());
         }
         let route = Arc::clone(route);
         match &route.target {

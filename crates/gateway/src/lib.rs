@@ -48,6 +48,7 @@
 //! | requests at once of a connection of HTTP/2 (128) | the stream is refused |
 //! | frames of no use on it, against answers and time | closed |
 //! | an answer of which a client takes nothing (60 s; of HTTP/2 up to 120 s) | closed; of HTTP/2 the stream is reset |
+//! | a request's body, where its route has `max_body` | 413, and no more of it goes on |
 //! | requests that a server has at once | it is passed over; 503 when all are full |
 //! | tries of a request, their time, retries in all | 502 or 504 |
 //! | lines that wait for the access log (32,768) | lost, and counted |
@@ -76,6 +77,7 @@ mod upstreams;
 
 pub use access_log::{AccessLog, AccessLogWriter};
 pub use caller_tokens::may_be_told;
+pub use checks::accepts::{Accepts, ContentType};
 pub use gateway::{Gateway, NoSuchUpstream};
 pub use layers::caller::Callers;
 pub use layers::cors::Origins;

@@ -57,6 +57,8 @@ pub(crate) enum Way {
     Upstream { pool: Arc<Pool>, route: Arc<Route> },
     /// Back, with the word to go elsewhere.
     Redirect(Arc<Route>),
+    /// Nowhere: it is not what the route accepts.
+    NotAccepted(StatusCode, Cause, Arc<Route>),
     /// Nowhere.
     Refused(StatusCode, Cause),
     /// Nowhere, by a mistake of ours.
@@ -92,6 +94,8 @@ enum Missed {
     Lost,
     /// It did not answer in time, and may be at it.
     Late,
+    /// The client sent more than the route accepts.
+    TooLarge,
     /// The client broke off what it sent.
     ClientLeft,
     /// The client did not go on with what it sent.
@@ -134,6 +138,11 @@ impl Service<Request<Body>> for Forward {
                     Target::Redirect(to) => route.redirect(to, request.uri()),
                     _ => ApiError::internal().into_response(),
                 },
+                Some(Way::NotAccepted(status, cause, route)) => {
+                    let mut refusal = refused(status, cause);
+                    route.accepts.tell(&mut refusal);
+                    refusal
+                }
                 Some(Way::Refused(status, cause)) => refused(status, cause),
                 Some(Way::Lost) | None => ApiError::internal().into_response(),
             })
@@ -154,7 +163,8 @@ impl Proxy {
         });
         let (parts, body) = request.into_parts();
         let key = key(&parts);
-        let Some(head) = Head::of(parts, route, is_upgrade) else {
+        let is_in_chunks = body.size_hint().exact().is_none();
+        let Some(head) = Head::of(parts, route, is_upgrade, is_in_chunks) else {
             return refused(StatusCode::URI_TOO_LONG, Cause::LongPath);
         };
         let is_repeatable = is_idempotent(&head.method) && body.is_end_stream() && !is_upgrade;
@@ -180,7 +190,7 @@ impl Proxy {
                 Missed::Unsent(_) => true,
                 Missed::Erred(_) => is_repeatable && tried.len() < pool.servers().len(),
                 Missed::Lost | Missed::Late => is_repeatable,
-                Missed::ClientLeft | Missed::ClientLate => false,
+                Missed::TooLarge | Missed::ClientLeft | Missed::ClientLate => false,
             };
             let has_time = Instant::now() < deadline && tried.len() < MAX_TRIES;
             let is_over = !may_retry || !has_time || !pool.may_retry();
@@ -196,7 +206,9 @@ impl Proxy {
                     erred = erred.or(Some(answered));
                     body = Body::empty();
                 }
-                Missed::Lost | Missed::Late | Missed::ClientLeft | Missed::ClientLate => body = Body::empty(),
+                Missed::Lost | Missed::Late | Missed::TooLarge | Missed::ClientLeft | Missed::ClientLate => {
+                    body = Body::empty()
+                }
             }
         }
     }
@@ -237,6 +249,7 @@ impl Proxy {
                     return Err(Missed::Unsent(request.into_body()));
                 }
                 // Nothing is known of a server whose client left.
+                Ok(Err(Unanswered::Lost)) if upload.is_too_large() => return Err(Missed::TooLarge),
                 Ok(Err(Unanswered::Lost)) if upload.has_failed() => return Err(Missed::ClientLeft),
                 Ok(Err(Unanswered::Lost)) => {
                     // One that was kept may have been closed while the request was on its way.
@@ -281,9 +294,8 @@ impl Proxy {
 impl Head {
     /// What goes on of a request: its path and query, and its headers but for those of the connection, then what the
     /// route says of both. None for a target that cannot be what the route makes of it.
-    fn of(parts: request::Parts, route: &Route, is_upgrade: bool) -> Option<Self> {
+    fn of(parts: request::Parts, route: &Route, is_upgrade: bool, is_in_chunks: bool) -> Option<Self> {
         let request::Parts { method, uri, mut headers, extensions, .. } = parts;
-        let is_in_chunks = headers.contains_key(TRANSFER_ENCODING);
         headers::strip(&mut headers);
         if is_in_chunks {
             // Without it hyper sends no body with a GET.
@@ -361,6 +373,7 @@ impl Missed {
                 (StatusCode::BAD_GATEWAY, Cause::Unanswered)
             }
             Missed::Late => (StatusCode::GATEWAY_TIMEOUT, Cause::Late),
+            Missed::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Cause::BodySize),
             Missed::ClientLeft => (StatusCode::BAD_REQUEST, Cause::ClientLeft),
             Missed::ClientLate => (StatusCode::REQUEST_TIMEOUT, Cause::ClientLate),
         };
@@ -399,10 +412,12 @@ fn nobody() -> Response<Body> {
 /// An answer of the gateway's own, in the shape of the API's errors.
 fn refused(status: StatusCode, cause: Cause) -> Response<Body> {
     let message = match status {
-        StatusCode::FORBIDDEN => return ApiError::forbidden().into_response(),
+        StatusCode::FORBIDDEN => return cause.mark(ApiError::forbidden().into_response()),
         StatusCode::BAD_GATEWAY => "The service did not answer.",
         StatusCode::GATEWAY_TIMEOUT => "The service did not answer in time.",
         StatusCode::REQUEST_TIMEOUT => "The request took too long to arrive.",
+        StatusCode::PAYLOAD_TOO_LARGE => return cause.mark(ApiError::too_large().into_response()),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "The type of the request's body is not taken here.",
         StatusCode::URI_TOO_LONG => "The path is too long.",
         StatusCode::METHOD_NOT_ALLOWED => "The method is not allowed here.",
         StatusCode::BAD_REQUEST => "The request could not be understood.",

@@ -34,12 +34,18 @@ causes! {
     BadPath => "bad_path",
     /// It names two hosts, or one that is no text.
     BadHost => "bad_host",
-    /// Its method is not for other servers.
+    /// Its method is not for its route, or for no other server.
     Method => "method",
     /// Its path may lead out of its route.
     LeavesRoute => "leaves_route",
     /// Its client may not come in.
     Address => "address",
+    /// Its route does not take bodies of its type.
+    ContentType => "content_type",
+    /// Its body is larger than its route takes.
+    BodySize => "body_size",
+    /// Its target is longer than its route takes.
+    TargetSize => "target_size",
     /// Its route does not take it.
     RouteLimits => "route_limits",
     /// It is one too many for the limits of the settings.

@@ -14,6 +14,7 @@ use axum::http::{Method, Request, Response, StatusCode, Uri};
 use axum::response::IntoResponse;
 use kit::error::ApiError;
 
+use crate::checks::accepts::Accepts;
 use crate::limits::RouteLimits;
 use crate::route_auth::RouteAuth;
 
@@ -34,6 +35,8 @@ pub struct Route {
     pub target: Target,
     /// What it takes of whom.
     pub limits: RouteLimits,
+    /// What it takes at all.
+    pub accepts: Accepts,
     /// What the beginning of the path becomes.
     pub rewrite: Option<String>,
     /// What is asked of whoever calls, if anything.
@@ -76,6 +79,7 @@ impl Route {
             headers: Vec::new(),
             target,
             limits: RouteLimits::default(),
+            accepts: Accepts::default(),
             rewrite: None,
             auth: None,
             request_headers: Vec::new(),

@@ -4,6 +4,7 @@
 //! The sources are merged into one [`tree`] whose values know where they come from; [`settings`] reads it through
 //! [`reader::Section`], which notes every problem with its place. A key that nobody asked for is unknown.
 
+mod checks;
 mod engine_url;
 mod gateway;
 mod hooks;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use axum::Error;
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
+use kit::body::is_past_its_limit;
 use tokio::time::Instant;
 
 /// What is known of a body that somebody else sends. Without a body nothing ever happens.
@@ -20,6 +21,7 @@ struct Progress {
     moved: Mutex<Option<Instant>>,
     waits_for_client: AtomicBool,
     has_failed: AtomicBool,
+    is_too_large: AtomicBool,
 }
 
 struct Followed {
@@ -50,6 +52,11 @@ impl Upload {
         self.0.as_ref().is_some_and(|progress| progress.waits_for_client.load(Ordering::Relaxed))
     }
 
+    /// Whether it came to more than may come.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.0.as_ref().is_some_and(|progress| progress.is_too_large.load(Ordering::Relaxed))
+    }
+
     /// Whether the client broke off.
     pub(super) fn has_failed(&self) -> bool {
         self.0.as_ref().is_some_and(|progress| progress.has_failed.load(Ordering::Relaxed))
@@ -69,7 +76,8 @@ impl HttpBody for Followed {
         let frame = ready!(polled);
         // The end is progress, too: from then on the server has all.
         *self.progress.moved.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        if matches!(frame, Some(Err(_))) {
+        if let Some(Err(error)) = &frame {
+            self.progress.is_too_large.store(is_past_its_limit(error), Ordering::Relaxed);
             self.progress.has_failed.store(true, Ordering::Relaxed);
         }
         Poll::Ready(frame)

@@ -7,6 +7,7 @@ use axum::http::header::{HeaderName, HeaderValue};
 use axum::http::{Method, Uri};
 use gateway::{Balance, HealthCheck, HostPattern, Route, ServerUrl, Target, TokenRules, UpstreamSettings};
 
+use super::checks;
 use super::limits;
 use super::reader::{Named, Section};
 use super::route_auth;
@@ -164,6 +165,7 @@ fn route(
         }
     }
     route.limits = limits::of_route(&mut section);
+    route.accepts = checks::of_route(&mut section);
     route.headers = header_rules(&mut section, "headers");
     route.rewrite = section.parsed("rewrite", PATH, self::path).map(|(path, _)| path);
     route.request_headers = header_rules(&mut section, "request_headers");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gateway::{ConnectionRules, Networks, Route, RouteAuth, RouteLimits, Target};
 use hooks::Hook;
 
+use super::checks;
 use super::gateway::{GatewaySettings, TokenSettings};
 use super::settings::Settings;
 use super::tls::TlsSettings;
@@ -164,6 +165,7 @@ fn print_route(route: &Route, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Target::Redirect(url) => writeln!(f, "redirect = {}", quoted(url))?,
     }
     print_limits(&route.limits, f)?;
+    checks::print_accepts(&route.accepts, f)?;
     if let Some(rewrite) = &route.rewrite {
         writeln!(f, "rewrite = {}", quoted(rewrite))?;
     }
@@ -201,7 +203,7 @@ fn print_auth(auth: &RouteAuth, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// A TOML array of strings.
-fn list(texts: &[impl fmt::Display]) -> String {
+pub(super) fn list(texts: &[impl fmt::Display]) -> String {
     format!("[{}]", texts.iter().map(quoted).collect::<Vec<_>>().join(", "))
 }
 

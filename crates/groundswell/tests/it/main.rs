@@ -5,6 +5,7 @@
 mod app;
 mod batch;
 mod callers;
+mod checks;
 mod command_line;
 mod configuration;
 mod connections;

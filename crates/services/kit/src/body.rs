@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError};
 use model::json::{Json, JsonObject};
 use tokio::time::{Instant, timeout_at};
 
@@ -306,6 +306,12 @@ fn merge_payloads(object: &mut JsonObject, payloads: &[String]) -> Result<(), Bo
     Ok(())
 }
 
+/// Whether a body broke off because somebody before us has a smaller limit for it (`http_body_util::Limited`).
+pub fn is_past_its_limit(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.into_iter().any(|error| error.is::<LengthLimitError>())
+}
+
 // === impl BodyError ===
 
 impl From<SpoolError> for BodyError {
@@ -372,7 +378,10 @@ impl Chunks {
             let until = self.deadline.min(Instant::now() + self.stall);
             let frame = timeout_at(until, self.body.frame()).await.map_err(|_| BodyError::Timeout)?;
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|error| BodyError::Malformed(error.to_string().into()))?;
+            let frame = frame.map_err(|error| match is_past_its_limit(&error) {
+                true => BodyError::TooLarge,
+                false => BodyError::Malformed(error.to_string().into()),
+            })?;
             // What is no data is a trailer, which nothing here reads.
             let Ok(data) = frame.into_data() else { continue };
             self.remaining = self.remaining.checked_sub(data.len() as u64).ok_or(BodyError::TooLarge)?;
