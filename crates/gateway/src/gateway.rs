@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::checks::paths;
-use crate::limits::Refusals;
+use crate::limits::{CommonLimits, Limited};
 use crate::meters::{self, Cell, RouteLabels, RouteMeter, Standing, Text};
 use crate::observe::{Observer, Observing};
 use crate::proxy::{Connections, Forward, Way};
@@ -50,6 +50,7 @@ struct Plan {
     services: RouteMeter,
     unrouted: RouteMeter,
     pools: BTreeMap<String, Arc<Pool>>,
+    limits: CommonLimits,
     /// Ends what looks after the pools of this plan alone.
     checks: CancellationToken,
 }
@@ -72,7 +73,15 @@ pub(crate) struct Routed<L, F> {
     number: usize,
     local: L,
     forward: F,
-    refusals: Refusals,
+}
+
+/// What is found of a request by its head.
+struct Found {
+    /// Without one it is for the services.
+    way: Option<Way>,
+    /// Where it is counted.
+    cell: Arc<Cell>,
+    limited: Option<Limited>,
 }
 
 // === impl Gateway ===
@@ -82,17 +91,20 @@ impl Gateway {
     pub fn new(
         routes: Vec<Route>,
         upstreams: BTreeMap<String, UpstreamSettings>,
+        limits: CommonLimits,
     ) -> Result<Self, NoSuchUpstream> {
         let gateway = Self::default();
-        gateway.replace(routes, upstreams)?;
+        gateway.replace(routes, upstreams, limits)?;
         Ok(gateway)
     }
 
-    /// Takes other routes and pools from now on, or none of them. What is known of a pool that stays as it was is kept.
+    /// Takes other routes and pools from now on, or none of them. What is known of a pool or a route that stays as it was is
+    /// kept.
     pub fn replace(
         &self,
         mut routes: Vec<Route>,
         upstreams: BTreeMap<String, UpstreamSettings>,
+        limits: CommonLimits,
     ) -> Result<(), NoSuchUpstream> {
         for route in &routes {
             if let Target::Upstream(name) = &route.target
@@ -102,8 +114,9 @@ impl Gateway {
             }
         }
         routes::sort(&mut routes);
-        let routes: Vec<Arc<Route>> = routes.into_iter().map(Arc::new).collect();
         let before = self.current.load_full();
+        let routes: Vec<Arc<Route>> = routes.into_iter().map(|route| before.kept(route)).collect();
+        let limits = if limits == before.limits { before.limits.clone() } else { limits };
         let meters = meters(Some(&before), &routes);
         let checks = CancellationToken::new();
         let mut pools = BTreeMap::new();
@@ -118,7 +131,7 @@ impl Gateway {
             pools.insert(name, pool);
         }
         before.checks.cancel();
-        self.current.store(Arc::new(Plan::new(routes, meters, pools, checks)));
+        self.current.store(Arc::new(Plan::new(routes, meters, pools, limits, checks)));
         Ok(())
     }
 
@@ -174,30 +187,31 @@ impl<L, F> Routed<L, F> {
     /// What has a route to a pool of servers goes to `forward`, what has none to `local`.
     pub(crate) fn new(gateway: Gateway, observer: Observer, local: L, forward: F) -> Self {
         let number = gateway.loops.count.fetch_add(1, Ordering::Relaxed);
-        Self { gateway, observer, number, local, forward, refusals: Refusals::new() }
+        Self { gateway, observer, number, local, forward }
     }
 
-    /// The request's way, and where it is counted. Without a way it is for the services.
-    fn way(&self, request: &mut Request<Body>) -> (Option<Way>, Arc<Cell>) {
+    fn find(&self, request: &mut Request<Body>) -> Found {
         let plan = self.gateway.current.load();
         let cell = |meter: &RouteMeter| meter.cell(self.number).clone();
+        let unlimited =
+            |way, meter| Found { way, cell: cell(meter), limited: Limited::by(&plan.limits, None) };
         if plan.routes.is_empty() {
-            return (None, cell(&plan.services));
+            return unlimited(None, &plan.services);
         }
         let Some(host) = routes::host(request.headers(), request.uri()) else {
-            return (Some(Way::Refused(StatusCode::BAD_REQUEST, Cause::BadHost)), cell(&plan.unrouted));
+            return unlimited(Some(Way::Refused(StatusCode::BAD_REQUEST, Cause::BadHost)), &plan.unrouted);
         };
         let Some((position, route)) = routes::find(&plan.routes, request, host) else {
-            return (None, cell(&plan.services));
+            return unlimited(None, &plan.services);
         };
-        let way = if let Some(status) = route.limits.refuse(request, &self.refusals) {
-            Some(Way::Refused(status, Cause::RouteLimits))
+        let way = if !route.limits.let_in(request) {
+            Some(Way::Refused(StatusCode::FORBIDDEN, Cause::RouteAddress))
         } else if let Some((status, cause)) = route.accepts.refuse(request) {
             Some(Way::NotAccepted(status, cause, route.clone()))
         } else {
             (route.target != Target::Services).then(|| plan.way(route, request))
         };
-        (way, cell(&plan.counted[position]))
+        Found { way, cell: cell(&plan.counted[position]), limited: Limited::by(&plan.limits, Some(route)) }
     }
 }
 
@@ -211,8 +225,11 @@ impl<L: Upstream, F: Upstream> Service<Request<Body>> for Routed<L, F> {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let (way, cell) = self.way(&mut request);
+        let Found { way, cell, limited } = self.find(&mut request);
         let observed = self.observer.begin(&mut request, cell);
+        if let Some(limited) = limited {
+            request.extensions_mut().insert(limited);
+        }
         observed.on(match way {
             None => Either::Left(self.local.call(request)),
             Some(way) => {
@@ -230,6 +247,7 @@ impl Plan {
         routes: Vec<Arc<Route>>,
         meters: BTreeMap<RouteLabels, RouteMeter>,
         pools: BTreeMap<String, Arc<Pool>>,
+        limits: CommonLimits,
         checks: CancellationToken,
     ) -> Self {
         // What is asked for is there: `meters` makes one for each.
@@ -241,8 +259,14 @@ impl Plan {
             routes,
             meters,
             pools,
+            limits,
             checks,
         }
+    }
+
+    /// The route with what was counted of it, if there is the same one already.
+    fn kept(&self, route: Route) -> Arc<Route> {
+        self.routes.iter().find(|known| ***known == route).cloned().unwrap_or_else(|| Arc::new(route))
     }
 
     /// Where a route leads a request.
@@ -267,7 +291,7 @@ impl Plan {
 impl Default for Plan {
     fn default() -> Self {
         let meters = meters(None, &[]);
-        Self::new(Vec::new(), meters, BTreeMap::new(), CancellationToken::new())
+        Self::new(Vec::new(), meters, BTreeMap::new(), CommonLimits::default(), CancellationToken::new())
     }
 }
 

@@ -1,13 +1,31 @@
-//! What a route takes of whom, beyond the limits that the settings have.
+//! What is taken of whom, beyond the limits that the settings have: a route's limits, and those of everything.
+//!
+//! The [`Gateway`](crate::Gateway) notes in a request which limits it falls under, and layers of both stacks apply them:
+//! what tells addresses apart before anybody is asked who calls, what tells callers apart afterwards.
+
+mod buckets;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
-use metrics::{Counter, counter};
+use axum::http::{HeaderName, HeaderValue, Request, Response};
+use axum::response::IntoResponse;
+use kit::error::ApiError;
+use kit::request::CallInfo;
+use model::context::Caller;
 
-use crate::net::Peer;
+pub use buckets::{RateBy, RateRule, TokenBuckets};
+
+use crate::layers::before::Before;
+use crate::net::{Peer, of_one_host};
 use crate::networks::Networks;
+use crate::refusal::Cause;
+use crate::route_auth::RouteCaller;
+use crate::routes::Route;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// The limits of a route. By default there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,36 +34,135 @@ pub struct RouteLimits {
     pub allow: Networks,
     /// Who may not.
     pub deny: Networks,
+    /// How often.
+    pub rate: Option<Arc<TokenBuckets>>,
 }
 
-/// Counts what routes refuse.
-#[derive(Clone)]
-pub(crate) struct Refusals {
-    denied: Counter,
+/// The limits of everything that is asked for. By default there are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommonLimits {
+    /// How often.
+    pub rate: Option<Arc<TokenBuckets>>,
 }
+
+/// A request's extension: by what its rate is limited. Most have none.
+#[derive(Clone)]
+pub(crate) struct Limited {
+    all: Option<Arc<TokenBuckets>>,
+    route: Option<Arc<Route>>,
+}
+
+/// Answers 429 to a request for which there is no room in a bucket.
+#[derive(Clone)]
+pub(crate) struct Rates {
+    /// Whether it is known who calls.
+    knows_caller: bool,
+}
+
+// === impl RouteLimits ===
 
 impl RouteLimits {
-    /// The status of a refusal, unless the request may go on.
-    pub(crate) fn refuse(&self, request: &Request<Body>, refusals: &Refusals) -> Option<StatusCode> {
+    /// Whether the client may ask.
+    pub(crate) fn let_in(&self, request: &Request<Body>) -> bool {
         if self.allow.is_empty() && self.deny.is_empty() {
-            return None;
+            return true;
         }
         // Missing only by a mistake in the wiring.
-        let is_let_in = request.extensions().get().is_some_and(|peer: &Peer| self.let_in(peer.client));
-        if is_let_in {
-            return None;
-        }
-        refusals.denied.increment(1);
-        Some(StatusCode::FORBIDDEN)
-    }
-
-    fn let_in(&self, client: IpAddr) -> bool {
-        (self.allow.is_empty() || self.allow.contain(client)) && !self.deny.contain(client)
+        request.extensions().get().is_some_and(|peer: &Peer| {
+            (self.allow.is_empty() || self.allow.contain(peer.client)) && !self.deny.contain(peer.client)
+        })
     }
 }
 
-impl Refusals {
-    pub(crate) fn new() -> Self {
-        Self { denied: counter!("groundswell_requests_denied_total", "why" => "route_address") }
+// === impl Limited ===
+
+impl Limited {
+    /// Under which limits a request of this route falls.
+    pub(crate) fn by(all: &CommonLimits, route: Option<&Arc<Route>>) -> Option<Self> {
+        let route = route.filter(|route| route.limits.rate.is_some());
+        let is_limited = all.rate.is_some() || route.is_some();
+        is_limited.then(|| Self { all: all.rate.clone(), route: route.cloned() })
     }
+}
+
+// === impl Rates ===
+
+impl Rates {
+    /// For requests of which it is not asked yet who calls.
+    pub(crate) fn of_addresses() -> Self {
+        Self { knows_caller: false }
+    }
+
+    /// For requests of which it is known.
+    pub(crate) fn of_callers() -> Self {
+        Self { knows_caller: true }
+    }
+
+    /// The answer, where this bucket has no room.
+    fn refusal(&self, buckets: &TokenBuckets, request: &Request<Body>) -> Option<Response<Body>> {
+        let by = &buckets.rule().by;
+        if (*by == RateBy::Caller) != self.knows_caller {
+            return None;
+        }
+        let taken = match by {
+            RateBy::Route => buckets.take(()),
+            RateBy::Ip => buckets.take(Key::Address(address(request))),
+            RateBy::Header(name) => match request.headers().get(name) {
+                Some(value) => buckets.take(Key::Header(value.as_bytes())),
+                None => buckets.take(Key::Address(address(request))),
+            },
+            RateBy::Caller => buckets.take(caller_of(request)),
+        };
+        let wait = taken.err()?;
+        let mut response = ApiError::too_many_requests().with_retry_after(wait).into_response();
+        let headers = response.headers_mut();
+        headers.insert(RATE_LIMIT_POLICY, buckets.policy().clone());
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        if let Ok(value) = HeaderValue::from_str(&format!("\"{}\";r=0;t={seconds}", by.as_str())) {
+            headers.insert(RATE_LIMIT, value);
+        }
+        Some(response)
+    }
+}
+
+impl Before for Rates {
+    fn answer(&self, request: &mut Request<Body>) -> Option<Response<Body>> {
+        let request = &*request;
+        let Limited { all, route } = request.extensions().get()?;
+        if let Some(refusal) = all.as_ref().and_then(|buckets| self.refusal(buckets, request)) {
+            return Some(Cause::Rate.mark(refusal));
+        }
+        let refusal = self.refusal(route.as_ref()?.limits.rate.as_ref()?, request)?;
+        Some(Cause::RouteRate.mark(refusal))
+    }
+}
+
+/// What has a bucket.
+#[derive(Hash)]
+enum Key<'r> {
+    Address(IpAddr),
+    Header(&'r [u8]),
+    Record(&'r str, &'r str),
+}
+
+/// Who calls, as the application or the route found out; of guests their address.
+fn caller_of(request: &Request<Body>) -> Key<'_> {
+    let extensions = request.extensions();
+    let of_route = extensions.get().and_then(RouteCaller::key);
+    let of_service = || match &extensions.get::<CallInfo>()?.caller {
+        Caller::Record(record) | Caller::Superuser(record) => Some((&*record.collection.id, record.id())),
+        Caller::Guest => None,
+    };
+    match of_route.or_else(of_service) {
+        Some((collection, id)) => Key::Record(collection, id),
+        None => Key::Address(address(request)),
+    }
+}
+
+fn address(request: &Request<Body>) -> IpAddr {
+    let extensions = request.extensions();
+    let of_service = || extensions.get().map(|info: &CallInfo| info.client_ip);
+    let address = extensions.get().map(|peer: &Peer| peer.client).or_else(of_service);
+    // Missing only by a mistake in the wiring: then all are one.
+    of_one_host(address.unwrap_or(IpAddr::from([0; 4])))
 }

@@ -46,8 +46,12 @@ causes! {
     BodySize => "body_size",
     /// Its target is longer than its route takes.
     TargetSize => "target_size",
-    /// Its route does not take it.
-    RouteLimits => "route_limits",
+    /// Its route does not let its client in.
+    RouteAddress => "route_address",
+    /// There is no room for it in a bucket of all requests.
+    Rate => "rate",
+    /// There is no room for it in a bucket of its route.
+    RouteRate => "route_rate",
     /// It is one too many for the limits of the settings.
     RateLimit => "rate_limit",
     /// A superuser's address is not listed.

@@ -61,7 +61,6 @@ impl Default for TokenRules {
 
 impl RouteCaller {
     /// What tells one caller from another: where he is known, and his id there. None for guests.
-    #[allow(dead_code, reason = "what counts requests by caller stands beneath")]
     pub(crate) fn key(&self) -> Option<(&str, &str)> {
         match self {
             RouteCaller::Guest => None,

@@ -23,6 +23,7 @@ use crate::layers::rate_limit::RateLimit;
 use crate::layers::request_id::RequestIds;
 use crate::layers::route_caller;
 use crate::layers::security_headers::SecurityHeaders;
+use crate::limits::Rates;
 use crate::net::ConnectionRules;
 use crate::observe::Observer;
 use crate::upstream::Upstream;
@@ -64,15 +65,19 @@ pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
         .layer(AroundLayer(SecurityHeaders))
         .layer(AroundLayer(Compress))
         .layer(CatchPanicLayer)
+        .layer(BeforeLayer(Rates::of_addresses()))
         .layer(caller::layer(callers.clone()))
         .layer(BeforeLayer(limit))
+        .layer(BeforeLayer(Rates::of_callers()))
         .service(services);
     let routed = ServiceBuilder::new()
         .layer(head)
         .layer(BeforeLayer(Framing))
         .layer(AroundLayer(RequestIds))
         .layer(CatchPanicLayer)
+        .layer(BeforeLayer(Rates::of_addresses()))
         .layer(route_caller::layer(callers))
+        .layer(BeforeLayer(Rates::of_callers()))
         .service(gateway.forward());
     ServiceBuilder::new()
         .layer(BeforeLayer(Client::new(connections, observer.clone())))

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::caller_keys::KeyKeeper;
-use crate::config::{Problems, Settings};
+use crate::config::{GatewaySettings, Problems, Settings};
 
 /// How often the file is looked at. Its content is read only when its time or its size is another.
 const EVERY: Duration = Duration::from_secs(1);
@@ -67,13 +67,16 @@ pub(crate) async fn follow(
 async fn take(current: &mut Settings, new: Settings, gateway: &Gateway, keys: &KeyKeeper) {
     let with_new_routes = Settings { gateway: new.gateway.clone(), ..current.clone() };
     if with_new_routes.to_string() != new.to_string() {
-        warn!("only routes and upstreams are taken from the new configuration: the rest waits for a restart");
+        warn!(
+            "only what stands in [gateway] is taken from the new configuration: the rest waits for a restart"
+        );
     }
     if let Err(error) = keys.prepare(&new.gateway).await {
         error!(error = format!("{error:#}"), "the new configuration cannot be used, and the old one stays");
         return;
     }
-    match gateway.replace(new.gateway.routes.clone(), new.gateway.upstreams.clone()) {
+    let GatewaySettings { routes, upstreams, limits, .. } = new.gateway.clone();
+    match gateway.replace(routes, upstreams, limits) {
         Ok(()) => {
             info!(routes = new.gateway.routes.len(), "the new configuration is in use");
             *current = with_new_routes;

@@ -54,8 +54,8 @@ pub(super) fn run(
     let readiness = Arc::new(Readiness::default());
 
     let _in_background = background.enter();
-    let GatewaySettings { routes, upstreams, .. } = settings.gateway.clone();
-    let gateway = Gateway::new(routes, upstreams)?;
+    let GatewaySettings { routes, upstreams, limits, .. } = settings.gateway.clone();
+    let gateway = Gateway::new(routes, upstreams, limits)?;
     let told = Management { readiness: Arc::clone(&readiness), metrics, gateway: gateway.clone() };
     background.spawn(manage::serve(management, told)?);
     background.block_on(gateway.settle());

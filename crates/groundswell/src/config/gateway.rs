@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use axum::http::header::{HeaderName, HeaderValue};
 use axum::http::{Method, Uri};
-use gateway::{Balance, HealthCheck, HostPattern, Route, ServerUrl, Target, TokenRules, UpstreamSettings};
+use gateway::{
+    Balance, CommonLimits, HealthCheck, HostPattern, Route, ServerUrl, Target, TokenRules, UpstreamSettings,
+};
 
 use super::checks;
 use super::limits;
@@ -19,6 +21,8 @@ use super::tree::Origin;
 pub(crate) struct GatewaySettings {
     pub(crate) upstreams: BTreeMap<String, UpstreamSettings>,
     pub(crate) routes: Vec<Route>,
+    /// `[gateway.limits]`, of the application's own routes too.
+    pub(crate) limits: CommonLimits,
     pub(crate) tokens: TokenSettings,
 }
 
@@ -51,8 +55,9 @@ impl GatewaySettings {
         let tokens = TokenSettings::read(section.section("tokens"));
         let items = section.items("routes").into_iter();
         let routes = items.filter_map(|item| route(item, &names, &tokens.rules)).collect();
+        let limits = limits::common(section.section("limits"));
         section.finish();
-        Self { upstreams, routes, tokens }
+        Self { upstreams, routes, limits, tokens }
     }
 }
 

@@ -1,11 +1,13 @@
 //! What of `[server]` and of routes says who may connect, and how much is taken of whom.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
 
-use gateway::{ConnectionRules, Networks, RouteLimits};
+use gateway::{CommonLimits, ConnectionRules, Networks, RateBy, RateRule, RouteLimits, TokenBuckets};
 
 use super::reader::Section;
-use super::settings::count;
+use super::settings::{WHOLE_NUMBER, count, time};
 
 pub(super) fn connections(section: &mut Section<'_>) -> ConnectionRules {
     ConnectionRules {
@@ -18,7 +20,46 @@ pub(super) fn connections(section: &mut Section<'_>) -> ConnectionRules {
 }
 
 pub(super) fn of_route(section: &mut Section<'_>) -> RouteLimits {
-    RouteLimits { allow: networks(section, "allow_ips"), deny: networks(section, "deny_ips") }
+    RouteLimits {
+        allow: networks(section, "allow_ips"),
+        deny: networks(section, "deny_ips"),
+        rate: rate_limit(section),
+    }
+}
+
+/// `[gateway.limits]`
+pub(super) fn common(mut section: Section<'_>) -> CommonLimits {
+    let limits = CommonLimits { rate: rate_limit(&mut section) };
+    section.finish();
+    limits
+}
+
+fn rate_limit(section: &mut Section<'_>) -> Option<Arc<TokenBuckets>> {
+    const KEY: &str = "rate_limit";
+    let origin = section.origin_of(KEY);
+    let mut rule = section.section(KEY);
+    let origin = origin?;
+    let by = rule.parsed("by", "ip, caller, header:NAME or route", RateBy::parse);
+    let requests = rule.parsed("requests", WHOLE_NUMBER, |text| text.parse::<NonZeroU32>().ok());
+    let per = time(&mut rule, "per", Duration::from_secs(1));
+    let burst = rule.parsed("burst", WHOLE_NUMBER, |text| text.parse::<NonZeroU32>().ok());
+    let is_whole = rule.origin_of("by").is_some() && rule.origin_of("requests").is_some();
+    rule.finish();
+    if !is_whole {
+        let expected = "needs both; write { by = \"ip\", requests = 100, per = \"1s\" }";
+        section.refuse(origin, KEY, expected);
+    }
+    let (by, requests) = (by?.0, requests?.0);
+    let burst = burst.map_or(requests, |(burst, _)| burst);
+    let buckets = TokenBuckets::new(RateRule { by, requests, per, burst });
+    if buckets.is_none() {
+        section.refuse(
+            origin,
+            KEY,
+            "would take more than a year for a burst; write a shorter time or a smaller burst",
+        );
+    }
+    buckets.map(Arc::new)
 }
 
 fn networks(section: &mut Section<'_>, key: &'static str) -> Networks {

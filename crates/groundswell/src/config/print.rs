@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use gateway::{ConnectionRules, Networks, Route, RouteAuth, RouteLimits, Target};
+use gateway::{ConnectionRules, Networks, RateRule, Route, RouteAuth, RouteLimits, Target, TokenBuckets};
 use hooks::Hook;
 
 use super::checks;
@@ -72,9 +72,16 @@ fn print_connections(rules: &ConnectionRules, f: &mut fmt::Formatter<'_>) -> fmt
 }
 
 fn print_limits(limits: &RouteLimits, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let RouteLimits { allow, deny } = limits;
+    let RouteLimits { allow, deny, rate } = limits;
     print_networks("allow_ips", allow, f)?;
-    print_networks("deny_ips", deny, f)
+    print_networks("deny_ips", deny, f)?;
+    print_rate(rate.as_deref(), f)
+}
+
+fn print_rate(buckets: Option<&TokenBuckets>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(RateRule { by, requests, per, burst }) = buckets.map(TokenBuckets::rule) else { return Ok(()) };
+    let (by, per) = (quoted(by), quoted(seconds(*per)));
+    writeln!(f, "rate_limit = {{ by = {by}, requests = {requests}, per = {per}, burst = {burst} }}")
 }
 
 fn print_networks(key: &str, networks: &Networks, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,6 +150,10 @@ fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::
         writeln!(f, "issuer = {}", quoted(&rules.issuer))?;
         writeln!(f, "lifetime = {}", quoted(seconds(rules.lifetime)))?;
         writeln!(f, "rotate_every = {}", quoted(seconds(*rotate_every)))?;
+    }
+    if gateway.limits.rate.is_some() {
+        writeln!(f, "\n[gateway.limits]")?;
+        print_rate(gateway.limits.rate.as_deref(), f)?;
     }
     gateway.routes.iter().try_for_each(|route| print_route(route, f))
 }

@@ -128,7 +128,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 const DEFAULT_MAX_CONNECTIONS: usize = 60_000;
 
 const ADDRESS: &str = "HOST:PORT, such as 127.0.0.1:8090";
-const WHOLE_NUMBER: &str = "a whole number of at least 1";
+pub(super) const WHOLE_NUMBER: &str = "a whole number of at least 1";
 
 impl Settings {
     /// Reads the merged sources, or says all that is wrong with them.

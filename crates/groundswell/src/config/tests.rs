@@ -160,10 +160,33 @@ fn an_age_belongs_to_hsts() {
 fn lists_of_addresses_are_printed_as_they_can_be_read_again() {
     let text = "[server]\nproxy_protocol = [\"10.0.0.0/8\"]\ntrusted_proxies = \"::1,10.0.0.1\"\n\
                 allow_ips = [\"0.0.0.0/0\"]\ndeny_ips = [\"192.0.2.0/24\"]\nmax_connections_per_ip = 100\n\
-                [[gateway.routes]]\nservices = true\nallow_ips = [\"10.0.0.0/8\"]\ndeny_ips = [\"10.0.0.1\"]";
+                [[gateway.routes]]\nservices = true\nallow_ips = [\"10.0.0.0/8\"]\ndeny_ips = [\"10.0.0.1\"]\n\
+                rate_limit = { by = \"header:X-Api-Key\", requests = 5, per = \"1m\", burst = 10 }\n\
+                [gateway.limits]\nrate_limit = { by = \"ip\", requests = 100 }";
     let printed = resolve(text).unwrap().to_string();
     assert_eq!(resolve(&printed).unwrap().to_string(), printed);
     assert!(printed.contains("trusted_proxies = [\"::1/128\", \"10.0.0.1/32\"]"), "{printed}");
     assert!(printed.contains("max_connections_per_ip = 100"), "{printed}");
     assert_eq!(printed.matches("allow_ips").count(), 2, "{printed}");
+    let route = "rate_limit = { by = \"header:x-api-key\", requests = 5, per = \"60s\", burst = 10 }";
+    let common = "[gateway.limits]\nrate_limit = { by = \"ip\", requests = 100, per = \"1s\", burst = 100 }";
+    assert!(printed.contains(route) && printed.contains(common), "{printed}");
+}
+
+#[test]
+fn a_rate_limit_is_whole_and_can_be_reckoned_with() {
+    check_problem(
+        "[gateway.limits]\nrate_limit = { requests = 5 }",
+        "groundswell.toml:2: gateway.limits.rate_limit: needs both; \
+         write { by = \"ip\", requests = 100, per = \"1s\" }",
+    );
+    check_problem(
+        "[gateway.limits]\nrate_limit = { by = \"name\", requests = 5, burts = 1 }",
+        "groundswell.toml:2: gateway.limits.rate_limit.by: \"name\" is not right; \
+         write ip, caller, header:NAME or route\n\
+         groundswell.toml:2: gateway.limits.rate_limit.burts: unknown key; \
+         did you mean gateway.limits.rate_limit.burst?",
+    );
+    let problem = resolve("[gateway.limits]\nrate_limit = { by = \"ip\", requests = 1, per = \"9000h\" }");
+    assert!(problem.unwrap_err().to_string().contains("more than a year"));
 }

@@ -132,7 +132,7 @@ fn who_is_denied_is_not_heard_and_routes_have_lists_of_their_own() {
     assert_eq!(refused.text(), body);
     assert_eq!(get_from(&server, "127.0.0.2", "/api/health", &[]).status, 403);
     assert_eq!(get_from(&server, "127.0.0.3", "/api/health", &[]).status, 200);
-    assert!(metric(&server, "groundswell_requests_denied_total{why=\"route_address\"} 2"));
+    assert!(metric(&server, "groundswell_refused_total{cause=\"route_address\"} 2"));
 }
 
 #[test]
@@ -173,4 +173,86 @@ fn a_list_that_is_none_is_refused() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && said.contains(complaint), "{said}");
     }
+}
+
+/// Statuses of so many requests for a path from there, one after the other.
+fn statuses(server: &Server, source: &str, target: &str, headers: &[&str], times: usize) -> Vec<u16> {
+    (0..times).map(|_| get_from(server, source, target, headers).status).collect()
+}
+
+#[test]
+fn a_bucket_for_each_address_bounds_everything_and_one_for_each_key_bounds_a_route() {
+    let limits = "[gateway.limits]\nrate_limit = { by = \"ip\", requests = 4, per = \"1h\" }\n\
+                  [[gateway.routes]]\npath = \"/keyed\"\nupstream = \"pool\"\n\
+                  rate_limit = { by = \"header:X-Key\", requests = 1, per = \"1h\", burst = 2 }\n\
+                  [[gateway.routes]]\npath = \"/shared\"\nupstream = \"pool\"\n\
+                  rate_limit = { by = \"route\", requests = 1, per = \"1h\" }\n";
+    let server = server("", &format!("{}{limits}", pool()));
+    assert_eq!(statuses(&server, "127.0.0.2", "/api/health", &[], 5), [200, 200, 200, 200, 429]);
+    let refused = get_from(&server, "127.0.0.2", "/api/health", &["Origin: http://a.example"]);
+    let body = r#"{"data":{},"message":"Too Many Requests.","status":429}"#;
+    assert_eq!((refused.status, refused.text().as_str()), (429, body));
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((890..=900).contains(&wait), "{wait}");
+    assert_eq!(refused.header("ratelimit-policy"), "\"ip\";q=4;w=3600");
+    assert!(refused.header("ratelimit").starts_with("\"ip\";r=0;t="), "{}", refused.head);
+    // A page elsewhere may read it, and it is counted as an answer.
+    assert_eq!(refused.header("access-control-allow-origin"), "*");
+    assert!(!refused.header("x-request-id").is_empty());
+    // What goes to other servers is counted with it.
+    assert_eq!(get_from(&server, "127.0.0.2", "/shared", &[]).status, 429);
+
+    assert_eq!(statuses(&server, "127.0.0.3", "/keyed", &["X-Key: a"], 3), [200, 200, 429]);
+    assert_eq!(get_from(&server, "127.0.0.3", "/keyed", &["X-Key: b"]).status, 200);
+    assert_eq!(get_from(&server, "127.0.0.4", "/keyed", &["X-Key: a"]).status, 429);
+    assert_eq!(statuses(&server, "127.0.0.4", "/keyed", &[], 3), [200, 200, 429]);
+    assert_eq!(get_from(&server, "127.0.0.5", "/shared", &[]).status, 200);
+    assert_eq!(get_from(&server, "127.0.0.6", "/shared", &[]).status, 429);
+    assert!(metric(&server, "groundswell_refused_total{cause=\"rate\"} 3"));
+    assert!(metric(&server, "groundswell_refused_total{cause=\"route_rate\"} 4"));
+}
+
+#[test]
+fn a_bucket_for_each_caller_is_shared_by_his_addresses_and_guests_have_one_for_each_address() {
+    let route = "[[gateway.routes]]\npath = \"/mine\"\nupstream = \"pool\"\nauth = \"optional\"\n\
+                 rate_limit = { by = \"caller\", requests = 2, per = \"1h\" }\n\
+                 [[gateway.routes]]\npath = \"/api/health\"\nservices = true\n\
+                 rate_limit = { by = \"caller\", requests = 1, per = \"1h\" }\n";
+    let app = App::start_with_config(&format!("{}{route}", pool()));
+    let token = |name: &str| {
+        let email = format!("{name}@example.com");
+        let body = json!({"email": email, "password": "1234567890", "passwordConfirm": "1234567890"});
+        app.done("POST", "/api/collections/users/records", &body);
+        let body = json!({"identity": email, "password": "1234567890"}).to_string();
+        let answer = app.server.send_json("POST", "/api/collections/users/auth-with-password", &[], &body);
+        format!("Authorization: {}", answer.value("token"))
+    };
+    let (one, other) = (token("one"), token("other"));
+    let server = &app.server;
+    assert_eq!(statuses(server, "127.0.0.2", "/mine", &[&one], 2), [200, 200]);
+    assert_eq!(get_from(server, "127.0.0.3", "/mine", &[&one]).status, 429);
+    assert_eq!(get_from(server, "127.0.0.2", "/mine", &[&other]).status, 200);
+    // A token that is none does not make a new caller.
+    assert_eq!(statuses(server, "127.0.0.4", "/mine", &["Authorization: a"], 2), [200, 200]);
+    assert_eq!(get_from(server, "127.0.0.4", "/mine", &["Authorization: b"]).status, 429);
+    assert_eq!(get_from(server, "127.0.0.5", "/mine", &[]).status, 200);
+    assert_eq!(statuses(server, "127.0.0.2", "/api/health", &[&one], 2), [200, 429]);
+    assert_eq!(statuses(server, "127.0.0.2", "/api/health", &[&other], 2), [200, 429]);
+}
+
+#[test]
+fn a_new_configuration_leaves_the_buckets_of_routes_that_stay() {
+    let route = |path: &str| {
+        format!(
+            "[[gateway.routes]]\npath = \"{path}\"\nservices = true\n\
+             rate_limit = {{ by = \"ip\", requests = 1, per = \"1h\" }}\n"
+        )
+    };
+    let server = server("", &route("/api/health"));
+    assert_eq!(statuses(&server, "127.0.0.2", "/api/health", &[], 2), [200, 429]);
+    let more = format!("[server]\n\n{}{}", route("/api/health"), route("/other"));
+    std::fs::write(server.folder().join("g.toml"), more).unwrap();
+    server.signal("HUP");
+    crate::app::wait_until("the new route", || get_from(&server, "127.0.0.3", "/other", &[]).status == 429);
+    assert_eq!(get_from(&server, "127.0.0.2", "/api/health", &[]).status, 429);
 }
