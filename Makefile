@@ -39,4 +39,4 @@ dist: ## a stripped binary, its checksum and its SBOM in dist/
 	@scripts/dist
 
 clean: ## remove what was built and installed here
-	@rm -rf target dist .tools tests/sdk/node_modules
+	@rm -rf target dist .tools tests/sdk/node_modules tests/browser/node_modules examples/*/node_modules examples/nextjs/.next

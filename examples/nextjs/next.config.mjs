@@ -1,0 +1,2 @@
+/** Everything lies below /app/, as the gateway's route has it. */
+export default { basePath: '/app', poweredByHeader: false };
