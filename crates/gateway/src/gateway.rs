@@ -153,8 +153,7 @@ impl Gateway {
         let connections = self.loops.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let standing = plan.pools.iter().map(|(name, pool)| {
             let servers = pool.servers();
-            let idle =
-                connections.iter().flat_map(|loop_| servers.iter().map(|server| loop_.idle(&server.url)));
+            let idle = connections.iter().flat_map(|loop_| servers.iter().map(|server| loop_.idle(server)));
             Standing { name, pool, idle: idle.sum::<usize>() as u64 }
         });
         meters::tell_pools(&mut text, &standing.collect::<Vec<_>>());

@@ -55,7 +55,8 @@
 //! | keys that a rule of rates remembers (65,536) | those nearest to a full bucket are forgotten |
 //! | lines that wait for the access log (32,768) | lost, and counted |
 //! | tokens for servers that are used again (4,096 a loop) | all are forgotten, and signed anew |
-//! | idle connections to a server (128 a loop, 4 s) | closed |
+//! | idle connections to a server (128 a loop, 4 s; of HTTP/2 30 s) | closed |
+//! | connections of HTTP/2 to a server (8 a loop), requests on one (128, or what the server takes) | they wait for their turn |
 
 mod access_log;
 mod caller_tokens;
@@ -94,4 +95,7 @@ pub use routes::{HostPattern, Route, Target};
 pub use stack::{Edge, stack};
 pub use tls::{CertificateFiles, CertificateProblem, Certificates, Tls};
 pub use upstream::{Answer, Upstream};
-pub use upstreams::{Balance, HealthCheck, ServerUrl, UpstreamSettings};
+pub use upstreams::{
+    Balance, HealthCheck, ServerTls, ServerTlsFiles, ServerTlsProblem, ServerUrl, SystemRoots,
+    UpstreamSettings,
+};

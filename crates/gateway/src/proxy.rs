@@ -7,6 +7,7 @@
 mod body;
 mod connections;
 mod headers;
+mod shared;
 mod upgrade;
 mod upload;
 
@@ -82,6 +83,10 @@ struct Head {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    /// The client takes trailers, and says so: servers of gRPC want to hear it.
+    takes_trailers: bool,
+    /// By HTTP/2, where the pool has that. A WebSocket needs a connection of its own.
+    may_http2: bool,
 }
 
 /// Why a try gave no answer that is worth passing on.
@@ -223,13 +228,13 @@ impl Proxy {
     ) -> Result<Answered, Missed> {
         let server = begun.server.clone();
         let connect_until = || until.min(Instant::now() + self.pool.settings.connect_timeout);
-        let mut connection = self.connections.get(&server.url, &self.pool.meter, connect_until()).await;
+        let mut connection = self.connections.get(&server, head.may_http2, connect_until()).await;
         loop {
             let Some(mut connected) = connection else {
                 begun.note(Outcome::Failed);
                 return Err(Missed::Unsent(body));
             };
-            let request = head.request(body, &server.url);
+            let request = head.request(body, &server.url, connected.is_http2());
             let sent = self.in_time(connected.send(request), upload, until).await;
             match sent {
                 Ok(Ok(response)) => {
@@ -241,8 +246,7 @@ impl Proxy {
                 // The server closed a kept connection: no fault of its own. The next is a new one.
                 Ok(Err(Unanswered::Unsent(request))) if connected.is_used => {
                     body = request.into_body();
-                    connection =
-                        self.connections.connect(&server.url, &self.pool.meter, connect_until()).await;
+                    connection = self.connections.connect(&server, head.may_http2, connect_until()).await;
                 }
                 Ok(Err(Unanswered::Unsent(request))) => {
                     begun.note(Outcome::Failed);
@@ -259,6 +263,7 @@ impl Proxy {
                     return Err(Missed::Lost);
                 }
                 Err(Missed::Late) => {
+                    connected.doubt();
                     begun.note(Outcome::Failed);
                     return Err(Missed::Late);
                 }
@@ -296,6 +301,7 @@ impl Head {
     /// route says of both. None for a target that cannot be what the route makes of it.
     fn of(parts: request::Parts, route: &Route, is_upgrade: bool, is_in_chunks: bool) -> Option<Self> {
         let request::Parts { method, uri, mut headers, extensions, .. } = parts;
+        let takes_trailers = headers::takes_trailers(&headers);
         headers::strip(&mut headers);
         if is_in_chunks {
             // Without it hyper sends no body with a GET.
@@ -322,10 +328,11 @@ impl Head {
             headers.insert(AUTHORIZATION, token.clone());
         }
         routes::apply(&route.request_headers, &mut headers);
-        Some(Self { method, uri: route.rewritten(&uri)?.into(), headers })
+        let uri = route.rewritten(&uri)?.into();
+        Some(Self { method, uri, headers, takes_trailers, may_http2: !is_upgrade })
     }
 
-    fn request(&self, body: Body, server: &ServerUrl) -> Request<Body> {
+    fn request(&self, body: Body, server: &ServerUrl, is_http2: bool) -> Request<Body> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
@@ -335,6 +342,9 @@ impl Head {
             && let Ok(host) = HeaderValue::from_str(&server.authority())
         {
             request.headers_mut().insert(HOST, host);
+        }
+        if is_http2 {
+            headers::to_http2(&mut request, server, self.takes_trailers);
         }
         request
     }

@@ -3,10 +3,12 @@
 
 mod balance;
 mod budget;
+mod dial;
 mod discovery;
 mod health;
 mod latency;
 mod server;
+mod server_tls;
 mod settings;
 
 use std::sync::Arc;
@@ -18,9 +20,11 @@ use tokio::sync::watch;
 use crate::meters::PoolMeter;
 
 pub(crate) use budget::RetryBudget;
+pub(crate) use dial::{Wire, dial};
 pub(crate) use discovery::follow;
 pub(crate) use health::watch;
 pub(crate) use server::{Outcome, Server};
+pub use server_tls::{ServerTls, ServerTlsFiles, ServerTlsProblem, SystemRoots};
 pub use settings::{Balance, HealthCheck, ServerUrl, UpstreamSettings};
 
 /// A pool of servers. One for the process.
@@ -98,7 +102,7 @@ impl Pool {
         let before = self.servers();
         let server = |url: ServerUrl| match before.iter().find(|server| server.url == url) {
             Some(server) => server.clone(),
-            None => Arc::new(Server::new(url, self.meter.clone())),
+            None => Arc::new(Server::new(url, &self.settings, self.meter.clone())),
         };
         self.servers.store(Arc::new(urls.into_iter().map(server).collect()));
         self.changes.send_modify(|changes| *changes += 1);

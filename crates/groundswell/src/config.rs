@@ -13,6 +13,7 @@ mod print;
 mod problem;
 mod reader;
 mod route_auth;
+mod server_tls;
 mod settings;
 mod tls;
 mod tree;

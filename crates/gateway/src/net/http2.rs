@@ -35,9 +35,10 @@ use crate::upstream::Upstream;
 
 /// Requests of one connection at once. Browsers send about a hundred for a page.
 const MAX_STREAMS: u32 = 128;
-/// Bytes of one request's body that wait for their reader, and of all of a connection.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of one request's body that wait for their reader. A connection has room for as much of all its requests, so that
+/// one that waits holds up no other.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// Bytes of an answer that wait for the client's window, beside the piece that is being handed over.
 const MAX_SEND_BUFFER: usize = 64 << 10;
 /// Streams that a client may reset before they were seen, and such as it ends by a mistake, in the whole life of a

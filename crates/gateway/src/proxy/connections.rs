@@ -14,13 +14,14 @@ use http_body::Frame;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout_at;
 use tracing::debug;
 
+use super::shared::{Chosen, Place, Shared};
 use crate::meters::PoolMeter;
-use crate::upstreams::ServerUrl;
+use crate::net::Protocol;
+use crate::upstreams::{Server, Wire, dial};
 
 /// Idle connections that are kept to one server; one more is closed.
 const MAX_IDLE: usize = 128;
@@ -29,18 +30,17 @@ const MAX_IDLE: usize = 128;
 const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
 /// How often the old ones are looked for.
 const SWEPT_EVERY: Duration = Duration::from_secs(1);
-/// A server that is silent for so long is asked whether it is still there: one that vanished takes no room for ever.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Headers of an answer.
 const MAX_HEADERS: usize = 256;
 /// Bytes of an answer's head, and of its body that wait for the client.
 const MAX_BUFFER_BYTES: usize = 128 << 10;
 
-/// The idle connections of one loop.
+/// The connections of one loop: those of HTTP/1.1 that are idle, and those of HTTP/2.
 #[derive(Clone, Default)]
 pub(crate) struct Connections {
-    // Only this loop's tasks come here, so nobody ever waits for the lock; but for whoever counts them, now and then.
-    idle: Arc<Mutex<HashMap<ServerUrl, Vec<Idle>>>>,
+    // Only this loop's tasks come here, so nobody ever waits for a lock; but for whoever counts them, now and then.
+    idle: Arc<Mutex<HashMap<u64, Vec<Idle>>>>,
+    shared: Shared,
 }
 
 struct Idle {
@@ -60,15 +60,21 @@ type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 /// A connection that takes one request.
 pub(crate) struct Connection {
-    link: Link,
-    url: ServerUrl,
+    way: Way,
+    server: u64,
     home: Connections,
     /// Whether it has served a request before: then the server may have closed it meanwhile.
     pub(crate) is_used: bool,
 }
 
+/// A whole connection, or a place on one.
+enum Way {
+    Http1(Link),
+    Http2(Place),
+}
+
 /// A connection that is there, in the count.
-struct Open(Arc<PoolMeter>);
+pub(super) struct Open(Arc<PoolMeter>);
 
 /// Why there was no answer.
 #[derive(Debug)]
@@ -82,73 +88,118 @@ pub(crate) enum Unanswered {
 // === impl Connections ===
 
 impl Connections {
-    /// An idle connection, or a new one. None if the server cannot be reached by then.
+    /// A connection that is there, or a new one. None if the server cannot be reached by then. What `may_http2` goes by
+    /// HTTP/2 where the pool has that.
     pub(crate) async fn get(
         &self,
-        url: &ServerUrl,
-        meter: &Arc<PoolMeter>,
+        server: &Server,
+        may_http2: bool,
         until: tokio::time::Instant,
     ) -> Option<Connection> {
-        if let Some(link) = self.take(url) {
-            return Some(Connection { link, url: url.clone(), home: self.clone(), is_used: true });
+        if server.has_http2 && may_http2 {
+            return self.get_shared(server, until).await;
         }
-        self.connect(url, meter, until).await
+        match self.take(server.id) {
+            Some(link) => Some(self.connection(Way::Http1(link), server, true)),
+            None => self.connect(server, may_http2, until).await,
+        }
+    }
+
+    /// A place on a connection of HTTP/2. One request makes a new connection, others wait for it.
+    async fn get_shared(&self, server: &Server, until: tokio::time::Instant) -> Option<Connection> {
+        loop {
+            let making = match self.shared.choose(server.id) {
+                Chosen::Place(place) => return Some(self.connection(Way::Http2(place), server, true)),
+                Chosen::Wait(made) => {
+                    timeout_at(until, made.wait()).await.ok()?;
+                    continue;
+                }
+                Chosen::NoHttp2 => {
+                    if let Some(link) = self.take(server.id) {
+                        return Some(self.connection(Way::Http1(link), server, true));
+                    }
+                    None
+                }
+                Chosen::Make(making) => Some(making),
+            };
+            let connection = self.connect(server, true, until).await;
+            drop(making);
+            return connection;
+        }
+    }
+
+    fn connection(&self, way: Way, server: &Server, is_used: bool) -> Connection {
+        Connection { way, server: server.id, home: self.clone(), is_used }
     }
 
     /// A new connection.
     pub(crate) async fn connect(
         &self,
-        url: &ServerUrl,
-        meter: &Arc<PoolMeter>,
+        server: &Server,
+        may_http2: bool,
         until: tokio::time::Instant,
     ) -> Option<Connection> {
-        let connected = self.open(url, meter, until).await;
-        if connected.is_some() { &meter.connected } else { &meter.not_connected }.add();
+        let connected = self.open(server, may_http2, until).await;
+        if connected.is_some() { &server.meter.connected } else { &server.meter.not_connected }.add();
         connected
     }
 
     async fn open(
         &self,
-        url: &ServerUrl,
-        meter: &Arc<PoolMeter>,
+        server: &Server,
+        may_http2: bool,
         until: tokio::time::Instant,
     ) -> Option<Connection> {
         let made = timeout_at(until, async {
-            let stream = TcpStream::connect(url.target()).await?;
-            stream.set_nodelay(true)?;
-            SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-            Ok::<_, std::io::Error>(stream)
+            Ok(match dial(server, may_http2).await? {
+                (Wire::Plain(stream), protocol) => self.begin(stream, protocol, server).await,
+                (Wire::Tls(stream), protocol) => self.begin(stream, protocol, server).await,
+            })
         });
-        let stream = match made.await {
-            Ok(Ok(stream)) => stream,
+        let way = match made.await {
+            Ok(Ok(way)) => way?,
             Ok(Err(error)) => {
-                debug!(server = %url, %error, "a server cannot be reached");
+                server.note_unreachable(&error);
                 return None;
             }
             Err(_) => {
-                debug!(server = %url, "a server cannot be reached in time");
+                debug!(server = %server.url, "a server cannot be reached in time");
                 return None;
             }
         };
+        Some(self.connection(way, server, false))
+    }
+
+    /// Begins with HTTP. None if the other side has left already.
+    async fn begin<S>(&self, stream: S, protocol: Protocol, server: &Server) -> Option<Way>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if protocol == Protocol::Http2 {
+            return self.shared.begin(stream, server).await.map(Way::Http2);
+        }
+        if server.has_http2 {
+            self.shared.note_no_http2(server.id);
+        }
         let mut builder = http1::Builder::new();
         builder.max_headers(MAX_HEADERS).max_buf_size(MAX_BUFFER_BYTES);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.ok()?;
         let driver: Driver = Box::pin(connection.with_upgrades());
-        let link = Link { sender, driver: Some(driver), _open: Open::count(meter) };
-        Some(Connection { link, url: url.clone(), home: self.clone(), is_used: false })
+        Some(Way::Http1(Link { sender, driver: Some(driver), _open: Open::count(&server.meter) }))
     }
 
     /// How many wait for their next use. It does not look whether their servers closed them: that is for their loop.
-    pub(crate) fn idle(&self, url: &ServerUrl) -> usize {
+    pub(crate) fn idle(&self, server: &Server) -> usize {
         let all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let is_young = |idle: &&Idle| idle.since.elapsed() < MAX_IDLE_TIME;
-        all.get(url).map_or(0, |idle| idle.iter().filter(is_young).count())
+        all.get(&server.id).map_or(0, |idle| idle.iter().filter(is_young).count())
+            + self.shared.idle(server.id)
     }
 
     /// The connection that was used last of those that are ready: the others may grow old and be closed.
-    fn take(&self, url: &ServerUrl) -> Option<Link> {
+    fn take(&self, server: u64) -> Option<Link> {
         let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = all.get_mut(url)?;
+        let idle = all.get_mut(&server)?;
         while let Some(Idle { mut link, since }) = idle.pop() {
             if since.elapsed() < MAX_IDLE_TIME && link.is_ready() {
                 return Some(link);
@@ -159,7 +210,7 @@ impl Connections {
 
     /// Keeps a connection for others. One that still sends the body of a request which was answered before its end is
     /// not ready, and is closed.
-    fn give_back(&self, url: &ServerUrl, mut link: Link) {
+    fn give_back(&self, server: u64, mut link: Link) {
         if !link.is_ready() {
             return;
         }
@@ -167,10 +218,7 @@ impl Connections {
         if all.is_empty() {
             tokio::spawn(self.clone().sweep());
         }
-        let idle = match all.get_mut(url) {
-            Some(idle) => idle,
-            None => all.entry(url.clone()).or_default(),
-        };
+        let idle = all.entry(server).or_default();
         if idle.len() < MAX_IDLE {
             idle.push(Idle { link, since: Instant::now() });
         }
@@ -195,7 +243,7 @@ impl Connections {
 // === impl Open ===
 
 impl Open {
-    fn count(meter: &Arc<PoolMeter>) -> Self {
+    pub(super) fn count(meter: &Arc<PoolMeter>) -> Self {
         meter.open.add();
         Self(meter.clone())
     }
@@ -239,12 +287,25 @@ impl Link {
 // === impl Connection ===
 
 impl Connection {
+    /// Whether requests go by HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self.way, Way::Http2(_))
+    }
+
     /// Sends a request, and gives the head of the answer.
     pub(crate) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Unanswered> {
-        let Link { sender, .. } = &mut self.link;
-        let mut answer = pin!(sender.try_send_request(request));
+        let link = match &mut self.way {
+            Way::Http1(link) => link,
+            Way::Http2(place) => {
+                let answer = place.send(request).await;
+                // Of a new one the server may take nothing either, but not because it was closed meanwhile.
+                self.is_used &= place.is_closed();
+                return answer;
+            }
+        };
+        let mut answer = pin!(link.sender.try_send_request(request));
         let answer = poll_fn(|cx| {
-            self.link.drive(cx);
+            link.drive(cx);
             answer.as_mut().poll(&mut nobody())
         });
         answer.await.map_err(|mut error| match error.take_message() {
@@ -259,26 +320,37 @@ impl Connection {
         body: &mut Incoming,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Way::Http1(link) = &mut self.way else { return Pin::new(body).poll_frame(cx) };
         // The piece that came with the head, or with the one before, is there already.
         if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut nobody()) {
             return Poll::Ready(frame);
         }
-        self.link.drive(cx);
+        link.drive(cx);
         Pin::new(body).poll_frame(&mut nobody())
     }
 
     /// Waits for the end of its life as a connection of HTTP: it goes on with another protocol.
     pub(crate) async fn upgraded(&mut self) {
+        let Way::Http1(link) = &mut self.way else { return };
         poll_fn(|cx| {
-            self.link.drive(cx);
-            if self.link.driver.is_some() { Poll::Pending } else { Poll::Ready(()) }
+            link.drive(cx);
+            if link.driver.is_some() { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
     }
 
+    /// The server did not answer in time: if others share the connection, no more of them come.
+    pub(crate) fn doubt(&self) {
+        if let Way::Http2(place) = &self.way {
+            place.retire();
+        }
+    }
+
     /// The last answer was read to its end: others may use the connection.
     pub(crate) fn give_back(self) {
-        self.home.give_back(&self.url, self.link);
+        if let Way::Http1(link) = self.way {
+            self.home.give_back(self.server, link);
+        }
     }
 }
 

@@ -2,12 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use axum::body::Body;
 use axum::http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
+use axum::http::uri::{Authority, Scheme};
+use axum::http::{Request, Uri};
 
 use crate::layers::client::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
 use crate::net::Peer;
+use crate::upstreams::ServerUrl;
 
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
@@ -100,6 +104,29 @@ fn spell_length(headers: &mut HeaderMap) {
         Some(length) => _ = headers.insert(CONTENT_LENGTH, length.into()),
         None => _ = headers.remove(CONTENT_LENGTH),
     }
+}
+
+/// Whether a client says that it takes trailers.
+pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(TE).iter().any(|value| {
+        value.to_str().is_ok_and(|value| value.split(',').any(|coding| coding.trim() == "trailers"))
+    })
+}
+
+/// Puts a request into the form of HTTP/2: the host beside the path, and no word about chunks.
+pub(crate) fn to_http2(request: &mut Request<Body>, server: &ServerUrl, takes_trailers: bool) {
+    let headers = request.headers_mut();
+    headers.remove(TRANSFER_ENCODING);
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    let host = headers.remove(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let authority = host.or_else(|| server.authority().parse().ok());
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(if server.has_tls() { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.authority = authority;
+    // Without one of the three hyper sends nothing, and says so.
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
 
 /// Whether both sides may go on with WebSocket frames on this connection, as the head says. There is no other protocol

@@ -49,5 +49,5 @@ async fn follow_name(pool: &Pool, name: &ServerUrl) {
 
 async fn look_up(name: &ServerUrl) -> std::io::Result<BTreeSet<ServerUrl>> {
     let addresses = lookup_host(name.target()).await?;
-    Ok(addresses.map(ServerUrl::of_address).take(MAX_SERVERS).collect())
+    Ok(addresses.map(|address| ServerUrl::of_address(address, name)).take(MAX_SERVERS).collect())
 }

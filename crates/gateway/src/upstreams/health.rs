@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::{CONNECTION, HOST, USER_AGENT};
-use axum::http::{HeaderValue, Request};
+use axum::http::{HeaderValue, Request, Response};
+use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
-use super::{HealthCheck, Pool, Server, ServerUrl};
+use super::{HealthCheck, Pool, Server, Wire, dial};
+use crate::net::Protocol;
 
 /// A server is down after so many checks in a row that it failed.
 const MAX_FAILURES: u32 = 2;
@@ -43,7 +46,7 @@ async fn watch_one(pool: &Pool, server: &Server, check: &HealthCheck) {
     let (mut failed, mut passed) = (0, 0);
     loop {
         ticks.tick().await;
-        let is_well = timeout(check.timeout, is_well(&server.url, &check.path)).await == Ok(true);
+        let is_well = timeout(check.timeout, is_well(server, &check.path)).await == Ok(true);
         if is_well { &pool.meter.checks_passed } else { &pool.meter.checks_failed }.add();
         (failed, passed) = if is_well { (0, passed + 1) } else { (failed + 1, 0) };
         if failed >= MAX_FAILURES {
@@ -54,23 +57,55 @@ async fn watch_one(pool: &Pool, server: &Server, check: &HealthCheck) {
     }
 }
 
-/// Whether a server answers with 2xx, over a connection of its own.
-async fn is_well(url: &ServerUrl, path: &str) -> bool {
-    let Ok(stream) = TcpStream::connect(url.target()).await else { return false };
-    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else { return false };
-    let request = Request::get(path)
-        .header(HOST, url.to_string().trim_start_matches("http://"))
-        .header(USER_AGENT, HeaderValue::from_static("Groundswell health check"))
-        .header(CONNECTION, HeaderValue::from_static("close"))
-        .body(Empty::<bytes::Bytes>::new());
-    let Ok(request) = request else { return false };
-    // The connection may end in the moment in which it hands the answer over: that is no answer of its own.
+/// Whether a server answers with 2xx, over a connection of its own, spoken to as requests are.
+async fn is_well(server: &Server, path: &str) -> bool {
+    match dial(server, true).await {
+        Ok((Wire::Plain(stream), protocol)) => answers_well(stream, protocol, server, path).await,
+        Ok((Wire::Tls(stream), protocol)) => answers_well(stream, protocol, server, path).await,
+        Err(error) => {
+            debug!(server = %server.url, %error, "a server cannot be reached for its health check");
+            false
+        }
+    }
+}
+
+async fn answers_well<S>(stream: S, protocol: Protocol, server: &Server, path: &str) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let request = Request::get(path).header(USER_AGENT, HeaderValue::from_static("Groundswell health check"));
+    let (host, stream) = (server.url.authority(), TokioIo::new(stream));
+    match protocol {
+        Protocol::Http1 => {
+            let request = request.header(HOST, host).header(CONNECTION, HeaderValue::from_static("close"));
+            let Ok(request) = request.body(Empty::<Bytes>::new()) else { return false };
+            let Ok((mut sender, connection)) = http1::handshake(stream).await else { return false };
+            is_good(sender.send_request(request), connection).await
+        }
+        Protocol::Http2 => {
+            let scheme = if server.url.has_tls() { "https" } else { "http" };
+            let Ok(request) = request.uri(format!("{scheme}://{host}{path}")).body(Empty::<Bytes>::new())
+            else {
+                return false;
+            };
+            let executor = TokioExecutor::new();
+            let Ok((mut sender, connection)) = http2::handshake(executor, stream).await else { return false };
+            is_good(sender.send_request(request), connection).await
+        }
+    }
+}
+
+/// The connection may end in the moment in which it hands the answer over: that is no answer of its own.
+async fn is_good<B>(
+    answer: impl Future<Output = hyper::Result<Response<B>>>,
+    connection: impl Future,
+) -> bool {
     let kept = async {
         _ = connection.await;
         pending::<()>().await;
     };
     tokio::select! {
-        answer = sender.send_request(request) => answer.is_ok_and(|answer| answer.status().is_success()),
+        answer = answer => answer.is_ok_and(|answer| answer.status().is_success()),
         () = kept => false,
     }
 }
@@ -81,6 +116,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::upstreams::{ServerUrl, UpstreamSettings};
 
     /// Whether a server is well that answers so, at once.
     async fn is_well_with(answer: &'static str) -> bool {
@@ -94,8 +130,9 @@ mod tests {
             drop(stream);
             pending::<bool>().await
         };
+        let known = Server::new(url, &UpstreamSettings::new(Vec::new()), Arc::default());
         tokio::select! {
-            is_well = is_well(&url, "/") => is_well,
+            is_well = is_well(&known, "/") => is_well,
             never = server => never,
         }
     }

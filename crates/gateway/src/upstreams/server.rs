@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use tracing::{info, warn};
+use rustls::pki_types::ServerName;
+use tracing::{debug, info, warn};
 
 use super::latency::Latency;
-use super::settings::ServerUrl;
+use super::server_tls::ServerTls;
+use super::settings::{ServerUrl, UpstreamSettings};
 use crate::meters::{PoolMeter, Sick};
 
 /// A server is left alone after so many tries without an answer in a row...
@@ -24,7 +26,14 @@ const MOST_EJECTED_FOR: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) url: ServerUrl,
+    /// Which no other server of this process has or had: its connections are kept by it.
+    pub(crate) id: u64,
+    pub(crate) has_http2: bool,
+    /// Whom to trust that it is, and by which name; none without TLS.
+    pub(super) tls: Option<(ServerTls, ServerName<'static>)>,
     latency: Latency,
+    /// When a problem with its TLS was told of, in seconds of the system's clock.
+    told_of_tls: AtomicU64,
     /// Requests that it has from this process.
     in_flight: AtomicU32,
     /// Those of them that wait for the head of an answer.
@@ -40,7 +49,7 @@ pub(crate) struct Server {
     ejected_until: AtomicU64,
     /// Since when it gets requests again; 0 for a server that was never away.
     back_since: AtomicU64,
-    meter: Arc<PoolMeter>,
+    pub(crate) meter: Arc<PoolMeter>,
 }
 
 /// What became of a try.
@@ -57,10 +66,23 @@ pub(crate) enum Outcome {
 // === impl Server ===
 
 impl Server {
-    pub(super) fn new(url: ServerUrl, meter: Arc<PoolMeter>) -> Self {
+    /// One of a pool with these settings.
+    pub(super) fn new(url: ServerUrl, settings: &UpstreamSettings, meter: Arc<PoolMeter>) -> Self {
+        static SERVERS: AtomicU64 = AtomicU64::new(0);
+        // An address that a name stands for has the name's certificate.
+        let name = settings.dns.as_ref().unwrap_or(&url).target().0;
+        let tls = settings.tls.clone().filter(|_| url.has_tls());
+        let tls = tls.and_then(|tls| {
+            let name = tls.name().cloned().or_else(|| ServerName::try_from(name.to_owned()).ok())?;
+            Some((tls, name))
+        });
         Self {
             url,
+            id: SERVERS.fetch_add(1, Ordering::Relaxed),
+            has_http2: settings.http2,
+            tls,
             latency: Latency::new(),
+            told_of_tls: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             unanswered: AtomicU32::new(0),
             progressed: AtomicU64::new(0),
@@ -109,6 +131,17 @@ impl Server {
         }
         let back_for = nanos(now).saturating_sub(back_since) as f64;
         (back_for / slow_start.as_nanos() as f64).clamp(0.1, 1.0)
+    }
+
+    /// It was not reached. With TLS somebody may have to set something right, so it is told now and then.
+    pub(crate) fn note_unreachable(&self, error: &std::io::Error) {
+        const TOLD_EVERY: u64 = 60;
+        debug!(server = %self.url, %error, "a server cannot be reached");
+        let is_of_tls = error.get_ref().is_some_and(|error| error.is::<rustls::Error>());
+        let now = UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs());
+        if is_of_tls && now.saturating_sub(self.told_of_tls.swap(now, Ordering::Relaxed)) > TOLD_EVERY {
+            warn!(server = %self.url, %error, "a server and this one do not agree on TLS");
+        }
     }
 
     /// A request goes to it.
@@ -208,7 +241,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn server() -> Server {
-        Server::new(ServerUrl::parse("http://a:1").unwrap(), Arc::default())
+        let url = ServerUrl::parse("http://a:1").unwrap();
+        Server::new(url, &UpstreamSettings::new(Vec::new()), Arc::default())
     }
 
     fn tried(server: &Server, outcome: Outcome, now: Duration) {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use axum::http::Uri;
 use axum::http::uri::Scheme;
 
+use super::server_tls::ServerTls;
+
 /// A pool of servers that do the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamSettings {
@@ -29,14 +31,19 @@ pub struct UpstreamSettings {
     pub health: Option<HealthCheck>,
     /// For how long a server that came back gets less than its share.
     pub slow_start: Duration,
+    /// Whether servers are spoken to by HTTP/2: those with TLS if they agree, others from the first byte on.
+    pub http2: bool,
+    /// Whom to trust where a server has TLS, which is needed then.
+    pub tls: Option<ServerTls>,
 }
 
-/// `http://HOST:PORT`.
+/// `http://HOST:PORT`, or `https://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerUrl {
     /// Shared: each request notes where it went.
     host: Arc<str>,
     port: u16,
+    has_tls: bool,
 }
 
 /// How a server is chosen among those that are well.
@@ -76,6 +83,8 @@ impl UpstreamSettings {
             max_in_flight: 1_024,
             health: None,
             slow_start: Duration::from_secs(10),
+            http2: false,
+            tls: None,
         }
     }
 }
@@ -85,9 +94,11 @@ impl UpstreamSettings {
 impl ServerUrl {
     /// Reads one. What is wrong is said in a sentence.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const EXPECTED: &str = "write http://HOST:PORT";
+        const EXPECTED: &str = "write http://HOST:PORT or https://HOST:PORT";
         let uri: Uri = text.parse().map_err(|_| EXPECTED)?;
-        if uri.scheme() != Some(&Scheme::HTTP) || uri.query().is_some() || !matches!(uri.path(), "" | "/") {
+        let has_tls = uri.scheme() == Some(&Scheme::HTTPS);
+        let is_http = has_tls || uri.scheme() == Some(&Scheme::HTTP);
+        if !is_http || uri.query().is_some() || !matches!(uri.path(), "" | "/") {
             return Err(EXPECTED);
         }
         let authority =
@@ -95,7 +106,8 @@ impl ServerUrl {
         if authority.host().is_empty() {
             return Err(EXPECTED);
         }
-        Ok(Self { host: authority.host().into(), port: authority.port_u16().unwrap_or(80) })
+        let port = authority.port_u16().unwrap_or(if has_tls { 443 } else { 80 });
+        Ok(Self { host: authority.host().into(), port, has_tls })
     }
 
     /// As a `Host` header has it.
@@ -103,12 +115,18 @@ impl ServerUrl {
         format!("{}:{}", self.host, self.port)
     }
 
-    pub(super) fn of_address(address: SocketAddr) -> Self {
+    /// Whether it is spoken to by TLS.
+    pub fn has_tls(&self) -> bool {
+        self.has_tls
+    }
+
+    /// A server of this address, to be spoken to as this name would be.
+    pub(super) fn of_address(address: SocketAddr, name: &ServerUrl) -> Self {
         let host = match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         };
-        Self { host: host.into(), port: address.port() }
+        Self { host: host.into(), port: address.port(), has_tls: name.has_tls }
     }
 
     /// What a resolver takes: an address or a name, and the port.
@@ -119,7 +137,8 @@ impl ServerUrl {
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        let scheme = if self.has_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
 }
 
@@ -151,11 +170,12 @@ mod tests {
             ("http://a.example:3000", "http://a.example:3000"),
             ("http://10.0.0.1/", "http://10.0.0.1:80"),
             ("http://[::1]:8080", "http://[::1]:8080"),
+            ("https://a.example", "https://a.example:443"),
         ] {
             assert_eq!(ServerUrl::parse(text).unwrap().to_string(), printed);
         }
         assert_eq!(ServerUrl::parse("http://[::1]:1").unwrap().target(), ("::1", 1));
-        for text in ["", "a:1", "https://a", "http://", "http://a/path", "http://a?b", "http://u:p@a", "/a"] {
+        for text in ["", "a:1", "ftp://a", "http://", "http://a/path", "http://a?b", "http://u:p@a", "/a"] {
             assert!(ServerUrl::parse(text).is_err(), "{text}");
         }
     }

@@ -6,14 +6,16 @@ use std::time::Duration;
 use axum::http::header::{HeaderName, HeaderValue};
 use axum::http::{Method, Uri};
 use gateway::{
-    Balance, CommonLimits, HealthCheck, HostPattern, Route, ServerUrl, Target, TokenRules, UpstreamSettings,
+    Balance, CommonLimits, HealthCheck, HostPattern, Route, ServerUrl, SystemRoots, Target, TokenRules,
+    UpstreamSettings,
 };
 
 use super::checks;
 use super::limits;
 use super::reader::{Named, Section};
 use super::route_auth;
-use super::settings::{count, duration, time};
+use super::server_tls;
+use super::settings::{boolean, count, duration, time};
 use super::tree::Origin;
 
 /// `[gateway]`
@@ -46,10 +48,11 @@ const PATH: &str = "the beginning of a path, such as /shop/";
 
 impl GatewaySettings {
     pub(super) fn read(mut section: Section<'_>) -> Self {
+        let roots = SystemRoots::default();
         let upstreams: BTreeMap<String, UpstreamSettings> = section
             .sections("upstreams")
             .into_iter()
-            .filter_map(|named| Some((named.name.to_owned(), upstream(named)?)))
+            .filter_map(|named| Some((named.name.to_owned(), upstream(named, &roots)?)))
             .collect();
         let names: Vec<&str> = upstreams.keys().map(String::as_str).collect();
         let tokens = TokenSettings::read(section.section("tokens"));
@@ -88,7 +91,7 @@ impl Default for TokenSettings {
     }
 }
 
-fn upstream(Named { origin, mut section, .. }: Named<'_>) -> Option<UpstreamSettings> {
+fn upstream(Named { origin, mut section, .. }: Named<'_>, roots: &SystemRoots) -> Option<UpstreamSettings> {
     let mut servers = Vec::new();
     let listed = section.list("servers");
     let dns = section.text("dns").and_then(|text| server(&section, &text.origin, "dns", &text.value));
@@ -125,6 +128,8 @@ fn upstream(Named { origin, mut section, .. }: Named<'_>) -> Option<UpstreamSett
         settings.max_in_flight = u32::try_from(most).unwrap_or(u32::MAX);
     }
     settings.health = health(section.section("health"));
+    settings.http2 = section.parsed("http2", "true or false", boolean).is_some_and(|(value, _)| value);
+    settings.tls = server_tls::read(section.section("tls"), &settings, roots, origin);
     section.finish();
     (!settings.servers.is_empty() || settings.dns.is_some()).then_some(settings)
 }

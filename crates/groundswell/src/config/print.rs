@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use gateway::{ConnectionRules, Networks, RateRule, Route, RouteAuth, RouteLimits, Target, TokenBuckets};
+use gateway::{
+    ConnectionRules, Networks, RateRule, Route, RouteAuth, RouteLimits, ServerTlsFiles, Target, TokenBuckets,
+};
 use hooks::Hook;
 
 use super::checks;
@@ -143,6 +145,10 @@ fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::
                 (quoted(&health.path), quoted(seconds(health.every)), quoted(seconds(health.timeout)));
             writeln!(f, "health = {{ path = {path}, every = {every}, timeout = {timeout} }}")?;
         }
+        writeln!(f, "http2 = {}", upstream.http2)?;
+        if let Some(tls) = &upstream.tls {
+            print_server_tls(tls.files(), f)?;
+        }
     }
     let TokenSettings { rules, rotate_every } = &gateway.tokens;
     if gateway.routes.iter().any(|route| route.auth.is_some()) {
@@ -156,6 +162,22 @@ fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::
         print_rate(gateway.limits.rate.as_deref(), f)?;
     }
     gateway.routes.iter().try_for_each(|route| print_route(route, f))
+}
+
+fn print_server_tls(files: &ServerTlsFiles, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut lines = Vec::new();
+    let mut line = |key: &str, value: String| lines.push(format!("{key} = {}", quoted(value)));
+    if let Some(ca) = &files.ca {
+        line("ca", ca.display().to_string());
+    }
+    if let Some((certificate, key)) = &files.client {
+        line("client_cert", certificate.display().to_string());
+        line("client_key", key.display().to_string());
+    }
+    if let Some(name) = &files.name {
+        line("server_name", name.clone());
+    }
+    if lines.is_empty() { Ok(()) } else { writeln!(f, "tls = {{ {} }}", lines.join(", ")) }
 }
 
 fn print_route(route: &Route, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -26,8 +26,8 @@ use crate::upstreams::{echo, read_head, upstream};
 
 /// A connection of HTTP/2, and what drives it.
 pub(crate) struct Client {
-    runtime: Runtime,
-    sender: SendRequest<Full<Bytes>>,
+    pub(crate) runtime: Runtime,
+    pub(crate) sender: SendRequest<Full<Bytes>>,
 }
 
 /// An answer that was read to its end.
@@ -57,7 +57,7 @@ fn runtime() -> Runtime {
 }
 
 /// What comes of it, in time.
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
 }
 
@@ -118,12 +118,12 @@ impl Client {
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> String {
+    pub(crate) fn header(&self, name: &str) -> String {
         let values = self.headers.get_all(name).iter().map(|value| value.to_str().unwrap());
         values.collect::<Vec<_>>().join(",")
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }

@@ -24,6 +24,7 @@ mod png;
 mod realtime;
 mod rules;
 mod server;
+mod server_transport;
 mod smuggling;
 mod tls;
 mod upstreams;

@@ -38,13 +38,13 @@ pub(crate) struct Secured {
 }
 
 /// A certificate for this name, which is its own authority, and its key, as PEM.
-fn certificate(name: &str) -> (String, String) {
+pub(crate) fn certificate(name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
-fn write_certificate(folder: &Path, file: &str, name: &str) {
+pub(crate) fn write_certificate(folder: &Path, file: &str, name: &str) {
     let (certificate, key) = certificate(name);
     fs::write(folder.join(format!("{file}.key")), key).unwrap();
     fs::write(folder.join(format!("{file}.pem")), certificate).unwrap();

@@ -86,6 +86,7 @@ impl Process {
         std::fs::write(folder.path().join("gs_public/me"), "here").unwrap();
         let mut child = groundswell(&["serve", "--http", address, "--manage", "127.0.0.1:0"])
             .current_dir(folder.path())
+            .env("GROUNDSWELL__SERVER__HTTP2_PLAIN", "true")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -37,7 +37,7 @@ use stream::Hold;
 pub use error::OutboundError;
 pub use host::Target;
 pub use policy::{OutboundPolicy, PolicyProblem};
-pub use roots::RootsProblem;
+pub use roots::{RootsProblem, system_roots};
 pub use url::{OutboundUrl, UrlProblem};
 
 /// A client with connections of its own. It belongs to the runtime that it first sends on, and when it is

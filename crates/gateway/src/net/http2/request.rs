@@ -1,15 +1,16 @@
 //! A request of HTTP/2 as one of HTTP/1.1 would be: the layers see no difference.
 
 use axum::body::Body;
-use axum::http::header::{COOKIE, HOST};
+use axum::http::header::{CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
 use axum::http::uri::{Authority, PathAndQuery};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use crate::net::connection::{MAX_HEADERS, Peer};
 
 /// The host goes into its header, and cookies that came one by one into one. What is no request gets a status instead.
 pub(super) fn as_http1(request: Request<Incoming>, peer: Peer) -> Result<Request<Body>, StatusCode> {
+    let has_body = !request.body().is_end_stream();
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
     if request.headers().len() > MAX_HEADERS {
@@ -25,6 +26,7 @@ pub(super) fn as_http1(request: Request<Incoming>, peer: Peer) -> Result<Request
     let target = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(target);
     join_cookies(request.headers_mut());
+    say_length(request.headers_mut(), has_body);
     Ok(request)
 }
 
@@ -38,6 +40,16 @@ fn name_host(headers: &mut HeaderMap, authority: &Authority) -> Result<(), Statu
     let host = HeaderValue::from_str(authority).map_err(|_| StatusCode::BAD_REQUEST)?;
     headers.insert(HOST, host);
     Ok(())
+}
+
+/// A length is said once, and a body of which none is known is in chunks.
+fn say_length(headers: &mut HeaderMap, has_body: bool) {
+    match headers.get(CONTENT_LENGTH).cloned() {
+        // Two that differ did not come this far.
+        Some(length) => _ = headers.insert(CONTENT_LENGTH, length),
+        None if has_body => _ = headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+        None => {}
+    }
 }
 
 /// Each may come as a header of its own, so that it is compressed (RFC 9113 §8.2.3).
@@ -73,6 +85,19 @@ mod tests {
         let mut one = headers(&[("cookie", "a=1")]);
         join_cookies(&mut one);
         assert_eq!(one, headers(&[("cookie", "a=1")]));
+    }
+
+    #[test]
+    fn a_length_is_said_once_or_the_body_is_in_chunks() {
+        let said = |lines, has_body| {
+            let mut headers = headers(lines);
+            say_length(&mut headers, has_body);
+            headers
+        };
+        let five = headers(&[("content-length", "5")]);
+        assert_eq!(said(&[("content-length", "5"), ("content-length", "5")], true), five);
+        assert_eq!(said(&[], true), headers(&[("transfer-encoding", "chunked")]));
+        assert_eq!(said(&[], false), headers(&[]));
     }
 
     #[test]

@@ -22,15 +22,7 @@ pub enum RootsProblem {
 /// TLS 1.2 and 1.3 that trust the system's roots, Mozilla's where a system has none or old ones, and those
 /// that are named.
 pub(super) fn tls_connector(extra_pem: Option<&str>) -> Result<TlsConnector, RootsProblem> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let native = rustls_native_certs::load_native_certs();
-    if native.certs.is_empty() {
-        warn!(
-            errors = native.errors.len(),
-            "the system has no roots for TLS, those that came along are used"
-        );
-    }
-    roots.add_parsable_certificates(native.certs);
+    let mut roots = system_roots();
     for certificate in certificates(extra_pem)? {
         roots.add(certificate).map_err(|_| RootsProblem::Unreadable)?;
     }
@@ -42,6 +34,20 @@ pub(super) fn tls_connector(extra_pem: Option<&str>) -> Result<TlsConnector, Roo
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The system's roots, and Mozilla's. Reading them takes some milliseconds, in which it blocks.
+pub fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let native = rustls_native_certs::load_native_certs();
+    if native.certs.is_empty() {
+        warn!(
+            errors = native.errors.len(),
+            "the system has no roots for TLS, those that came along are used"
+        );
+    }
+    roots.add_parsable_certificates(native.certs);
+    roots
 }
 
 fn certificates(pem: Option<&str>) -> Result<Vec<CertificateDer<'static>>, RootsProblem> {
