@@ -20,6 +20,7 @@ use metrics::{Counter, counter};
 use model::json::write_string;
 use tracing::warn;
 
+use crate::checks::rules::Noted;
 use crate::refusal::Refusal;
 use crate::upstreams::Served;
 
@@ -53,6 +54,8 @@ pub(crate) struct Line<'l> {
     pub(crate) served: Option<&'l Served>,
     /// Why it was refused at the edge.
     pub(crate) refusal: Option<&'l Refusal>,
+    /// By which rule it was noted, and let go on.
+    pub(crate) noted: Option<&'l Noted>,
 }
 
 // === impl AccessLog ===
@@ -107,6 +110,9 @@ impl Line<'_> {
             text(&mut json, "upstream", &served.upstream);
             text(&mut json, "server", &served.server.to_string());
             _ = write!(json, ",\"tries\":{}", served.tries);
+        }
+        if let Some(Noted(rule)) = self.noted {
+            text(&mut json, "noted", rule);
         }
         if let Some(refusal) = self.refusal {
             text(&mut json, "refused", refusal.cause.as_str());
@@ -182,6 +188,7 @@ mod tests {
             request_id: None,
             served: None,
             refusal: None,
+            noted: None,
         }
     }
 

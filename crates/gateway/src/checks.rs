@@ -2,3 +2,4 @@
 
 pub(crate) mod accepts;
 pub(crate) mod paths;
+pub(crate) mod rules;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use futures_util::future::Either;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::checks::paths;
+use crate::checks::rules::{Rule, Rules};
 use crate::limits::{CommonLimits, Limited};
 use crate::meters::{self, Cell, RouteLabels, RouteMeter, Standing, Text};
 use crate::observe::{Observer, Observing};
@@ -29,6 +30,7 @@ use crate::upstreams::{self, Pool, UpstreamSettings};
 #[derive(Clone, Default)]
 pub struct Gateway {
     current: Arc<ArcSwap<Plan>>,
+    rules: Arc<ArcSwapOption<Rules>>,
     loops: Arc<Loops>,
 }
 
@@ -135,6 +137,11 @@ impl Gateway {
         Ok(())
     }
 
+    /// Takes other rules from now on. They are looked at in this order.
+    pub fn replace_rules(&self, rules: Vec<Rule>) {
+        self.rules.store(Rules::new(rules).map(Arc::new));
+    }
+
     /// Waits until it is known which servers there are, or for a while.
     pub async fn settle(&self) {
         const PATIENCE: Duration = Duration::from_secs(5);
@@ -194,6 +201,11 @@ impl<L, F> Routed<L, F> {
         let cell = |meter: &RouteMeter| meter.cell(self.number).clone();
         let unlimited =
             |way, meter| Found { way, cell: cell(meter), limited: Limited::by(&plan.limits, None) };
+        if let Some(rules) = self.gateway.rules.load().as_ref()
+            && let Some(stop) = rules.judge(request)
+        {
+            return unlimited(Some(Way::Stopped(stop)), &plan.unrouted);
+        }
         if plan.routes.is_empty() {
             return unlimited(None, &plan.services);
         }

@@ -49,6 +49,7 @@
 //! | requests at once of a connection of HTTP/2 (128) | the stream is refused |
 //! | frames of no use on it, against answers and time | closed |
 //! | an answer of which a client takes nothing (60 s; of HTTP/2 up to 120 s) | closed; of HTTP/2 the stream is reset |
+//! | rules (200, 8 KiB each, patterns 256 KiB) | refused with the configuration |
 //! | a request's body, where its route has `max_body` | 413, and no more of it goes on |
 //! | requests that a server has at once | it is passed over; 503 when all are full |
 //! | tries of a request, their time, retries in all | 502 or 504 |
@@ -81,6 +82,7 @@ mod upstreams;
 pub use access_log::{AccessLog, AccessLogWriter};
 pub use caller_tokens::may_be_told;
 pub use checks::accepts::{Accepts, ContentType};
+pub use checks::rules::{BadCondition, Condition, MAX_RULES, Rule, RuleAction, Scanners, scanner_names};
 pub use gateway::{Gateway, NoSuchUpstream};
 pub use layers::caller::Callers;
 pub use layers::cors::Origins;

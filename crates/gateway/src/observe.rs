@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 use tracing::{Level, debug, enabled};
 
 use crate::access_log::{AccessLog, Line};
+use crate::checks::rules::Noted;
 use crate::gateway::Gateway;
 use crate::layers::request_id;
 use crate::meters::Cell;
@@ -51,6 +52,7 @@ struct AccessLine {
     path: String,
     peer: Option<Peer>,
     request_id: Option<RequestId>,
+    noted: Option<Noted>,
 }
 
 pin_project! {
@@ -138,6 +140,7 @@ impl AccessLine {
             path: request.uri().path().to_owned(),
             peer: request.extensions().get().copied(),
             request_id: request.extensions().get().cloned(),
+            noted: request.extensions().get().cloned(),
         }
     }
 
@@ -153,6 +156,7 @@ impl AccessLine {
                 request_id: self.request_id.as_ref(),
                 served: response.extensions().get(),
                 refusal: response.extensions().get(),
+                noted: self.noted.as_ref(),
             });
         }
         debug!(

@@ -37,6 +37,7 @@ pub(crate) use self::connections::Connections;
 use self::connections::Unanswered;
 use self::upload::Upload;
 use crate::caller_tokens::CallerToken;
+use crate::checks::rules::Stop;
 use crate::net::{Peer, Then, Transport};
 use crate::refusal::Cause;
 use crate::routes::{self, Route, Target};
@@ -60,6 +61,8 @@ pub(crate) enum Way {
     Redirect(Arc<Route>),
     /// Nowhere: it is not what the route accepts.
     NotAccepted(StatusCode, Cause, Arc<Route>),
+    /// Nowhere, by a rule.
+    Stopped(Stop),
     /// Nowhere.
     Refused(StatusCode, Cause),
     /// Nowhere, by a mistake of ours.
@@ -148,6 +151,7 @@ impl Service<Request<Body>> for Forward {
                     route.accepts.tell(&mut refusal);
                     refusal
                 }
+                Some(Way::Stopped(stop)) => stop.into_response(),
                 Some(Way::Refused(status, cause)) => refused(status, cause),
                 Some(Way::Lost) | None => ApiError::internal().into_response(),
             })

@@ -52,6 +52,8 @@ causes! {
     Rate => "rate",
     /// There is no room for it in a bucket of its route.
     RouteRate => "route_rate",
+    /// A rule of the configuration, or one that is built in, fits it.
+    Rule => "rule",
     /// It is one too many for the limits of the settings.
     RateLimit => "rate_limit",
     /// A superuser's address is not listed.

@@ -78,6 +78,7 @@ async fn take(current: &mut Settings, new: Settings, gateway: &Gateway, keys: &K
     let GatewaySettings { routes, upstreams, limits, .. } = new.gateway.clone();
     match gateway.replace(routes, upstreams, limits) {
         Ok(()) => {
+            gateway.replace_rules(new.gateway.checks.in_order());
             info!(routes = new.gateway.routes.len(), "the new configuration is in use");
             *current = with_new_routes;
         }

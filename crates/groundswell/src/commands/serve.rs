@@ -56,6 +56,7 @@ pub(super) fn run(
     let _in_background = background.enter();
     let GatewaySettings { routes, upstreams, limits, .. } = settings.gateway.clone();
     let gateway = Gateway::new(routes, upstreams, limits)?;
+    gateway.replace_rules(settings.gateway.checks.in_order());
     let told = Management { readiness: Arc::clone(&readiness), metrics, gateway: gateway.clone() };
     background.spawn(manage::serve(management, told)?);
     background.block_on(gateway.settle());

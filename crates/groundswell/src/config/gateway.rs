@@ -10,7 +10,7 @@ use gateway::{
     UpstreamSettings,
 };
 
-use super::checks;
+use super::checks::{self, CheckSettings};
 use super::limits;
 use super::reader::{Named, Section};
 use super::route_auth;
@@ -26,6 +26,7 @@ pub(crate) struct GatewaySettings {
     /// `[gateway.limits]`, of the application's own routes too.
     pub(crate) limits: CommonLimits,
     pub(crate) tokens: TokenSettings,
+    pub(crate) checks: CheckSettings,
 }
 
 /// `[gateway.tokens]`: what servers are told of callers.
@@ -58,9 +59,11 @@ impl GatewaySettings {
         let tokens = TokenSettings::read(section.section("tokens"));
         let items = section.items("routes").into_iter();
         let routes = items.filter_map(|item| route(item, &names, &tokens.rules)).collect();
+        let rules = section.items("rules");
+        let checks = CheckSettings::read(section.section("checks"), rules);
         let limits = limits::common(section.section("limits"));
         section.finish();
-        Self { upstreams, routes, limits, tokens }
+        Self { upstreams, routes, limits, tokens, checks }
     }
 }
 

@@ -161,6 +161,7 @@ fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::
         writeln!(f, "\n[gateway.limits]")?;
         print_rate(gateway.limits.rate.as_deref(), f)?;
     }
+    gateway.checks.print(f)?;
     gateway.routes.iter().try_for_each(|route| print_route(route, f))
 }
 
@@ -241,7 +242,7 @@ pub(super) fn list(texts: &[impl fmt::Display]) -> String {
 }
 
 /// A TOML string.
-fn quoted(text: impl fmt::Display) -> String {
+pub(super) fn quoted(text: impl fmt::Display) -> String {
     let mut quoted = String::from("\"");
     for character in text.to_string().chars() {
         match character {
@@ -254,7 +255,7 @@ fn quoted(text: impl fmt::Display) -> String {
     quoted
 }
 
-fn seconds(duration: Duration) -> String {
+pub(super) fn seconds(duration: Duration) -> String {
     if duration.subsec_millis() == 0 {
         format!("{}s", duration.as_secs())
     } else {
