@@ -23,6 +23,7 @@ use crate::observe::{Observer, Observing};
 use crate::proxy::{Connections, Forward, Way};
 use crate::refusal::Cause;
 use crate::routes::{self, Route, Target};
+use crate::trace::Tracing;
 use crate::upstream::Upstream;
 use crate::upstreams::{self, Pool, UpstreamSettings};
 
@@ -41,6 +42,15 @@ struct Loops {
     connections: Mutex<Vec<Connections>>,
 }
 
+/// What else the configuration says of the gateway.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GatewayOptions {
+    /// Limits of all routes, the application's own too.
+    pub limits: CommonLimits,
+    /// What is done about traces.
+    pub trace: Tracing,
+}
+
 /// Routes and pools at one time.
 #[derive(Debug)]
 struct Plan {
@@ -52,7 +62,7 @@ struct Plan {
     services: RouteMeter,
     unrouted: RouteMeter,
     pools: BTreeMap<String, Arc<Pool>>,
-    limits: CommonLimits,
+    options: GatewayOptions,
     /// Ends what looks after the pools of this plan alone.
     checks: CancellationToken,
 }
@@ -84,6 +94,7 @@ struct Found {
     /// Where it is counted.
     cell: Arc<Cell>,
     limited: Option<Limited>,
+    tracing: Tracing,
 }
 
 // === impl Gateway ===
@@ -93,10 +104,10 @@ impl Gateway {
     pub fn new(
         routes: Vec<Route>,
         upstreams: BTreeMap<String, UpstreamSettings>,
-        limits: CommonLimits,
+        options: GatewayOptions,
     ) -> Result<Self, NoSuchUpstream> {
         let gateway = Self::default();
-        gateway.replace(routes, upstreams, limits)?;
+        gateway.replace(routes, upstreams, options)?;
         Ok(gateway)
     }
 
@@ -106,7 +117,7 @@ impl Gateway {
         &self,
         mut routes: Vec<Route>,
         upstreams: BTreeMap<String, UpstreamSettings>,
-        limits: CommonLimits,
+        mut options: GatewayOptions,
     ) -> Result<(), NoSuchUpstream> {
         for route in &routes {
             if let Target::Upstream(name) = &route.target
@@ -118,7 +129,9 @@ impl Gateway {
         routes::sort(&mut routes);
         let before = self.current.load_full();
         let routes: Vec<Arc<Route>> = routes.into_iter().map(|route| before.kept(route)).collect();
-        let limits = if limits == before.limits { before.limits.clone() } else { limits };
+        if options.limits == before.options.limits {
+            options.limits = before.options.limits.clone();
+        }
         let meters = meters(Some(&before), &routes);
         let checks = CancellationToken::new();
         let mut pools = BTreeMap::new();
@@ -133,7 +146,7 @@ impl Gateway {
             pools.insert(name, pool);
         }
         before.checks.cancel();
-        self.current.store(Arc::new(Plan::new(routes, meters, pools, limits, checks)));
+        self.current.store(Arc::new(Plan::new(routes, meters, pools, options, checks)));
         Ok(())
     }
 
@@ -199,8 +212,12 @@ impl<L, F> Routed<L, F> {
     fn find(&self, request: &mut Request<Body>) -> Found {
         let plan = self.gateway.current.load();
         let cell = |meter: &RouteMeter| meter.cell(self.number).clone();
-        let unlimited =
-            |way, meter| Found { way, cell: cell(meter), limited: Limited::by(&plan.limits, None) };
+        let unlimited = |way, meter| Found {
+            way,
+            cell: cell(meter),
+            limited: Limited::by(&plan.options.limits, None),
+            tracing: plan.options.trace,
+        };
         if let Some(rules) = self.gateway.rules.load().as_ref()
             && let Some(stop) = rules.judge(request)
         {
@@ -222,7 +239,12 @@ impl<L, F> Routed<L, F> {
         } else {
             (route.target != Target::Services).then(|| plan.way(route, request))
         };
-        Found { way, cell: cell(&plan.counted[position]), limited: Limited::by(&plan.limits, Some(route)) }
+        Found {
+            way,
+            cell: cell(&plan.counted[position]),
+            limited: Limited::by(&plan.options.limits, Some(route)),
+            tracing: plan.options.trace,
+        }
     }
 }
 
@@ -236,8 +258,10 @@ impl<L: Upstream, F: Upstream> Service<Request<Body>> for Routed<L, F> {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Found { way, cell, limited } = self.find(&mut request);
-        let observed = self.observer.begin(&mut request, cell);
+        let Found { way, cell, limited, tracing } = self.find(&mut request);
+        let goes_on = matches!(way, Some(Way::Upstream { .. }));
+        let trace = tracing.of(request.headers_mut(), goes_on);
+        let observed = self.observer.begin(&mut request, cell, trace, goes_on);
         if let Some(limited) = limited {
             request.extensions_mut().insert(limited);
         }
@@ -258,11 +282,12 @@ impl Plan {
         routes: Vec<Arc<Route>>,
         meters: BTreeMap<RouteLabels, RouteMeter>,
         pools: BTreeMap<String, Arc<Pool>>,
-        limits: CommonLimits,
+        options: GatewayOptions,
         checks: CancellationToken,
     ) -> Self {
         // What is asked for is there: `meters` makes one for each.
-        let of = |labels: &RouteLabels| meters.get(labels).cloned().unwrap_or_default();
+        let of =
+            |labels: &RouteLabels| meters.get(labels).cloned().unwrap_or_else(|| RouteMeter::new(labels));
         Self {
             counted: routes.iter().map(|route| of(&labels(route))).collect(),
             services: of(&RouteLabels::new(SERVICES, None)),
@@ -270,7 +295,7 @@ impl Plan {
             routes,
             meters,
             pools,
-            limits,
+            options,
             checks,
         }
     }
@@ -302,7 +327,7 @@ impl Plan {
 impl Default for Plan {
     fn default() -> Self {
         let meters = meters(None, &[]);
-        Self::new(Vec::new(), meters, BTreeMap::new(), CommonLimits::default(), CancellationToken::new())
+        Self::new(Vec::new(), meters, BTreeMap::new(), GatewayOptions::default(), CancellationToken::new())
     }
 }
 
@@ -313,7 +338,7 @@ fn meters(before: Option<&Plan>, routes: &[Arc<Route>]) -> BTreeMap<RouteLabels,
     let meter = |labels: &RouteLabels| before?.meters.get(labels).cloned();
     let mut meters = BTreeMap::new();
     for labels in all {
-        let found = meter(&labels).unwrap_or_default();
+        let found = meter(&labels).unwrap_or_else(|| RouteMeter::new(&labels));
         meters.entry(labels).or_insert(found);
     }
     meters

@@ -76,6 +76,7 @@ mod route_auth;
 mod routes;
 mod stack;
 mod tls;
+mod trace;
 mod upstream;
 mod upstreams;
 
@@ -83,7 +84,7 @@ pub use access_log::{AccessLog, AccessLogWriter};
 pub use caller_tokens::may_be_told;
 pub use checks::accepts::{Accepts, ContentType};
 pub use checks::rules::{BadCondition, Condition, MAX_RULES, Rule, RuleAction, Scanners, scanner_names};
-pub use gateway::{Gateway, NoSuchUpstream};
+pub use gateway::{Gateway, GatewayOptions, NoSuchUpstream};
 pub use layers::caller::Callers;
 pub use layers::cors::Origins;
 pub use layers::https::HttpsRules;
@@ -96,6 +97,7 @@ pub use route_auth::{RouteAuth, TokenRules};
 pub use routes::{HostPattern, Route, Target};
 pub use stack::{Edge, stack};
 pub use tls::{CertificateFiles, CertificateProblem, Certificates, Tls};
+pub use trace::Tracing;
 pub use upstream::{Answer, Upstream};
 pub use upstreams::{
     Balance, HealthCheck, ServerTls, ServerTlsFiles, ServerTlsProblem, ServerUrl, SystemRoots,

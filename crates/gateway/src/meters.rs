@@ -41,9 +41,10 @@ pub(crate) struct RouteLabels {
 pub(crate) struct RouteMeter(Arc<[Arc<Cell>]>);
 
 /// The requests of one route on one loop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Cell {
+    pub(crate) route: Arc<str>,
     pub(crate) begun: Tally,
     /// Those whose client left before the answer.
     pub(crate) abandoned: Tally,
@@ -82,6 +83,11 @@ impl RouteLabels {
 // === impl RouteMeter ===
 
 impl RouteMeter {
+    pub(crate) fn new(labels: &RouteLabels) -> Self {
+        let route = Arc::from(labels.route.as_str());
+        Self((0..CELLS).map(|_| Arc::new(Cell::new(&route))).collect())
+    }
+
     /// The cell of a loop by its number.
     pub(crate) fn cell(&self, number: usize) -> &Arc<Cell> {
         &self.0[number % CELLS]
@@ -92,15 +98,20 @@ impl RouteMeter {
     }
 }
 
-impl Default for RouteMeter {
-    fn default() -> Self {
-        Self((0..CELLS).map(|_| Arc::default()).collect())
-    }
-}
-
 // === impl Cell ===
 
 impl Cell {
+    fn new(route: &Arc<str>) -> Self {
+        Self {
+            // A copy: each loop counts who holds its own.
+            route: Arc::from(&**route),
+            begun: Tally::default(),
+            abandoned: Tally::default(),
+            by_class: Default::default(),
+            durations: Histogram::default(),
+        }
+    }
+
     /// A request was answered so, and that took so long.
     pub(crate) fn answered(&self, status: StatusCode, took: Duration) {
         if let Some(class) = self.by_class.get(usize::from(status.as_u16() / 100)) {
@@ -164,7 +175,8 @@ mod tests {
 
     #[test]
     fn requests_of_all_loops_are_summed_up_by_route_and_class() {
-        let meter = RouteMeter::default();
+        let labels = RouteLabels::new("shop \"a\"\\", Some("pool"));
+        let meter = RouteMeter::new(&labels);
         for number in 0..CELLS + 1 {
             let cell = meter.cell(number);
             cell.begun.add();
@@ -174,7 +186,6 @@ mod tests {
         meter.cell(0).abandoned.add();
         meter.cell(1).begun.add();
         let mut text = Text::default();
-        let labels = RouteLabels::new("shop \"a\"\\", Some("pool"));
         tell_routes(&mut text, [(&labels, &meter)].into_iter());
         let text = text.into_string();
         for line in [

@@ -42,7 +42,7 @@ use crate::net::{Peer, Then, Transport};
 use crate::refusal::Cause;
 use crate::routes::{self, Route, Target};
 use crate::upstream::Answer;
-use crate::upstreams::{Outcome, Pool, ServerUrl, Try};
+use crate::upstreams::{Outcome, Pool, Server, ServerUrl, Try};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -181,12 +181,14 @@ impl Proxy {
         let pool = &self.pool;
         pool.budget.note_request(pool.now());
         let deadline = Instant::now() + pool.settings.timeout;
-        let (mut body, mut tried, mut erred) = (body, Vec::new(), None);
+        let (mut body, mut tried) = (body, Vec::<Arc<Server>>::new());
+        let mut erred: Option<Box<Answered>> = None;
         loop {
             let Some(begun) = pool.begin(key, &tried) else {
-                return erred.map_or_else(nobody, |answered: Box<Answered>| {
-                    answered.into_response(None, tried.len())
-                });
+                return match erred {
+                    Some(answered) => answered.into_response(None, tried.len()),
+                    None => self.told(nobody(), &tried),
+                };
             };
             let server = begun.server.clone();
             let until = deadline.min(Instant::now() + pool.settings.try_timeout);
@@ -208,7 +210,7 @@ impl Proxy {
                 // An answer that says what is wrong is better than none.
                 missed if is_over => match erred {
                     Some(answered) => return answered.into_response(None, tried.len()),
-                    None => return missed.into_response(),
+                    None => return self.told(missed.into_response(), &tried),
                 },
                 Missed::Unsent(unsent) => body = unsent,
                 Missed::Erred(answered) => {
@@ -220,6 +222,14 @@ impl Proxy {
                 }
             }
         }
+    }
+
+    /// A refusal, with the server that had the request last.
+    fn told(&self, mut response: Response<Body>, tried: &[Arc<Server>]) -> Response<Body> {
+        if let Some(last) = tried.last() {
+            response.extensions_mut().insert(self.pool.served(last, tried.len()));
+        }
+        response
     }
 
     async fn try_once(

@@ -41,7 +41,7 @@ pub(crate) struct Pool {
     pub(crate) meter: Arc<PoolMeter>,
 }
 
-/// Which server answered a request, among the extensions of the response.
+/// Which server answered a request, or had it last, among the extensions of the response.
 #[derive(Debug, Clone)]
 pub(crate) struct Served {
     pub(crate) upstream: Arc<str>,
@@ -117,6 +117,11 @@ impl Pool {
         Some(Try { pool: self.clone(), server, began: now, is_noted: false })
     }
 
+    /// That a server had a request, with the last of so many tries.
+    pub(crate) fn served(&self, server: &Server, tries: usize) -> Served {
+        Served { upstream: self.name.clone(), server: server.url.clone(), tries }
+    }
+
     /// Whether a request may be tried again, which is counted then.
     pub(crate) fn may_retry(&self) -> bool {
         let may_retry = self.budget.take();
@@ -168,7 +173,7 @@ impl Pool {
 impl Try {
     /// That its server answered, with the last of so many tries.
     pub(crate) fn served(&self, tries: usize) -> Served {
-        Served { upstream: self.pool.name.clone(), server: self.server.url.clone(), tries }
+        self.pool.served(&self.server, tries)
     }
 
     /// What came of it, once the head of the answer is there or will not come.

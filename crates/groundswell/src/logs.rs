@@ -22,7 +22,7 @@ pub(crate) fn start(settings: &LogSettings) {
     let lines = if is_human {
         lines.with_ansi(is_terminal).boxed()
     } else {
-        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
     };
     tracing_subscriber::registry().with(lines).with(settings.level.clone()).init();
     panic::set_hook(Box::new(log_panic));

@@ -14,6 +14,7 @@ mod commands;
 mod config;
 mod control_socket;
 mod hook_queues;
+mod log_rotation;
 mod logs;
 mod manage;
 mod output;

@@ -45,6 +45,11 @@ pub(crate) fn install_metrics() -> anyhow::Result<PrometheusHandle> {
         "Connections closed by a rule, by why."
     );
     metrics::describe_counter!("groundswell_requests_denied_total", "Requests refused by a rule, by why.");
+    metrics::describe_counter!(
+        "groundswell_http2_floods_total",
+        "Connections of HTTP/2 closed for their frames."
+    );
+    metrics::describe_counter!("groundswell_caller_tokens_signed_total", "Tokens signed for servers.");
     metrics::describe_gauge!("groundswell_connections_open", "Connections of clients that are open.");
     metrics::describe_counter!("groundswell_panics_total", "Requests answered by 500 because of a panic.");
     metrics::describe_counter!(

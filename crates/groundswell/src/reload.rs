@@ -75,8 +75,8 @@ async fn take(current: &mut Settings, new: Settings, gateway: &Gateway, keys: &K
         error!(error = format!("{error:#}"), "the new configuration cannot be used, and the old one stays");
         return;
     }
-    let GatewaySettings { routes, upstreams, limits, .. } = new.gateway.clone();
-    match gateway.replace(routes, upstreams, limits) {
+    let GatewaySettings { routes, upstreams, options, .. } = new.gateway.clone();
+    match gateway.replace(routes, upstreams, options) {
         Ok(()) => {
             gateway.replace_rules(new.gateway.checks.in_order());
             info!(routes = new.gateway.routes.len(), "the new configuration is in use");

@@ -51,8 +51,7 @@ impl Before for Client {
             return None;
         }
         let response = Cause::Address.mark(ApiError::forbidden().into_response());
-        self.observer.answered(request, &response);
-        Some(response)
+        Some(self.observer.answered(request, response))
     }
 }
 

@@ -7,7 +7,7 @@ use kit::request::RequestId;
 
 use super::around::Around;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A request id of a client is kept if it is no longer than this.
 const MAX_REQUEST_ID_BYTES: usize = 64;

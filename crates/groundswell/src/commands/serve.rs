@@ -20,7 +20,7 @@ use crate::control_socket::ControlSocket;
 use crate::manage::{self, Management};
 use crate::readiness::Readiness;
 use crate::reload::{self, Load, Stamp};
-use crate::{certificates, control_socket, logs, output, runtimes, shutdown};
+use crate::{certificates, control_socket, log_rotation, logs, output, runtimes, shutdown};
 
 /// Where this process listens.
 struct Addresses {
@@ -54,8 +54,8 @@ pub(super) fn run(
     let readiness = Arc::new(Readiness::default());
 
     let _in_background = background.enter();
-    let GatewaySettings { routes, upstreams, limits, .. } = settings.gateway.clone();
-    let gateway = Gateway::new(routes, upstreams, limits)?;
+    let GatewaySettings { routes, upstreams, options, .. } = settings.gateway.clone();
+    let gateway = Gateway::new(routes, upstreams, options)?;
     gateway.replace_rules(settings.gateway.checks.in_order());
     let told = Management { readiness: Arc::clone(&readiness), metrics, gateway: gateway.clone() };
     background.spawn(manage::serve(management, told)?);
@@ -67,6 +67,7 @@ pub(super) fn run(
     let reloading = reload::follow(file, load, settings.clone(), (gateway.clone(), keys), draining.clone());
     let reloading = background.spawn(reloading);
     let (log, log_writer) = open_access_log(settings)?.unzip();
+    let rotation = background.spawn(log_rotation::follow(log.clone(), draining.clone())?);
     let loops = Arc::new(
         start_loops(settings, &app, &gateway, log, &addresses, tls.as_ref(), &draining)
             .context("start the request loops")?,
@@ -99,6 +100,8 @@ pub(super) fn run(
     if let Some(commands) = commands {
         background.block_on(commands).context("end the control socket")?;
     }
+    // It holds the access log, which ends with its last holder.
+    background.block_on(rotation).context("end the watch of the access log")?;
     if let Ok(loops) = Arc::try_unwrap(loops) {
         loops.join();
         // It ends when no loop can write any more.

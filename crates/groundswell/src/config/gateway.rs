@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::http::header::{HeaderName, HeaderValue};
 use axum::http::{Method, Uri};
 use gateway::{
-    Balance, CommonLimits, HealthCheck, HostPattern, Route, ServerUrl, SystemRoots, Target, TokenRules,
-    UpstreamSettings,
+    Balance, GatewayOptions, HealthCheck, HostPattern, Route, ServerUrl, SystemRoots, Target, TokenRules,
+    Tracing, UpstreamSettings,
 };
 
 use super::checks::{self, CheckSettings};
@@ -23,8 +23,7 @@ use super::tree::Origin;
 pub(crate) struct GatewaySettings {
     pub(crate) upstreams: BTreeMap<String, UpstreamSettings>,
     pub(crate) routes: Vec<Route>,
-    /// `[gateway.limits]`, of the application's own routes too.
-    pub(crate) limits: CommonLimits,
+    pub(crate) options: GatewayOptions,
     pub(crate) tokens: TokenSettings,
     pub(crate) checks: CheckSettings,
 }
@@ -62,8 +61,12 @@ impl GatewaySettings {
         let rules = section.items("rules");
         let checks = CheckSettings::read(section.section("checks"), rules);
         let limits = limits::common(section.section("limits"));
+        let mut options = GatewayOptions { limits, ..GatewayOptions::default() };
+        if let Some((trace, _)) = section.parsed("trace", "start, pass or off", Tracing::parse) {
+            options.trace = trace;
+        }
         section.finish();
-        Self { upstreams, routes, limits, tokens, checks }
+        Self { upstreams, routes, options, tokens, checks }
     }
 }
 

@@ -126,6 +126,8 @@ fn print_hook(hook: &Hook, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\n[gateway]")?;
+    writeln!(f, "trace = {}", quoted(gateway.options.trace.as_str()))?;
     for (name, upstream) in &gateway.upstreams {
         writeln!(f, "\n[gateway.upstreams.{}]", quoted(name))?;
         match &upstream.dns {
@@ -157,9 +159,9 @@ fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::
         writeln!(f, "lifetime = {}", quoted(seconds(rules.lifetime)))?;
         writeln!(f, "rotate_every = {}", quoted(seconds(*rotate_every)))?;
     }
-    if gateway.limits.rate.is_some() {
+    if gateway.options.limits.rate.is_some() {
         writeln!(f, "\n[gateway.limits]")?;
-        print_rate(gateway.limits.rate.as_deref(), f)?;
+        print_rate(gateway.options.limits.rate.as_deref(), f)?;
     }
     gateway.checks.print(f)?;
     gateway.routes.iter().try_for_each(|route| print_route(route, f))

@@ -19,6 +19,7 @@ mod http2;
 mod jobs;
 mod limits;
 mod metrics;
+mod observe;
 mod passwords;
 mod png;
 mod realtime;
