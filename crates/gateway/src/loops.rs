@@ -7,14 +7,15 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use metrics::Gauge;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::net::{Accepted, Admission, ConnectionServer, Peer, Protocol, StallingStream, Transport};
+use crate::net::{Accepted, Admission, ConnectionServer, Peer, Protocol, Socket, StallingStream, Transport};
+use crate::passage;
 use crate::tls::{self, Handshakes, Tls};
 use crate::upstream::Upstream;
 
@@ -140,7 +141,11 @@ async fn serve_connections<S: Upstream>(
 
 /// One connection. What lies between the socket and HTTP is put in here.
 async fn serve<S: Upstream>(entrance: Entrance<S>, accepted: Accepted, draining: CancellationToken) {
-    let Accepted { stream, peer: address, transport } = accepted;
+    let Accepted { socket, peer: address, transport } = accepted;
+    let stream = match socket {
+        Socket::Tcp(stream) => stream,
+        Socket::Passed(stream) => return serve_passed(entrance.server, stream, draining).await,
+    };
     let mut stream = match TcpStream::from_std(stream) {
         // Beneath TLS, where it is seen what a client takes.
         Ok(stream) => StallingStream::of_client(stream),
@@ -172,6 +177,22 @@ async fn serve<S: Upstream>(entrance: Entrance<S>, accepted: Accepted, draining:
             }
         }
         (Transport::Tls, None) => warn!(peer = %address, "closed a connection: there are no certificates"),
+    }
+}
+
+/// One request that the process before hands on. That one has admitted its client.
+async fn serve_passed<S: Upstream>(
+    server: ConnectionServer<S>,
+    stream: std::os::unix::net::UnixStream,
+    draining: CancellationToken,
+) {
+    let mut stream = match UnixStream::from_std(stream) {
+        Ok(stream) => StallingStream::of_client(stream),
+        Err(error) => return debug!(%error, "could not watch a connection"),
+    };
+    match passage::read_sender(&mut stream).await {
+        Ok(peer) => server.serve(stream, peer, Protocol::Http1, draining).await,
+        Err(error) => debug!(%error, "a request was not handed on as it should be"),
     }
 }
 

@@ -17,7 +17,7 @@ pub use admission::{Admission, ConnectionRules};
 pub use connection::ConnectionServer;
 pub use listen::{bind, raise_open_files};
 
-pub(crate) use acceptor::Accepted;
+pub(crate) use acceptor::{Accepted, Socket};
 pub(crate) use admission::of_one_host;
 pub(crate) use connection::{Peer, Protocol, Then};
 pub(crate) use stalling::StallingStream;

@@ -44,6 +44,8 @@ use crate::routes::{self, Route, Target};
 use crate::upstream::Answer;
 use crate::upstreams::{Outcome, Pool, Server, ServerUrl, Try};
 
+pub(crate) use self::connections::Link;
+
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Tries of one request, whatever the budget.

@@ -26,10 +26,13 @@ use crate::layers::security_headers::SecurityHeaders;
 use crate::limits::Rates;
 use crate::net::ConnectionRules;
 use crate::observe::Observer;
+use crate::passage::Passage;
 use crate::upstream::Upstream;
 
 /// What the stack of one request loop goes by.
 pub struct Edge {
+    /// Whether requests are let in, or go on to the next process.
+    pub passage: Passage,
     /// Whose word about clients is taken, and who of them may ask.
     pub connections: Arc<ConnectionRules>,
     /// What is asked of clients that come without TLS, and of browsers that come with it.
@@ -49,7 +52,7 @@ pub struct Edge {
 /// Everything between the connections of one request loop and what answers: the services of this process, or what
 /// the gateway has routes to.
 pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
-    let Edge { connections, https, origins, callers, limit, gateway, log } = edge;
+    let Edge { passage, connections, https, origins, callers, limit, gateway, log } = edge;
     let head = ServiceBuilder::new()
         .layer(BeforeLayer(HeadSize))
         .layer(BeforeLayer(OneHost))
@@ -80,6 +83,7 @@ pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
         .layer(BeforeLayer(Rates::of_callers()))
         .service(gateway.forward());
     ServiceBuilder::new()
+        .layer(passage.layer())
         .layer(BeforeLayer(Client::new(connections, observer.clone())))
         .layer(AroundLayer(Hsts(https.hsts)))
         .service(Routed::new(gateway, observer, local, routed))

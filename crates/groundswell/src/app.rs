@@ -157,14 +157,20 @@ impl App {
         self.has_superuser
     }
 
-    /// Brings the store to rest, once no request runs.
-    pub(crate) async fn close(self) -> anyhow::Result<()> {
-        self.realtime.close().await;
+    /// Ends what runs beside the requests. These are answered as before; what they leave to be done waits.
+    pub(crate) async fn rest(&self) {
         self.tasks.stop.cancel();
         self.tasks.running.close();
         self.tasks.running.wait().await;
         self.tasks.worker.stop().await;
         self.jobs.crons.stop().await;
+    }
+
+    /// Brings the store to rest, once no request runs, and gives the data folder up. What is being read is read to its
+    /// end.
+    pub(crate) async fn close(&self) -> anyhow::Result<()> {
+        self.realtime.close().await;
+        self.rest().await;
         self.store.close().await.context("close the store")
     }
 }

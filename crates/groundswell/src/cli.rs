@@ -84,6 +84,9 @@ pub(crate) struct ServeFlags {
     /// The address of the management listener (default 127.0.0.1:8091)
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) manage: Option<String>,
+    /// Take the place of the server that holds the data folder, without losing a request
+    #[arg(long = "take-over")]
+    pub(crate) take_over: bool,
     /// Origins that browsers may call from, with * and ? as wildcards (default *)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) origins: Vec<String>,

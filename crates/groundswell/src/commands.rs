@@ -46,8 +46,9 @@ pub(crate) fn run(command_line: CommandLine) -> ExitCode {
         Some(Command::Serve(serve_flags)) => match certificates::load(&settings) {
             Ok(certificates) => {
                 let file = (flags.config.clone().map(PathBuf::from), stamp);
+                let take_over = serve_flags.take_over;
                 let load = Arc::new(move || config::load(&flags, &serve_flags));
-                exit_code(serve::run(&settings, certificates, file, load))
+                exit_code(serve::run(&settings, certificates, file, load, take_over))
             }
             Err(problem) => {
                 output::complaint(problem);

@@ -17,9 +17,11 @@ use model::json::{Json, JsonObject};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::handover::{self, Successor};
 use crate::superusers::{self, Outcome, SuperuserChange};
 
 /// The socket's name in the data folder.
@@ -32,7 +34,7 @@ const BACKLOG: i32 = 16;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Where the socket of a folder is.
-fn path(dir: &Path) -> PathBuf {
+pub(crate) fn path(dir: &Path) -> PathBuf {
     dir.join(NAME)
 }
 
@@ -47,13 +49,19 @@ impl ControlSocket {
     pub(crate) fn bind(dir: &Path) -> anyhow::Result<ControlSocket> {
         let path = path(dir);
         let _ = std::fs::remove_file(&path);
-        let listener = listen(&path).with_context(|| format!("listen on {}", path.display()))?;
+        let listener = listen(&path, BACKLOG).and_then(UnixListener::from_std);
+        let listener = listener.with_context(|| format!("listen on {}", path.display()))?;
         Ok(ControlSocket { listener, path })
     }
 }
 
-/// Answers commands until `stop` is cancelled.
-pub(crate) async fn serve(socket: ControlSocket, store: Arc<dyn Store>, stop: CancellationToken) {
+/// Answers commands until `stop` is cancelled. Who asks to take this server's place goes to `successors`.
+pub(crate) async fn serve(
+    socket: ControlSocket,
+    store: Arc<dyn Store>,
+    successors: mpsc::Sender<Successor>,
+    stop: CancellationToken,
+) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -61,7 +69,7 @@ pub(crate) async fn serve(socket: ControlSocket, store: Arc<dyn Store>, stop: Ca
         };
         let Ok((stream, _)) = accepted else { continue };
         // One at a time: commands are rare, and their writes are quick.
-        match tokio::time::timeout(DEADLINE, answer(stream, &*store)).await {
+        match tokio::time::timeout(DEADLINE, answer(stream, &*store, &successors)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "a command over the control socket failed"),
             Err(_) => warn!("a command over the control socket took too long"),
@@ -72,19 +80,27 @@ pub(crate) async fn serve(socket: ControlSocket, store: Arc<dyn Store>, stop: Ca
 
 /// A socket that nobody else can reach, also in a folder that others may enter: until it listens, which it does
 /// only with its mode set, a connection is refused.
-fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn listen(path: &Path, backlog: i32) -> io::Result<std::os::unix::net::UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    socket.listen(BACKLOG)?;
+    socket.listen(backlog)?;
     socket.set_nonblocking(true)?;
-    UnixListener::from_std(std::os::unix::net::UnixListener::from(OwnedFd::from(socket)))
+    Ok(OwnedFd::from(socket).into())
 }
 
-async fn answer(stream: tokio::net::UnixStream, store: &dyn Store) -> anyhow::Result<()> {
-    let (reading, mut writing) = stream.into_split();
+async fn answer(
+    mut stream: tokio::net::UnixStream,
+    store: &dyn Store,
+    successors: &mpsc::Sender<Successor>,
+) -> anyhow::Result<()> {
+    let (reading, mut writing) = stream.split();
     let mut line = String::new();
     tokio::io::BufReader::new(reading.take(MAX_LINE_BYTES)).read_line(&mut line).await?;
+    if line == handover::REQUEST {
+        // A second one, while the first is being served, sees its connection end.
+        return successors.try_send(Successor::new(stream)).context("another server is taking over already");
+    }
     let outcome = match change_from_line(&line) {
         Some(change) => superusers::apply(store, &change).await?,
         None => bail!("the command was not understood"),

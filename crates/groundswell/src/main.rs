@@ -13,6 +13,7 @@ mod cli;
 mod commands;
 mod config;
 mod control_socket;
+mod handover;
 mod hook_queues;
 mod log_rotation;
 mod logs;

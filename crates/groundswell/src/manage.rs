@@ -16,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::readiness::Readiness;
@@ -71,17 +72,23 @@ pub(crate) fn install_metrics() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// Serves the management listener for as long as the process lives, draining included.
+/// Serves the management listener for as long as the process lives, draining included; unless another process takes it
+/// over.
 pub(crate) fn serve(
     listener: TcpListener,
     management: Management,
+    taken_over: CancellationToken,
 ) -> std::io::Result<impl Future<Output = ()> + Send> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let router = router(management);
     Ok(async move {
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                () = taken_over.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
                 Ok((stream, _)) => {
                     let served = serve_connection(stream, router.clone());
                     tokio::spawn(async move {

@@ -35,8 +35,8 @@ mod writer;
 
 use std::hash::Hash;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use contract::event::{EventPage, Interest};
@@ -111,7 +111,8 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
     reads: ReadPool,
     writer: Writer,
-    _folder: folder::FolderLock,
+    /// None once the writer has ended: then the folder may be another process's, and only reads go on here.
+    folder: Mutex<Option<folder::FolderLock>>,
 }
 
 // === impl Options ===
@@ -241,7 +242,11 @@ impl Store for SqliteStore {
     }
 
     fn close(&self) -> Answer<'_, ()> {
-        Box::pin(self.writer.close())
+        Box::pin(async {
+            self.writer.close().await?;
+            self.folder.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Ok(())
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -20,12 +21,20 @@ const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConten
 
 /// A connection fresh from the listening socket, not yet known to any runtime.
 pub(crate) struct Accepted {
-    /// The socket, in non-blocking mode.
-    pub(crate) stream: TcpStream,
+    /// In non-blocking mode.
+    pub(crate) socket: Socket,
     /// Who connected.
     pub(crate) peer: SocketAddr,
     /// What is spoken on it.
     pub(crate) transport: Transport,
+}
+
+/// What a connection comes over.
+pub(crate) enum Socket {
+    /// The network.
+    Tcp(TcpStream),
+    /// The passage from the process before. Its first line says whose it is.
+    Passed(UnixStream),
 }
 
 /// What lies between a socket and HTTP.
@@ -55,7 +64,7 @@ pub async fn accept(
         match accepted.and_then(detached) {
             Ok((stream, peer)) if loops.open_connections() < max_connections => {
                 metrics::counter!("groundswell_connections_accepted_total").increment(1);
-                loops.hand_over(Accepted { stream, peer, transport });
+                loops.hand_over(Accepted { socket: Socket::Tcp(stream), peer, transport });
             }
             Ok((stream, peer)) => refuse(stream, peer, transport),
             Err(error) if is_of_one_connection(&error) => {

@@ -49,11 +49,12 @@ struct Idle {
 }
 
 /// The two ends that hyper has of a connection.
-struct Link {
+pub(crate) struct Link {
     sender: SendRequest<Body>,
     /// Writes what the sender was given and reads what is answered, when it is polled. None once the connection has ended.
     driver: Option<Driver>,
-    _open: Open,
+    /// None of one that is no server's of a pool.
+    _open: Option<Open>,
 }
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
@@ -181,11 +182,8 @@ impl Connections {
         if server.has_http2 {
             self.shared.note_no_http2(server.id);
         }
-        let mut builder = http1::Builder::new();
-        builder.max_headers(MAX_HEADERS).max_buf_size(MAX_BUFFER_BYTES);
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.ok()?;
-        let driver: Driver = Box::pin(connection.with_upgrades());
-        Some(Way::Http1(Link { sender, driver: Some(driver), _open: Open::count(&server.meter) }))
+        let link = Link::new(stream, Some(Open::count(&server.meter))).await.ok()?;
+        Some(Way::Http1(link))
     }
 
     /// How many wait for their next use. It does not look whether their servers closed them: that is for their loop.
@@ -266,6 +264,51 @@ impl Idle {
 // === impl Link ===
 
 impl Link {
+    /// HTTP/1.1 over a stream, which is counted as long.
+    async fn new(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        open: Option<Open>,
+    ) -> hyper::Result<Self> {
+        let mut builder = http1::Builder::new();
+        builder.max_headers(MAX_HEADERS).max_buf_size(MAX_BUFFER_BYTES);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, driver: Some(Box::pin(connection.with_upgrades())), _open: open })
+    }
+
+    /// The same, counted nowhere.
+    pub(crate) async fn uncounted(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> hyper::Result<Self> {
+        Self::new(stream, None).await
+    }
+
+    /// Sends a request, and gives the head of the answer.
+    pub(crate) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Unanswered> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let answer = poll_fn(|cx| {
+            self.drive(cx);
+            answer.as_mut().poll(&mut nobody())
+        });
+        answer.await.map_err(|mut error| match error.take_message() {
+            Some(request) => Unanswered::Unsent(Box::new(request)),
+            None => Unanswered::Lost,
+        })
+    }
+
+    /// The next piece of the body of an answer.
+    pub(crate) fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        // The piece that came with the head, or with the one before, is there already.
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut nobody()) {
+            return Poll::Ready(frame);
+        }
+        self.drive(cx);
+        Pin::new(body).poll_frame(&mut nobody())
+    }
+
     /// Writes and reads what can be. Whoever waits for an answer, or for its body, is woken by this alone.
     fn drive(&mut self, cx: &mut Context<'_>) {
         let Some(driver) = &mut self.driver else { return };
@@ -294,24 +337,15 @@ impl Connection {
 
     /// Sends a request, and gives the head of the answer.
     pub(crate) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Unanswered> {
-        let link = match &mut self.way {
-            Way::Http1(link) => link,
+        match &mut self.way {
+            Way::Http1(link) => link.send(request).await,
             Way::Http2(place) => {
                 let answer = place.send(request).await;
                 // Of a new one the server may take nothing either, but not because it was closed meanwhile.
                 self.is_used &= place.is_closed();
-                return answer;
+                answer
             }
-        };
-        let mut answer = pin!(link.sender.try_send_request(request));
-        let answer = poll_fn(|cx| {
-            link.drive(cx);
-            answer.as_mut().poll(&mut nobody())
-        });
-        answer.await.map_err(|mut error| match error.take_message() {
-            Some(request) => Unanswered::Unsent(Box::new(request)),
-            None => Unanswered::Lost,
-        })
+        }
     }
 
     /// The next piece of the body of an answer.
@@ -320,13 +354,10 @@ impl Connection {
         body: &mut Incoming,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Way::Http1(link) = &mut self.way else { return Pin::new(body).poll_frame(cx) };
-        // The piece that came with the head, or with the one before, is there already.
-        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut nobody()) {
-            return Poll::Ready(frame);
+        match &mut self.way {
+            Way::Http1(link) => link.poll_frame(body, cx),
+            Way::Http2(_) => Pin::new(body).poll_frame(cx),
         }
-        link.drive(cx);
-        Pin::new(body).poll_frame(&mut nobody())
     }
 
     /// Waits for the end of its life as a connection of HTTP: it goes on with another protocol.

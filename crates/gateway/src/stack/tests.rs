@@ -22,6 +22,7 @@ use crate::layers::cors::Origins;
 use crate::layers::https::HttpsRules;
 use crate::layers::testing::callers_and_limit;
 use crate::net::{ConnectionServer, Peer, Protocol, Transport};
+use crate::passage::Passage;
 
 const PEER: Peer = Peer::new(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1), Transport::Plain);
 
@@ -30,6 +31,7 @@ fn edge(folder: &Path) -> Edge {
     let (callers, limit) = callers_and_limit(folder);
     let origins = Origins::new(&["*".to_owned()]);
     Edge {
+        passage: Passage::default(),
         connections: Arc::default(),
         https: HttpsRules::default(),
         origins,

@@ -3,24 +3,34 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use gateway::{
     AccessLog, AccessLogWriter, Admission, Callers, Certificates, ConnectionServer, Edge, Gateway,
-    HttpsRules, Origins, RateLimit, RequestLoops, Tls, Transport,
+    HttpsRules, Origins, Passage, RateLimit, RequestLoops, Tls, Transport,
 };
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::app::{self, App};
 use crate::config::{Address, GatewaySettings, Settings, TlsSettings};
 use crate::control_socket::ControlSocket;
+use crate::handover::{self, Leaving, Listeners, Predecessor, Successor};
 use crate::manage::{self, Management};
 use crate::readiness::Readiness;
 use crate::reload::{self, Load, Stamp};
 use crate::{certificates, control_socket, log_rotation, logs, output, runtimes, shutdown};
+
+/// How long the requests that are in may take until their answers when another process takes over. Those that wait
+/// meanwhile wait as long; those that are still in then cannot write any more.
+const LONGEST_REQUEST: Duration = Duration::from_secs(2);
 
 /// Where this process listens.
 struct Addresses {
@@ -29,76 +39,105 @@ struct Addresses {
     management: SocketAddr,
 }
 
-/// Serves until SIGTERM or SIGINT. `load` reads the configuration anew, from `file` where there is one.
+/// What is told to end, and when.
+struct Ends {
+    /// Connections, with the requests that are in flight. All of the others end with them at the latest.
+    draining: CancellationToken,
+    /// Accepting them, and commands.
+    accepting: CancellationToken,
+    /// Streams without an end of their own.
+    streams: CancellationToken,
+    /// The management listener, which outlives all of it unless it is another process's.
+    management: CancellationToken,
+}
+
+/// What goes on while the server serves, in the background runtime, until it is told to end.
+struct Running {
+    acceptors: Vec<JoinHandle<io::Result<()>>>,
+    commands: Option<JoinHandle<()>>,
+    keys: Option<JoinHandle<()>>,
+}
+
+/// Serves until SIGTERM or SIGINT, or until another process takes this one's place. `load` reads the configuration anew,
+/// from `file` where there is one; with `take_over` this process takes the place of the one that holds the data folder.
 pub(super) fn run(
     settings: &Settings,
     certificates: Option<Arc<Certificates>>,
     file: (Option<PathBuf>, Stamp),
     load: Load,
+    take_over: bool,
 ) -> anyhow::Result<()> {
     logs::start(&settings.log);
     let max_connections = gateway::raise_open_files(settings.server.max_connections);
     let metrics = manage::install_metrics()?;
-    let http = bind(settings.server.http.socket)?;
-    let https = settings.server.https.map(bind).transpose()?;
-    let management = bind_management(settings.server.manage)?;
-    let addresses = Addresses {
-        http: http.local_addr()?,
-        https: https.as_ref().map(TcpListener::local_addr).transpose()?,
-        management: management.local_addr()?,
-    };
+    let predecessor = take_over.then(|| Predecessor::ask(&settings.server.dir)).transpose()?;
+    let mut predecessor = predecessor.flatten();
+    let listeners = listen(settings, predecessor.as_mut())?;
+    let addresses = Addresses::of(&listeners)?;
     let tls = certificates.clone().map(|certificates| Tls::new(certificates, settings.server.http2));
     let tls = tls.transpose().context("prepare TLS")?;
     let background = runtimes::background().context("start the background runtime")?;
-    let draining = CancellationToken::new();
+    let ends = Ends::default();
     let readiness = Arc::new(Readiness::default());
+    let passage = Passage::default();
 
     let _in_background = background.enter();
     let GatewaySettings { routes, upstreams, options, .. } = settings.gateway.clone();
     let gateway = Gateway::new(routes, upstreams, options)?;
     gateway.replace_rules(settings.gateway.checks.in_order());
+    if let Some(predecessor) = &mut predecessor {
+        // Before it gives way: until then it answers, and nobody waits.
+        background.block_on(gateway.settle());
+        predecessor.until_released()?;
+    }
     let told = Management { readiness: Arc::clone(&readiness), metrics, gateway: gateway.clone() };
-    background.spawn(manage::serve(management, told)?);
+    background.spawn(manage::serve(listeners.management.try_clone()?, told, ends.management.clone())?);
     background.block_on(gateway.settle());
-    let app = background.block_on(App::open(settings, draining.clone())).context("open the application")?;
+    let app =
+        background.block_on(App::open(settings, ends.streams.clone())).context("open the application")?;
     let keys = Arc::new(app.key_keeper());
     background.block_on(keys.prepare(&settings.gateway))?;
-    let keeping_keys = background.spawn(keys.clone().run(draining.clone()));
-    let reloading = reload::follow(file, load, settings.clone(), (gateway.clone(), keys), draining.clone());
+    let keeping_keys = background.spawn(keys.clone().run(ends.accepting.clone()));
+    let reloading =
+        reload::follow(file, load, settings.clone(), (gateway.clone(), keys), ends.draining.clone());
     let reloading = background.spawn(reloading);
     let (log, log_writer) = open_access_log(settings)?.unzip();
-    let rotation = background.spawn(log_rotation::follow(log.clone(), draining.clone())?);
+    let rotation = background.spawn(log_rotation::follow(log.clone(), ends.draining.clone())?);
     let loops = Arc::new(
-        start_loops(settings, &app, &gateway, log, &addresses, tls.as_ref(), &draining)
+        start_loops(settings, &app, (&gateway, &passage, log), &addresses, tls.as_ref(), &ends.draining)
             .context("start the request loops")?,
     );
-    let commands = serve_commands(settings, &app, &draining);
-    let accept = |listener, transport| {
-        let (loops, draining) = (Arc::clone(&loops), draining.clone());
-        background.spawn(async move {
-            gateway::accept(listener, transport, &loops, max_connections, draining).await
-        })
+    let (successors, asking) = mpsc::channel(1);
+    let mut running = Running {
+        commands: serve_commands(settings, &app, successors, &ends.accepting),
+        acceptors: accept(&listeners, &loops, max_connections, &ends.accepting)?,
+        keys: Some(keeping_keys),
     };
-    let mut acceptors = vec![accept(http, Transport::Plain)];
-    acceptors.extend(https.map(|https| accept(https, Transport::Tls)));
-    let watch = certificates.map(|certificates| certificates::watch(certificates, draining.clone()));
+    let arrivals = predecessor.map(|predecessor| follow(predecessor, &loops)).transpose()?;
+    let watch = certificates.map(|certificates| certificates::watch(certificates, ends.draining.clone()));
     let watch = watch.transpose().context("watch the certificates")?;
     readiness.set_ready(app.store().clone());
     announce(settings, &addresses, app.has_superuser());
 
-    background.block_on(shutdown::requested()).context("wait for signals")?;
+    let leaving = background.block_on(until_left(asking, &listeners)).context("wait for signals")?;
     readiness.set_draining();
-    draining.cancel();
-    for acceptor in acceptors {
-        if let Err(error) = background.block_on(acceptor).context("end an acceptor")? {
-            warn!(%error, "an acceptor failed");
+    // A socket that is held in any process goes on to take connections.
+    drop(listeners);
+    let replaced = match leaving {
+        Leaving::Stop => None,
+        Leaving::Replaced(successor) => {
+            let giving = give_way(settings, &app, &loops, &passage, &ends, &mut running, successor);
+            Some(background.block_on(giving))
         }
+    };
+    ends.draining.cancel();
+    background.block_on(running.end())?;
+    if let Some(arrivals) = arrivals {
+        arrivals.abort();
+        _ = background.block_on(arrivals);
     }
     if let Some(watch) = watch {
         background.block_on(watch).context("end the watch of the certificates")?;
-    }
-    if let Some(commands) = commands {
-        background.block_on(commands).context("end the control socket")?;
     }
     // It holds the access log, which ends with its last holder.
     background.block_on(rotation).context("end the watch of the access log")?;
@@ -112,19 +151,171 @@ pub(super) fn run(
     if let Err(error) = background.block_on(reloading).context("end the watch of the configuration")? {
         warn!(%error, "changes of the configuration were not followed");
     }
-    background.block_on(keeping_keys).context("end the watch of the keys")?;
     gateway.stop();
-    background.block_on(app.close()).context("close the application")?;
+    // Whoever took over has the folder already.
+    let closed =
+        replaced.unwrap_or_else(|| background.block_on(app.close()).context("close the application"));
     info!("stopped");
+    closed
+}
+
+/// Waits until this process is told to stop, or another is ready to take its place.
+async fn until_left(mut asking: mpsc::Receiver<Successor>, listeners: &Listeners) -> io::Result<Leaving> {
+    let mut stop = pin!(shutdown::requested());
+    loop {
+        let mut successor = tokio::select! {
+            asked = stop.as_mut() => return asked.map(|()| Leaving::Stop),
+            Some(successor) = asking.recv() => successor,
+        };
+        let prepared = tokio::select! {
+            asked = stop.as_mut() => return asked.map(|()| Leaving::Stop),
+            prepared = successor.prepare(listeners) => prepared,
+        };
+        match prepared {
+            Ok(()) => return Ok(Leaving::Replaced(successor)),
+            Err(error) => {
+                warn!(error = format!("{error:#}"), "another process wanted to take over, and failed")
+            }
+        }
+    }
+}
+
+/// Gives the folder to a process that is ready to take it, and hands on to it what still comes.
+async fn give_way(
+    settings: &Settings,
+    app: &App,
+    loops: &RequestLoops,
+    passage: &Passage,
+    ends: &Ends,
+    running: &mut Running,
+    mut successor: Successor,
+) -> anyhow::Result<()> {
+    info!("another process takes over");
+    app.rest().await;
+    let closed = Instant::now();
+    passage.close();
+    ends.accepting.cancel();
+    ends.management.cancel();
+    running.end().await?;
+    if !passage.until_quiet(LONGEST_REQUEST).await {
+        warn!("requests that have no answer yet cannot write any more");
+    }
+    ends.streams.cancel();
+    let given = match app.close().await {
+        Ok(()) => successor.release().await,
+        Err(error) => Err(error),
+    };
+    if given.is_err() {
+        passage.lead_nowhere();
+        return given;
+    }
+    passage.lead_to(handover::passage(&settings.server.dir));
+    info!(waited_ms = closed.elapsed().as_millis(), "another process has taken over");
+    // What is idle may speak once more. Then its connection ends, with an answer and not before it.
+    let idle = async {
+        let mut ticks = interval(Duration::from_millis(20));
+        while loops.open_connections() > 0 {
+            ticks.tick().await;
+        }
+    };
+    _ = timeout(settings.server.drain_timeout, idle).await;
     Ok(())
 }
 
+/// Takes what the process before hands on, until that has ended.
+fn follow(predecessor: Predecessor, loops: &Arc<RequestLoops>) -> anyhow::Result<JoinHandle<()>> {
+    let (arrivals, stream) = predecessor.serving().context("tell the other server that this one serves")?;
+    let mut stream = tokio::net::UnixStream::from_std(stream)?;
+    let loops = loops.clone();
+    Ok(tokio::spawn(async move {
+        let gone = CancellationToken::new();
+        let taking = gateway::arrivals(arrivals, &loops, gone.clone());
+        // It has nothing to say any more.
+        let until_gone = async {
+            _ = stream.read_u8().await;
+            gone.cancel();
+        };
+        if let (Err(error), ()) = tokio::join!(taking, until_gone) {
+            warn!(%error, "requests of the process before are not taken");
+        }
+    }))
+}
+
+/// Accepts on each socket, until `accepting` is cancelled.
+fn accept(
+    listeners: &Listeners,
+    loops: &Arc<RequestLoops>,
+    max_connections: usize,
+    accepting: &CancellationToken,
+) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
+    let accept = |listener: &TcpListener, transport| {
+        let (listener, loops, accepting) = (listener.try_clone()?, Arc::clone(loops), accepting.clone());
+        Ok(tokio::spawn(async move {
+            gateway::accept(listener, transport, &loops, max_connections, accepting).await
+        }))
+    };
+    let plain = accept(&listeners.http, Transport::Plain);
+    let tls = listeners.https.iter().map(|https| accept(https, Transport::Tls));
+    std::iter::once(plain).chain(tls).collect()
+}
+
+// === impl Ends ===
+
+impl Default for Ends {
+    fn default() -> Self {
+        let draining = CancellationToken::new();
+        Self {
+            accepting: draining.child_token(),
+            streams: draining.child_token(),
+            management: CancellationToken::new(),
+            draining,
+        }
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Waits for the end of what has been told to end.
+    async fn end(&mut self) -> anyhow::Result<()> {
+        for acceptor in self.acceptors.drain(..) {
+            if let Err(error) = acceptor.await.context("end an acceptor")? {
+                warn!(%error, "an acceptor failed");
+            }
+        }
+        if let Some(commands) = self.commands.take() {
+            commands.await.context("end the control socket")?;
+        }
+        if let Some(keys) = self.keys.take() {
+            keys.await.context("end the watch of the keys")?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Addresses ===
+
+impl Addresses {
+    fn of(listeners: &Listeners) -> io::Result<Self> {
+        Ok(Self {
+            http: listeners.http.local_addr()?,
+            https: listeners.https.as_ref().map(TcpListener::local_addr).transpose()?,
+            management: listeners.management.local_addr()?,
+        })
+    }
+}
+
 /// Answers commands beside the server, from before it is announced. Without them it serves all the same.
-fn serve_commands(settings: &Settings, app: &App, draining: &CancellationToken) -> Option<JoinHandle<()>> {
+fn serve_commands(
+    settings: &Settings,
+    app: &App,
+    successors: mpsc::Sender<Successor>,
+    accepting: &CancellationToken,
+) -> Option<JoinHandle<()>> {
     match ControlSocket::bind(&settings.server.dir) {
         Ok(socket) => {
             let store = app.store().clone();
-            Some(tokio::spawn(control_socket::serve(socket, store, draining.clone())))
+            Some(tokio::spawn(control_socket::serve(socket, store, successors, accepting.clone())))
         }
         Err(error) => {
             warn!(error = format!("{error:#}"), "commands beside the server are not answered");
@@ -136,8 +327,7 @@ fn serve_commands(settings: &Settings, app: &App, draining: &CancellationToken) 
 fn start_loops(
     settings: &Settings,
     app: &App,
-    gateway: &Gateway,
-    log: Option<AccessLog>,
+    (gateway, passage, log): (&Gateway, &Passage, Option<AccessLog>),
     addresses: &Addresses,
     tls: Option<&Tls>,
     draining: &CancellationToken,
@@ -150,6 +340,7 @@ fn start_loops(
     RequestLoops::start(server.request_loops, draining, server.drain_timeout, tls, &admission, || {
         let services = app.services();
         let edge = Edge {
+            passage: passage.clone(),
             connections: connections.clone(),
             https: https.clone(),
             origins: origins.clone(),
@@ -176,6 +367,23 @@ fn open_access_log(settings: &Settings) -> anyhow::Result<Option<(AccessLog, Acc
     AccessLog::open(path.clone())
         .map(Some)
         .with_context(|| format!("open the access log {} (log.access)", path.display()))
+}
+
+/// The sockets to listen on: the other server's where they are the same.
+fn listen(settings: &Settings, mut predecessor: Option<&mut Predecessor>) -> anyhow::Result<Listeners> {
+    let server = &settings.server;
+    let mut its = |find: &mut dyn FnMut(&mut Predecessor) -> Option<TcpListener>| {
+        predecessor.as_deref_mut().and_then(find)
+    };
+    let http = its(&mut |other| other.http(server.http.socket));
+    let https = server.https.and_then(|address| its(&mut |other| other.https(address)));
+    let Address { socket, is_explicit } = server.manage;
+    let management = its(&mut |other| other.management(socket, is_explicit));
+    Ok(Listeners {
+        http: http.map_or_else(|| bind(server.http.socket), Ok)?,
+        https: https.map(Ok).or_else(|| server.https.map(bind)).transpose()?,
+        management: management.map_or_else(|| bind_management(server.manage), Ok)?,
+    })
 }
 
 fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -13,6 +13,7 @@ mod edge_limits;
 mod files;
 mod floods;
 mod gateway;
+mod handover;
 mod hooks;
 mod http;
 mod http2;

@@ -80,6 +80,11 @@ impl Server {
         Self::start_in(folder, &[], flags)
     }
 
+    /// Starts another one that takes this one's place.
+    pub(crate) fn take_over(&self) -> Self {
+        Self::start_in(Arc::clone(&self.folder), &[], &["--take-over"])
+    }
+
     fn start_in(folder: Arc<TempDir>, variables: &[(&str, &str)], flags: &[&str]) -> Self {
         let mut child = groundswell(&["serve", "--http", "127.0.0.1:0"])
             .args(flags)

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use model::collection::system;
 use model::schema::Schema;
@@ -123,7 +123,7 @@ pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
     };
     let (reads, checkpoints) = start().map_err(|error: rusqlite::Error| unreadable(error.to_string()))?;
     let writer = Writer::start(conn, checkpoints, shared.clone(), &options);
-    Ok(SqliteStore { shared, reads, writer, _folder: lock })
+    Ok(SqliteStore { shared, reads, writer, folder: Mutex::new(Some(lock)) })
 }
 
 /// Looks at a data folder that is there, and changes nothing in it. Fails where opening it would fail
