@@ -19,6 +19,8 @@
 //! Who refuses a request puts a `Refusal` among the response's extensions (`refusal.rs`): it is counted by its cause and
 //! named in the log.
 //!
+//! Above all of it is the [`Passage`], which another process that takes this one's place closes.
+//!
 //! The order of the other layers (`stack.rs`), from the route down, and why:
 //!
 //! 1. What the head alone decides: a clean path, one framing, preflights. They are answered without an id and a routed
@@ -56,6 +58,7 @@
 //! | keys that a rule of rates remembers (65,536) | those nearest to a full bucket are forgotten |
 //! | lines that wait for the access log (32,768) | lost, and counted |
 //! | tokens for servers that are used again (4,096 a loop) | all are forgotten, and signed anew |
+//! | requests that wait while another process takes over (4,096, 10 s) | 503 |
 //! | idle connections to a server (128 a loop, 4 s; of HTTP/2 30 s) | closed |
 //! | connections of HTTP/2 to a server (8 a loop), requests on one (128, or what the server takes) | they wait for their turn |
 
