@@ -13,7 +13,8 @@ use metrics::{Counter, counter};
 use model::record::Record;
 use model::time::Timestamp;
 
-use crate::route_auth::RouteAuth;
+use crate::identity_providers::ExternalCaller;
+use crate::route_auth::{RouteAuth, RouteCaller};
 use crate::routes::{Route, Target};
 
 /// The `Authorization` that the server gets, among the request's extensions.
@@ -28,12 +29,17 @@ pub(crate) struct CallerTokens {
 }
 
 struct Kept {
-    /// Without the record itself: only its address must not be another's.
-    _record: Weak<Record>,
+    _caller: Place,
     _route: Arc<Route>,
     token: CallerToken,
     /// Seconds since 1970; from then on there is another.
     until: i64,
+}
+
+/// A caller without what is known of him: only the address must not be another's.
+enum Place {
+    Record(#[allow(dead_code, reason = "it is held")] Weak<Record>),
+    External(#[allow(dead_code, reason = "it is held")] Weak<ExternalCaller>),
 }
 
 const MAX_KEPT: usize = 4_096;
@@ -42,7 +48,8 @@ const MAX_KEPT: usize = 4_096;
 const MAX_FIELD_BYTES: usize = 4 << 10;
 
 /// What a token says of itself: no field can.
-const CLAIMS: [&str; 9] = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "collection", "provider"];
+const CLAIMS: [&str; 10] =
+    ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "collection", "provider", "iss_original"];
 
 /// Whether a token may have a field of this name: it would have to be no claim of its own, and no secret.
 pub fn may_be_told(field: &str) -> bool {
@@ -58,17 +65,17 @@ impl CallerTokens {
         keys: &CallerKeys,
         route: &Arc<Route>,
         auth: &RouteAuth,
-        record: &Arc<Record>,
+        caller: &RouteCaller,
         now: Timestamp,
     ) -> Option<CallerToken> {
         let now = now.0 / 1_000;
-        let place = (Arc::as_ptr(record).addr(), Arc::as_ptr(route).addr());
+        let place = (address(caller)?, Arc::as_ptr(route).addr());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = kept.get(&place).filter(|found| now < found.until) {
             return Some(found.token.clone());
         }
         let lifetime = i64::try_from(auth.tokens.lifetime.as_secs()).unwrap_or(i64::MAX);
-        let claims = claims(route, auth, record, now, lifetime);
+        let claims = claims(route, auth, caller, now, lifetime);
         let mut header = HeaderValue::from_str(&format!("Bearer {}", keys.sign(&claims, now)?)).ok()?;
         header.set_sensitive(true);
         self.signed.increment(1);
@@ -79,9 +86,13 @@ impl CallerTokens {
         if kept.len() >= MAX_KEPT {
             kept.clear();
         }
-        let (record, route) = (Arc::downgrade(record), route.clone());
+        let caller = match caller {
+            RouteCaller::Record(record) => Place::Record(Arc::downgrade(record)),
+            RouteCaller::External(caller) => Place::External(Arc::downgrade(caller)),
+            RouteCaller::Guest => return None,
+        };
         let until = now.saturating_add(lifetime / 2);
-        kept.insert(place, Kept { _record: record, _route: route, token: token.clone(), until });
+        kept.insert(place, Kept { _caller: caller, _route: route.clone(), token: token.clone(), until });
         Some(token)
     }
 }
@@ -92,22 +103,43 @@ impl Default for CallerTokens {
     }
 }
 
-fn claims(route: &Route, auth: &RouteAuth, record: &Record, now: i64, lifetime: i64) -> String {
+fn address(caller: &RouteCaller) -> Option<usize> {
+    match caller {
+        RouteCaller::Guest => None,
+        RouteCaller::Record(record) => Some(Arc::as_ptr(record).addr()),
+        RouteCaller::External(caller) => Some(Arc::as_ptr(caller).addr()),
+    }
+}
+
+fn claims(route: &Route, auth: &RouteAuth, caller: &RouteCaller, now: i64, lifetime: i64) -> String {
     let mut claims = ClaimsText::default();
+    let mut expires_at = now.saturating_add(lifetime);
     claims.text("iss", &auth.tokens.issuer);
     if let Target::Upstream(name) = &route.target {
         claims.text("aud", name);
     }
-    claims.text("sub", record.id());
-    claims.text("collection", &record.collection.name);
+    match caller {
+        RouteCaller::Guest => {}
+        RouteCaller::Record(record) => {
+            claims.text("sub", record.id());
+            claims.text("collection", &record.collection.name);
+        }
+        RouteCaller::External(caller) => {
+            claims.text("sub", &caller.claims.subject);
+            claims.text("provider", &caller.provider);
+            claims.text("iss_original", &caller.issuer);
+            // Ours does not outlive the one that it stands for, but for the difference of clocks.
+            expires_at = expires_at.min(caller.claims.expires_at.max(now + 1));
+        }
+    }
     claims.number("iat", now);
-    claims.number("exp", now.saturating_add(lifetime));
+    claims.number("exp", expires_at);
     claims.text("jti", &format!("{:032x}", rand::random::<u128>()));
     let mut room = MAX_FIELD_BYTES;
     let mut json = String::new();
     for field in &auth.fields {
         json.clear();
-        if !may_be_told(field) || !record_json::write_field(record, field, &mut json) {
+        if !may_be_told(field) || !write_field(caller, field, &mut json) {
             continue;
         }
         match room.checked_sub(json.len()) {
@@ -119,6 +151,20 @@ fn claims(route: &Route, auth: &RouteAuth, record: &Record, now: i64, lifetime: 
         }
     }
     claims.finish()
+}
+
+fn write_field(caller: &RouteCaller, field: &str, json: &mut String) -> bool {
+    match caller {
+        RouteCaller::Guest => false,
+        RouteCaller::Record(record) => record_json::write_field(record, field, json),
+        RouteCaller::External(caller) => match caller.claims.all.get(field) {
+            Some(claim) => {
+                claim.write(json);
+                true
+            }
+            None => false,
+        },
+    }
 }
 
 #[cfg(test)]
@@ -164,7 +210,9 @@ mod tests {
         now: i64,
     ) -> String {
         let auth = route.auth.as_ref().unwrap();
-        let CallerToken(header) = tokens.header(keys, route, auth, record, Timestamp(now * 1_000)).unwrap();
+        let CallerToken(header) = tokens
+            .header(keys, route, auth, &RouteCaller::Record(record.clone()), Timestamp(now * 1_000))
+            .unwrap();
         header.to_str().unwrap().strip_prefix("Bearer ").unwrap().to_owned()
     }
 
@@ -227,6 +275,7 @@ mod tests {
     fn without_keys_there_is_no_token() {
         let (route, keys) = (route(&[]), CallerKeys::default());
         let auth = route.auth.as_ref().unwrap();
-        assert!(CallerTokens::default().header(&keys, &route, auth, &user("Ann"), Timestamp(0)).is_none());
+        let caller = RouteCaller::Record(user("Ann"));
+        assert!(CallerTokens::default().header(&keys, &route, auth, &caller, Timestamp(0)).is_none());
     }
 }

@@ -17,6 +17,7 @@ use tower::Service;
 
 use crate::checks::paths;
 use crate::checks::rules::{Rule, Rules};
+use crate::identity_providers;
 use crate::limits::{CommonLimits, Limited};
 use crate::meters::{self, Cell, RouteLabels, RouteMeter, Standing, Text};
 use crate::observe::{Observer, Observing};
@@ -128,6 +129,7 @@ impl Gateway {
         }
         routes::sort(&mut routes);
         let before = self.current.load_full();
+        let providers = identity_providers::carry_over(&mut routes, &before.routes);
         let routes: Vec<Arc<Route>> = routes.into_iter().map(|route| before.kept(route)).collect();
         if options.limits == before.options.limits {
             options.limits = before.options.limits.clone();
@@ -144,6 +146,9 @@ impl Gateway {
             tokio::spawn(upstreams::watch(pool.clone(), checks.clone()));
             tokio::spawn(upstreams::follow(pool.clone(), checks.clone()));
             pools.insert(name, pool);
+        }
+        for provider in providers {
+            tokio::spawn(identity_providers::follow(provider, checks.clone()));
         }
         before.checks.cancel();
         self.current.store(Arc::new(Plan::new(routes, meters, pools, options, checks)));

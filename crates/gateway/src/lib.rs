@@ -57,6 +57,8 @@
 //! | tries of a request, their time, retries in all | 502 or 504 |
 //! | keys that a rule of rates remembers (65,536) | those nearest to a full bucket are forgotten |
 //! | lines that wait for the access log (32,768) | lost, and counted |
+//! | tokens of identity providers that are remembered (4,096 a loop) | all are forgotten, and verified anew |
+//! | the keys of an identity provider (64 in 256 KiB, 5 s) | the old ones stay |
 //! | tokens for servers that are used again (4,096 a loop) | all are forgotten, and signed anew |
 //! | requests that wait while another process takes over (4,096, 10 s) | 503 |
 //! | idle connections to a server (128 a loop, 4 s; of HTTP/2 30 s) | closed |
@@ -66,6 +68,7 @@ mod access_log;
 mod caller_tokens;
 mod checks;
 mod gateway;
+mod identity_providers;
 mod layers;
 mod limits;
 mod loops;
@@ -89,6 +92,7 @@ pub use caller_tokens::may_be_told;
 pub use checks::accepts::{Accepts, ContentType};
 pub use checks::rules::{BadCondition, Condition, MAX_RULES, Rule, RuleAction, Scanners, scanner_names};
 pub use gateway::{Gateway, GatewayOptions, NoSuchUpstream};
+pub use identity_providers::{KeySource, Provider, ProviderSettings};
 pub use layers::caller::Callers;
 pub use layers::cors::Origins;
 pub use layers::https::HttpsRules;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use model::collection::Collection;
 use model::record::Record;
 
+use crate::identity_providers::{ExternalCaller, Provider};
+
 /// What a route asks of whoever calls. A route without it looks at no token: `Authorization` goes on as it came.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouteAuth {
@@ -15,7 +17,11 @@ pub struct RouteAuth {
     pub collections: Vec<String>,
     /// The cookie whose token counts where there is no `Authorization`.
     pub cookie: Option<String>,
-    /// Fields of the caller's record that the server is told of.
+    /// Who vouches for callers, if it is not the application itself.
+    pub provider: Option<Arc<Provider>>,
+    /// Whether the server gets the client's own token, of a provider, and none of ours.
+    pub forwards_original: bool,
+    /// Fields of the caller's record, or claims of his own token, that the server is told of.
     pub fields: Vec<String>,
     /// How it is told.
     pub tokens: TokenRules,
@@ -37,6 +43,8 @@ pub(crate) enum RouteCaller {
     Guest,
     /// A record of an auth collection, superusers among them.
     Record(Arc<Record>),
+    /// Somebody whom an identity provider vouches for.
+    External(Arc<ExternalCaller>),
 }
 
 // === impl RouteAuth ===
@@ -65,6 +73,7 @@ impl RouteCaller {
         match self {
             RouteCaller::Guest => None,
             RouteCaller::Record(record) => Some((&record.collection.id, record.id())),
+            RouteCaller::External(caller) => Some((&caller.provider, &caller.claims.subject)),
         }
     }
 }

@@ -8,6 +8,7 @@ mod checks;
 mod engine_url;
 mod gateway;
 mod hooks;
+mod identity_providers;
 mod limits;
 mod print;
 mod problem;

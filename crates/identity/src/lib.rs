@@ -11,6 +11,7 @@ pub mod address;
 pub mod cache;
 mod caller;
 pub mod caller_keys;
+pub mod external;
 pub mod hash_pool;
 mod identity;
 pub mod jwt;

@@ -11,6 +11,8 @@ use axum::http::header::{
 use axum::http::uri::Authority;
 use axum::http::{Method, Request, Response, StatusCode};
 use axum::response::IntoResponse;
+use identity::external::ExternalError;
+use identity::jwt;
 use kit::app::now;
 use kit::error::ApiError;
 use metrics::{Counter, counter};
@@ -18,7 +20,8 @@ use model::context::Caller;
 use model::json::Json;
 
 use super::caller::{CallerLayer, Callers, Decide, Decision};
-use crate::caller_tokens::CallerTokens;
+use crate::caller_tokens::{CallerToken, CallerTokens};
+use crate::identity_providers::{KnownTokens, Provider, Unverified};
 use crate::proxy::Way;
 use crate::refusal::Cause;
 use crate::route_auth::{RouteAuth, RouteCaller};
@@ -44,12 +47,21 @@ enum Refusal {
     Address,
     /// It could not be found out.
     Unavailable,
+    // Why a token of an identity provider does not count.
+    Algorithm,
+    UnknownKey,
+    Signature,
+    Expired,
+    NotYet,
+    Issuer,
+    Audience,
 }
 
 /// What the layer of one request loop goes by.
 struct Gate {
     callers: Callers,
     tokens: CallerTokens,
+    known: KnownTokens,
     counters: Counters,
 }
 
@@ -58,7 +70,8 @@ struct Counters([Counter; Refusal::ALL.len()]);
 
 /// The layer that asks `callers`, on routes that say so.
 pub(crate) fn layer(callers: Callers) -> CallerLayer<impl Decide> {
-    let gate = Arc::new(Gate { callers, tokens: CallerTokens::default(), counters: Counters::new() });
+    let (tokens, known) = Default::default();
+    let gate = Arc::new(Gate { callers, tokens, known, counters: Counters::new() });
     CallerLayer(move |mut request: Request<Body>| {
         let asked = wants_caller(&request).map(|route| (route, gate.clone()));
         async move {
@@ -86,27 +99,58 @@ impl Gate {
     /// Finds out who calls, and notes it and what the server is told among the request's extensions.
     async fn pass(&self, route: &Arc<Route>, request: &mut Request<Body>) -> Result<(), Refusal> {
         let Some(auth) = &route.auth else { return Ok(()) };
-        let caller = self.caller(auth, request).await?;
-        if let RouteCaller::Record(record) = &caller {
-            let token = self.tokens.header(self.callers.keys(), route, auth, record, now());
-            request.extensions_mut().insert(token.ok_or(Refusal::Unavailable)?);
+        let is_preflight = is_preflight(request);
+        let token = take_token(auth, request);
+        // Browsers ask without a token whether they may send one. It is for the server to say.
+        let token = if is_preflight { None } else { token? };
+        let caller = match (&token, &auth.provider) {
+            (None, _) if is_preflight || !auth.is_required => RouteCaller::Guest,
+            (None, _) => return Err(Refusal::Missing),
+            (Some(token), None) => self.caller(auth, token, request).await?,
+            (Some(token), Some(provider)) => self.external_caller(auth, provider, token).await?,
+        };
+        let told = match (&caller, token) {
+            (RouteCaller::Guest, _) => None,
+            (RouteCaller::External(_), Some(token)) if auth.forwards_original => original(&token),
+            _ => {
+                let token = self.tokens.header(self.callers.keys(), route, auth, &caller, now());
+                Some(token.ok_or(Refusal::Unavailable)?)
+            }
+        };
+        if let Some(told) = told {
+            request.extensions_mut().insert(told);
         }
         request.extensions_mut().insert(caller);
         Ok(())
     }
 
-    /// Takes what could be a token out of the request, and says whose it is.
-    async fn caller(&self, auth: &RouteAuth, request: &mut Request<Body>) -> Result<RouteCaller, Refusal> {
-        let is_preflight = is_preflight(request);
-        let token = take_token(auth, request);
-        // Browsers ask without a token whether they may send one. It is for the server to say.
-        if is_preflight {
-            return Ok(RouteCaller::Guest);
+    /// Whom an identity provider vouches for.
+    async fn external_caller(
+        &self,
+        auth: &RouteAuth,
+        provider: &Provider,
+        token: &str,
+    ) -> Result<RouteCaller, Refusal> {
+        let token = jwt::bearer_token(token);
+        match provider.verify(&self.known, token, now().0 / 1_000).await {
+            Ok(caller) => Ok(RouteCaller::External(caller)),
+            Err(Unverified::NoKeys) => Err(Refusal::Unavailable),
+            Err(Unverified::Token(why)) if auth.is_required => Err(why.into()),
+            Err(Unverified::Token(why)) => {
+                self.counters.note(why.into());
+                Ok(RouteCaller::Guest)
+            }
         }
-        let Some(token) = token? else {
-            return if auth.is_required { Err(Refusal::Missing) } else { Ok(RouteCaller::Guest) };
-        };
-        let caller = self.callers.of_token(&token, request.extensions(), request.headers()).await;
+    }
+
+    /// Whose token of the application this is.
+    async fn caller(
+        &self,
+        auth: &RouteAuth,
+        token: &str,
+        request: &mut Request<Body>,
+    ) -> Result<RouteCaller, Refusal> {
+        let caller = self.callers.of_token(token, request.extensions(), request.headers()).await;
         let record = match caller.map_err(|error| Refusal::of(&error))? {
             Caller::Record(record) | Caller::Superuser(record) => record,
             Caller::Guest if auth.is_required => return Err(Refusal::Invalid),
@@ -121,6 +165,13 @@ impl Gate {
         }
         Ok(RouteCaller::Record(record))
     }
+}
+
+/// The client's own token, for a server that verifies it itself.
+fn original(token: &str) -> Option<CallerToken> {
+    let mut header = HeaderValue::from_str(&format!("Bearer {}", jwt::bearer_token(token))).ok()?;
+    header.set_sensitive(true);
+    Some(CallerToken(header))
 }
 
 /// Whether a browser asks what it may ask.
@@ -211,13 +262,20 @@ fn cookie_token(cookie: &str) -> Option<String> {
 // === impl Refusal ===
 
 impl Refusal {
-    const ALL: [Refusal; 6] = [
+    const ALL: [Refusal; 13] = [
         Refusal::Missing,
         Refusal::Invalid,
         Refusal::Ambiguous,
         Refusal::Collection,
         Refusal::Address,
         Refusal::Unavailable,
+        Refusal::Algorithm,
+        Refusal::UnknownKey,
+        Refusal::Signature,
+        Refusal::Expired,
+        Refusal::NotYet,
+        Refusal::Issuer,
+        Refusal::Audience,
     ];
 
     fn of(error: &ApiError) -> Refusal {
@@ -232,16 +290,23 @@ impl Refusal {
             Refusal::Collection => "collection",
             Refusal::Address => "address",
             Refusal::Unavailable => "unavailable",
+            Refusal::Algorithm => "algorithm",
+            Refusal::UnknownKey => "unknown_key",
+            Refusal::Signature => "signature",
+            Refusal::Expired => "expired",
+            Refusal::NotYet => "not_yet",
+            Refusal::Issuer => "issuer",
+            Refusal::Audience => "audience",
         }
     }
 
     fn into_response(self) -> Response<Body> {
         let error = match self {
-            Refusal::Missing | Refusal::Invalid => ApiError::token_required(),
             Refusal::Ambiguous => ApiError::bad_request(),
             Refusal::Collection => ApiError::not_allowed(),
             Refusal::Address => ApiError::forbidden(),
             Refusal::Unavailable => ApiError::unavailable(std::time::Duration::from_secs(1)),
+            _ => ApiError::token_required(),
         };
         let mut response = error.into_response();
         if response.status() == StatusCode::UNAUTHORIZED {
@@ -252,6 +317,21 @@ impl Refusal {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
+    }
+}
+
+impl From<ExternalError> for Refusal {
+    fn from(why: ExternalError) -> Self {
+        match why {
+            ExternalError::Malformed => Refusal::Invalid,
+            ExternalError::Algorithm => Refusal::Algorithm,
+            ExternalError::UnknownKey => Refusal::UnknownKey,
+            ExternalError::Signature => Refusal::Signature,
+            ExternalError::Expired => Refusal::Expired,
+            ExternalError::NotYet => Refusal::NotYet,
+            ExternalError::Issuer => Refusal::Issuer,
+            ExternalError::Audience => Refusal::Audience,
+        }
     }
 }
 

@@ -1,19 +1,22 @@
 //! `[gateway]`: pools of other servers, and the routes to them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::{HeaderName, HeaderValue};
 use axum::http::{Method, Uri};
 use gateway::{
-    Balance, GatewayOptions, HealthCheck, HostPattern, Route, ServerUrl, SystemRoots, Target, TokenRules,
-    Tracing, UpstreamSettings,
+    Balance, GatewayOptions, HealthCheck, HostPattern, Provider, Route, ServerUrl, SystemRoots, Target,
+    TokenRules, Tracing, UpstreamSettings,
 };
+use kit::outbound::OutboundPolicy;
 
 use super::checks::{self, CheckSettings};
+use super::identity_providers;
 use super::limits;
 use super::reader::{Named, Section};
-use super::route_auth;
+use super::route_auth::{self, WhoMayCall};
 use super::server_tls;
 use super::settings::{boolean, count, duration, time};
 use super::tree::Origin;
@@ -26,6 +29,7 @@ pub(crate) struct GatewaySettings {
     pub(crate) options: GatewayOptions,
     pub(crate) tokens: TokenSettings,
     pub(crate) checks: CheckSettings,
+    pub(crate) providers: Vec<Arc<Provider>>,
 }
 
 /// `[gateway.tokens]`: what servers are told of callers.
@@ -47,7 +51,7 @@ const HOST: &str = "a host such as app.example or *.app.example";
 const PATH: &str = "the beginning of a path, such as /shop/";
 
 impl GatewaySettings {
-    pub(super) fn read(mut section: Section<'_>) -> Self {
+    pub(super) fn read(mut section: Section<'_>, outbound: &Arc<OutboundPolicy>) -> Self {
         let roots = SystemRoots::default();
         let upstreams: BTreeMap<String, UpstreamSettings> = section
             .sections("upstreams")
@@ -56,8 +60,10 @@ impl GatewaySettings {
             .collect();
         let names: Vec<&str> = upstreams.keys().map(String::as_str).collect();
         let tokens = TokenSettings::read(section.section("tokens"));
+        let providers = identity_providers::read(section.sections("identity_providers"), outbound);
+        let who = WhoMayCall { tokens: &tokens.rules, providers: &providers };
         let items = section.items("routes").into_iter();
-        let routes = items.filter_map(|item| route(item, &names, &tokens.rules)).collect();
+        let routes = items.filter_map(|item| route(item, &names, &who)).collect();
         let rules = section.items("rules");
         let checks = CheckSettings::read(section.section("checks"), rules);
         let limits = limits::common(section.section("limits"));
@@ -66,7 +72,7 @@ impl GatewaySettings {
             options.trace = trace;
         }
         section.finish();
-        Self { upstreams, routes, options, tokens, checks }
+        Self { upstreams, routes, options, tokens, checks, providers }
     }
 }
 
@@ -159,12 +165,12 @@ fn health(mut section: Section<'_>) -> Option<HealthCheck> {
 fn route(
     Named { origin, mut section, .. }: Named<'_>,
     upstreams: &[&str],
-    tokens: &TokenRules,
+    who: &WhoMayCall<'_>,
 ) -> Option<Route> {
     let path = section.parsed("path", PATH, path).map_or_else(|| "/".to_owned(), |(path, _)| path);
     let target = target(&mut section, origin, upstreams);
     let target = target?;
-    let auth = route_auth::read(&mut section, &target, tokens);
+    let auth = route_auth::read(&mut section, &target, who);
     let mut route = Route { auth, ..Route::new(path, target) };
     route.name = section.text("name").map(|text| text.value).filter(|name| !name.is_empty());
     route.host = section.parsed("host", HOST, HostPattern::parse).map(|(host, _)| host);

@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use gateway::{
-    ConnectionRules, Networks, RateRule, Route, RouteAuth, RouteLimits, ServerTlsFiles, Target, TokenBuckets,
+    ConnectionRules, KeySource, Networks, Provider, ProviderSettings, RateRule, Route, RouteAuth,
+    RouteLimits, ServerTlsFiles, Target, TokenBuckets,
 };
 use hooks::Hook;
 
@@ -152,6 +153,7 @@ fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::
             print_server_tls(tls.files(), f)?;
         }
     }
+    gateway.providers.iter().try_for_each(|provider| print_provider(provider, f))?;
     let TokenSettings { rules, rotate_every } = &gateway.tokens;
     if gateway.routes.iter().any(|route| route.auth.is_some()) {
         writeln!(f, "\n[gateway.tokens]")?;
@@ -224,10 +226,28 @@ fn print_route(route: &Route, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
+fn print_provider(provider: &Provider, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let ProviderSettings { policy, keys } = provider.settings();
+    writeln!(f, "\n[gateway.identity_providers.{}]", quoted(provider.name()))?;
+    writeln!(f, "issuer = {}", quoted(&policy.issuer))?;
+    writeln!(f, "audience = {}", list(&policy.audiences))?;
+    match keys {
+        KeySource::Url(url, _) => writeln!(f, "jwks = {}", quoted(url))?,
+        KeySource::File(path) => writeln!(f, "jwks_file = {}", quoted(path.display()))?,
+    }
+    writeln!(f, "clock_skew = \"{}s\"", policy.clock_skew)?;
+    let algorithms: Vec<_> = policy.algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
+    writeln!(f, "algorithms = {}", list(&algorithms))
+}
+
 fn print_auth(auth: &RouteAuth, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "auth = {}", quoted(if auth.is_required { "required" } else { "optional" }))?;
     if !auth.collections.is_empty() {
         writeln!(f, "collections = {}", list(&auth.collections))?;
+    }
+    if let Some(provider) = &auth.provider {
+        writeln!(f, "identity = {}", quoted(provider.name()))?;
+        writeln!(f, "forward = {}", quoted(if auth.forwards_original { "original" } else { "token" }))?;
     }
     if let Some(cookie) = &auth.cookie {
         writeln!(f, "auth_cookie = {}", quoted(cookie))?;

@@ -137,14 +137,15 @@ impl Settings {
         let mut root = Section::root(&tree.0, &problems);
         let server = root.section("server");
         let https = server.origin_of("https");
+        let outbound = OutboundSettings::read(root.section("outbound"));
         let settings = Self {
             server: ServerSettings::read(server),
             tls: TlsSettings::read(root.section("tls"), https),
             store: StoreSettings::read(root.section("store")),
             blobs: BlobSettings::read(root.section("blobs")),
             hooks: hooks::read(root.sections("hooks")),
-            outbound: OutboundSettings::read(root.section("outbound")),
-            gateway: GatewaySettings::read(root.section("gateway")),
+            gateway: GatewaySettings::read(root.section("gateway"), &outbound.policy),
+            outbound,
             log: LogSettings::read(root.section("log")),
         };
         root.finish();

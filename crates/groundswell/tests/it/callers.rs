@@ -1,15 +1,18 @@
 //! Who asks, on routes to other servers: whom they let through, and what the servers are told.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use identity::caller_keys::KeySet;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 use crate::app::{App, json_of, wait_until};
 use crate::server::{Response, run};
-use crate::upstreams::echo;
+use crate::upstreams::{echo, read_head, reply, upstream};
 
 /// An application with two users, one of `users` and one of `staff`, in front of a server that answers what it got.
 struct Edge {
@@ -235,6 +238,117 @@ fn what_a_route_asks_is_checked_when_it_is_configured() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("g.toml"), format!("{upstream}{route}\n")).unwrap();
+        let output = run(folder.path(), &["check", "--config", "g.toml"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(complaint), "{said}");
+    }
+}
+
+/// A token of an identity provider.
+fn external(keys: &KeySet, changes: &Value) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    let mut claims = json!({
+        "iss": "https://id.example", "aud": ["shop"], "sub": "u1", "exp": now + 300, "email": "u1@id.example"
+    });
+    claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    format!("Authorization: Bearer {}", keys.sign(&claims.to_string(), now).unwrap())
+}
+
+fn external_routes(keys: &str) -> String {
+    let route = "[[gateway.routes]]\nupstream = \"echo\"\nidentity = \"corp\"\n";
+    format!(
+        "[outbound]\nallow = [\"127.0.0.1\"]\n[gateway.identity_providers.corp]\nissuer = \"https://id.example\"\n\
+         audience = [\"shop\"]\n{keys}\n\
+         {route}path = \"/corp/\"\nauth = \"required\"\ntoken_fields = [\"email\"]\n\
+         {route}path = \"/same/\"\nauth = \"required\"\nforward = \"original\"\n\
+         {route}path = \"/perhaps/\"\nauth = \"optional\"\n"
+    )
+}
+
+#[test]
+fn an_identity_provider_may_vouch_for_callers() {
+    let keys = KeySet::generate(0);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jwks.json");
+    std::fs::write(&file, keys.jwks()).unwrap();
+    let edge = Edge::start_with(&external_routes(&format!("jwks_file = \"{}\"", file.display())));
+    let caller = external(&keys, &json!({}));
+    wait_until("keys", || edge.get("/corp/", &[&caller]).status != 503);
+    let claims = verified(&edge.token("/corp/", &caller), &edge.jwks());
+    for (name, expected) in [
+        ("iss", "groundswell"),
+        ("aud", "echo"),
+        ("sub", "u1"),
+        ("provider", "corp"),
+        ("iss_original", "https://id.example"),
+        ("email", "u1@id.example"),
+    ] {
+        assert_eq!(claims[name], expected, "{name}");
+    }
+    assert_eq!(claims.get("collection"), None);
+    let original = caller.split_once("Bearer ").unwrap().1;
+    assert_eq!(edge.token("/same/", &caller), original);
+    let refused = [
+        edge.user.clone(),
+        external(&keys, &json!({"exp": 1})),
+        external(&keys, &json!({"aud": "other"})),
+        external(&keys, &json!({"iss": "https://other.example"})),
+        external(&KeySet::generate(0), &json!({})),
+    ];
+    for header in &refused {
+        let answer = edge.get("/corp/", &[header]);
+        assert_eq!(answer.status, 401, "{header}");
+        assert_eq!(answer.header("www-authenticate"), "Bearer error=\"invalid_token\"");
+        let guest = edge.get("/perhaps/", &[header]);
+        assert_eq!((guest.status, told(&guest, "authorization")), (200, None));
+    }
+    assert_eq!(edge.get("/corp/", &[&caller, &caller]).status, 400);
+    // Whom a provider vouches for is nobody to the application.
+    assert_eq!(edge.get("/must/", &[&caller]).status, 401);
+}
+
+#[test]
+fn without_keys_nobody_is_refused_for_good() {
+    let keys = KeySet::generate(0);
+    let (is_up, jwks) = (Arc::<AtomicBool>::default(), keys.jwks().to_owned());
+    let seen = is_up.clone();
+    let provider = upstream(move |stream| {
+        while read_head(stream).is_some() {
+            let status = if seen.load(Ordering::SeqCst) { 200 } else { 500 };
+            reply(stream, status, &jwks);
+        }
+    });
+    let edge = Edge::start_with(&external_routes(&format!("jwks = \"http://{provider}/jwks.json\"")));
+    let caller = external(&keys, &json!({}));
+    let answer = edge.get("/corp/", &[&caller]);
+    assert_eq!((answer.status, answer.header("retry-after").as_str()), (503, "1"));
+    is_up.store(true, Ordering::SeqCst);
+    wait_until("keys", || edge.get("/corp/", &[&caller]).status == 200);
+}
+
+#[test]
+fn an_identity_provider_is_checked_when_it_is_configured() {
+    let provider =
+        "[gateway.identity_providers.p]\nissuer = \"i\"\naudience = [\"a\"]\njwks = \"https://i/jwks\"\n";
+    let route = "[gateway.upstreams.u]\nservers = [\"http://a:1\"]\n[[gateway.routes]]\nupstream = \"u\"\nauth = \"required\"\n";
+    for (config, complaint) in [
+        (provider.replace("issuer = \"i\"\n", ""), "issuer: is missing"),
+        (provider.replace("audience = [\"a\"]\n", ""), "audience: is missing"),
+        (provider.replace("https://i/jwks", "i"), "begin it with `https://`"),
+        (format!("{provider}jwks_file = \"f\"\n"), "write one of jwks"),
+        (format!("{provider}algorithms = [\"HS256\"]\n"), "\"HS256\" is not right"),
+        (format!("{provider}algorithms = [\"none\"]\n"), "\"none\" is not right"),
+        (format!("{provider}clock_skew = \"1h\"\n"), "ten minutes at most"),
+        (format!("{route}identity = \"p\"\n"), "there is no identity provider \"p\""),
+        (
+            format!("{provider}{route}identity = \"p\"\ncollections = [\"users\"]\n"),
+            "are the application's own",
+        ),
+        (format!("{route}forward = \"original\"\n"), "never reach a server"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("g.toml"), &config).unwrap();
         let output = run(folder.path(), &["check", "--config", "g.toml"]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{said}");
