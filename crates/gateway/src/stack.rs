@@ -85,7 +85,7 @@ pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
     ServiceBuilder::new()
         .layer(passage.layer())
         .layer(BeforeLayer(Client::new(connections, observer.clone())))
-        .layer(AroundLayer(Hsts(https.hsts)))
+        .layer(AroundLayer(Hsts::new(https.hsts)))
         .service(Routed::new(gateway, observer, local, routed))
 }
 

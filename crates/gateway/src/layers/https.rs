@@ -1,5 +1,7 @@
 //! What clients are told about HTTPS: to come by it, and to keep to it.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::header::{HOST, LOCATION, STRICT_TRANSPORT_SECURITY};
 use axum::http::uri::Authority;
@@ -32,7 +34,13 @@ pub(crate) struct RedirectToHttps(pub(crate) Option<u16>);
 
 /// Adds `Strict-Transport-Security` to what goes out by TLS: elsewhere browsers ignore it.
 #[derive(Debug, Clone)]
-pub(crate) struct Hsts(pub(crate) Option<HeaderValue>);
+pub(crate) struct Hsts(Option<Arc<HeaderValue>>);
+
+impl Hsts {
+    pub(crate) fn new(value: Option<HeaderValue>) -> Self {
+        Self(value.map(Arc::new))
+    }
+}
 
 impl Before for RedirectToHttps {
     fn answer(&self, request: &mut Request<Body>) -> Option<Response<Body>> {
@@ -50,15 +58,16 @@ impl Before for RedirectToHttps {
 }
 
 impl Around for Hsts {
-    type Noted = Option<HeaderValue>;
+    // Shared by the loop: every request's future has room for it.
+    type Noted = Option<Arc<HeaderValue>>;
 
-    fn note(&self, request: &mut Request<Body>) -> Option<HeaderValue> {
+    fn note(&self, request: &mut Request<Body>) -> Option<Arc<HeaderValue>> {
         self.0.as_ref().filter(|_| is_encrypted(request)).cloned()
     }
 
-    fn finish(hsts: Option<HeaderValue>, response: &mut Response<Body>) {
+    fn finish(hsts: Option<Arc<HeaderValue>>, response: &mut Response<Body>) {
         if let Some(hsts) = hsts {
-            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts);
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HeaderValue::clone(&hsts));
         }
     }
 }
@@ -134,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_answers_by_tls_ask_browsers_to_keep_to_it() {
-        let layer = AroundLayer(Hsts(Some(HeaderValue::from_static("max-age=1"))));
+        let layer = AroundLayer(Hsts::new(Some(HeaderValue::from_static("max-age=1"))));
         let by_tls = answer(&layer, inner(), request("/", None, Transport::Tls)).await;
         assert_eq!(by_tls.headers()[STRICT_TRANSPORT_SECURITY], "max-age=1");
         let plain = answer(&layer, inner(), request("/", None, Transport::Plain)).await;

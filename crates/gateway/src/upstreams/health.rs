@@ -43,16 +43,13 @@ pub(crate) async fn watch(pool: Arc<Pool>, stop: CancellationToken) {
 async fn watch_one(pool: &Pool, server: &Server, check: &HealthCheck) {
     let mut ticks = interval(check.every.max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut failed, mut passed) = (0, 0);
     loop {
         ticks.tick().await;
         let is_well = timeout(check.timeout, is_well(server, &check.path)).await == Ok(true);
         if is_well { &pool.meter.checks_passed } else { &pool.meter.checks_failed }.add();
-        (failed, passed) = if is_well { (0, passed + 1) } else { (failed + 1, 0) };
-        if failed >= MAX_FAILURES {
-            server.note_health(false, pool.now());
-        } else if passed >= MIN_PASSES {
-            server.note_health(true, pool.now());
+        let in_a_row = server.note_check(is_well);
+        if in_a_row >= if is_well { MIN_PASSES } else { MAX_FAILURES } {
+            server.note_health(is_well, pool.now());
         }
     }
 }

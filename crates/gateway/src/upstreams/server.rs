@@ -42,6 +42,9 @@ pub(crate) struct Server {
     progressed: AtomicU64,
     /// A health check says so.
     is_down: AtomicBool,
+    /// Checks that it failed, and passed, in a row. Kept here, where they outlive a change of the pool's other servers.
+    checks_failed: AtomicU32,
+    checks_passed: AtomicU32,
     failures: AtomicU32,
     errors: AtomicU32,
     /// How often it was ejected without a good answer since.
@@ -87,6 +90,8 @@ impl Server {
             unanswered: AtomicU32::new(0),
             progressed: AtomicU64::new(0),
             is_down: AtomicBool::new(false),
+            checks_failed: AtomicU32::new(0),
+            checks_passed: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             errors: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
@@ -185,7 +190,17 @@ impl Server {
         }
     }
 
-    /// What a health check found.
+    /// What a health check found: how many it has failed or passed in a row now. Only the watch of its pool calls this.
+    pub(super) fn note_check(&self, has_passed: bool) -> u32 {
+        let (more, other) = match has_passed {
+            true => (&self.checks_passed, &self.checks_failed),
+            false => (&self.checks_failed, &self.checks_passed),
+        };
+        other.store(0, Ordering::Relaxed);
+        more.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// What health checks found.
     pub(super) fn note_health(&self, is_well: bool, now: Duration) {
         if self.is_down.swap(!is_well, Ordering::Relaxed) == is_well {
             if is_well {
@@ -288,6 +303,13 @@ mod tests {
         server.note_health(true, SECOND);
         let share = |after: u64| server.share(SECOND + Duration::from_secs(after), SECOND * 10);
         assert_eq!([share(0), share(5), share(10), share(99)], [0.1, 0.5, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn checks_are_counted_in_a_row() {
+        let server = server();
+        let counts = [false, false, true, true, true, false].map(|has_passed| server.note_check(has_passed));
+        assert_eq!(counts, [1, 2, 1, 2, 3, 1]);
     }
 
     #[test]
