@@ -38,6 +38,7 @@ use self::connections::Unanswered;
 use self::upload::Upload;
 use crate::caller_tokens::CallerToken;
 use crate::checks::rules::Stop;
+use crate::layers::compress;
 use crate::net::{Peer, Then, Transport};
 use crate::refusal::Cause;
 use crate::routes::{self, Route, Target};
@@ -140,8 +141,12 @@ impl Service<Request<Body>> for Forward {
             let way = request.extensions_mut().remove();
             Ok(match way {
                 Some(Way::Upstream { pool, route }) => {
+                    let encoding = route.compress.then(|| compress::accepted(request.headers()));
                     let mut response = Proxy { pool, connections }.answer(request, &route).await;
                     routes::apply(&route.response_headers, response.headers_mut());
+                    if let Some(encoding) = encoding {
+                        compress::of_route(&mut response, encoding);
+                    }
                     response
                 }
                 Some(Way::Redirect(route)) => match &route.target {

@@ -39,6 +39,8 @@ pub struct Route {
     pub accepts: Accepts,
     /// What the beginning of the path becomes.
     pub rewrite: Option<String>,
+    /// Whether answers are compressed for clients that ask for it.
+    pub compress: bool,
     /// What is asked of whoever calls, if anything.
     pub auth: Option<RouteAuth>,
     /// Set in what the server gets; removed where there is no value.
@@ -81,6 +83,7 @@ impl Route {
             limits: RouteLimits::default(),
             accepts: Accepts::default(),
             rewrite: None,
+            compress: false,
             auth: None,
             request_headers: Vec::new(),
             response_headers: Vec::new(),

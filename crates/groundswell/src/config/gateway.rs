@@ -190,6 +190,7 @@ fn route(
     route.accepts = checks::of_route(&mut section);
     route.headers = header_rules(&mut section, "headers");
     route.rewrite = section.parsed("rewrite", PATH, self::path).map(|(path, _)| path);
+    route.compress = section.parsed("compress", "true or false", boolean).is_some_and(|(value, _)| value);
     route.request_headers = header_rules(&mut section, "request_headers");
     route.response_headers = header_rules(&mut section, "response_headers");
     section.finish();

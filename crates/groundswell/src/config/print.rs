@@ -202,6 +202,9 @@ fn print_route(route: &Route, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Target::Upstream(name) => writeln!(f, "upstream = {}", quoted(name))?,
         Target::Redirect(url) => writeln!(f, "redirect = {}", quoted(url))?,
     }
+    if route.compress {
+        writeln!(f, "compress = true")?;
+    }
     print_limits(&route.limits, f)?;
     checks::print_accepts(&route.accepts, f)?;
     if let Some(rewrite) = &route.rewrite {

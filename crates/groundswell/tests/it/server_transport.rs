@@ -337,3 +337,39 @@ fn a_websocket_goes_over_http1_to_a_pool_of_http2() {
     }
     assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
 }
+
+#[test]
+fn answers_of_a_route_are_compressed_where_it_says_so() {
+    let backend = upstream(|stream| {
+        while let Some(head) = read_head(stream) {
+            let body = "many words ".repeat(1_000);
+            let more = if head[0].contains("/fixed") { "Cache-Control: no-transform\r\n" } else { "" };
+            let answer = format!(
+                "HTTP/1.1 200 S\r\nContent-Type: text/html\r\nETag: \"1\"\r\n{more}Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            if stream.get_mut().write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let route = "[[gateway.routes]]\npath = \"/small\"\nupstream = \"pool\"\ncompress = true\n";
+    let server = gateway(|_| (), &format!("http://{backend}"), route);
+    let mut client = Client::connect(&server);
+    for encoding in ["gzip", "br", "zstd"] {
+        let accept = format!("accept-encoding: {encoding}");
+        let answer = client.request("GET", "/small", &[&accept], &[]);
+        assert_eq!(answer.header("content-encoding"), encoding);
+        assert!(answer.body.len() < 1_000, "{encoding}: {}", answer.body.len());
+        assert_eq!(
+            (answer.header("vary"), answer.header("etag")),
+            ("Accept-Encoding".into(), "W/\"1\"".into())
+        );
+        let fixed = client.request("GET", "/small/fixed", &[&accept], &[]);
+        assert_eq!((fixed.header("content-encoding").as_str(), fixed.body.len()), ("", 11_000));
+        let other = client.request("GET", "/other", &[&accept], &[]);
+        assert_eq!((other.header("content-encoding").as_str(), other.header("vary").as_str()), ("", ""));
+    }
+    let plain = client.request("GET", "/small", &[], &[]);
+    assert_eq!((plain.body.len(), plain.header("vary").as_str()), (11_000, "Accept-Encoding"));
+}
