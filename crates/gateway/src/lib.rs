@@ -67,6 +67,8 @@
 mod access_log;
 mod caller_tokens;
 mod checks;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gateway;
 mod identity_providers;
 mod layers;

@@ -79,6 +79,12 @@ pub(crate) struct Stop {
     action: RuleAction,
 }
 
+/// Whether a request fits a condition.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn holds(condition: &Condition, request: &Request<Body>) -> bool {
+    condition.holds(&Head::of(request))
+}
+
 // === impl RuleAction ===
 
 impl RuleAction {
