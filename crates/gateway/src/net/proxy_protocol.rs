@@ -133,6 +133,7 @@ where
 /// What fuzzers call, and tests with a few random bytes: no bytes lead to a panic, to a header without an end or to one
 /// that wants what is there.
 #[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "its fuzzer builds this file in"))]
 pub(crate) fn try_bytes(bytes: &[u8]) {
     let mut known = 0;
     while let Ok(Header::Wants(count)) = look(&bytes[..known]) {

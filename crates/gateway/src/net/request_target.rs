@@ -462,6 +462,7 @@ impl LineStart {
 
 /// What a parser reads when `pieces` arrive one after another.
 #[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "its fuzzer builds this file in"))]
 fn rewritten(pieces: &[&[u8]]) -> Vec<u8> {
     let mut watcher = RequestWatcher::default();
     let mut output = Vec::new();
@@ -476,6 +477,7 @@ fn rewritten(pieces: &[&[u8]]) -> Vec<u8> {
 /// What the fuzzer in `fuzz/` calls, and our tests with random bytes: the first byte says where a connection's
 /// bytes, which are the rest, are cut in two.
 #[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "its fuzzer builds this file in"))]
 pub(super) fn try_bytes(bytes: &[u8]) {
     let Some((&cut, input)) = bytes.split_first() else { return };
     let whole = rewritten(&[input]);
