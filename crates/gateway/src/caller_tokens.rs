@@ -14,7 +14,7 @@ use model::record::Record;
 use model::time::Timestamp;
 
 use crate::identity_providers::ExternalCaller;
-use crate::route_auth::{RouteAuth, RouteCaller};
+use crate::route_auth::{RouteAuth, RouteCaller, TokenRules};
 use crate::routes::{Route, Target};
 
 /// The `Authorization` that the server gets, among the request's extensions.
@@ -69,32 +69,78 @@ impl CallerTokens {
         now: Timestamp,
     ) -> Option<CallerToken> {
         let now = now.0 / 1_000;
-        let place = (address(caller)?, Arc::as_ptr(route).addr());
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = kept.get(&place).filter(|found| now < found.until) {
-            return Some(found.token.clone());
+        if let Some(token) = self.kept(route, caller, now) {
+            return Some(token);
         }
-        let lifetime = i64::try_from(auth.tokens.lifetime.as_secs()).unwrap_or(i64::MAX);
-        let claims = claims(route, auth, caller, now, lifetime);
-        let mut header = HeaderValue::from_str(&format!("Bearer {}", keys.sign(&claims, now)?)).ok()?;
-        header.set_sensitive(true);
+        let audience = audience(route).unwrap_or_default();
+        let (token, expires_at) = sign(keys, audience, &auth.tokens, &auth.fields, caller, now)?;
         self.signed.increment(1);
+        self.keep(route, caller, &token, now, expires_at)
+    }
+
+    /// The one that this caller's servers were sent before, if that is not long ago.
+    pub(crate) fn kept(&self, route: &Arc<Route>, caller: &RouteCaller, now: i64) -> Option<CallerToken> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.get(&place(route, caller)?).filter(|found| now < found.until)?;
+        Some(found.token.clone())
+    }
+
+    /// Keeps one for half of its time.
+    pub(crate) fn keep(
+        &self,
+        route: &Arc<Route>,
+        caller: &RouteCaller,
+        token: &str,
+        now: i64,
+        expires_at: i64,
+    ) -> Option<CallerToken> {
+        let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+        header.set_sensitive(true);
         let token = CallerToken(header);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= MAX_KEPT {
             kept.retain(|_, one| now < one.until);
         }
         if kept.len() >= MAX_KEPT {
             kept.clear();
         }
+        let place = place(route, caller)?;
         let caller = match caller {
             RouteCaller::Record(record) => Place::Record(Arc::downgrade(record)),
             RouteCaller::External(caller) => Place::External(Arc::downgrade(caller)),
             RouteCaller::Guest => return None,
         };
-        let until = now.saturating_add(lifetime / 2);
+        let until = now.saturating_add(expires_at.saturating_sub(now) / 2);
         kept.insert(place, Kept { _caller: caller, _route: route.clone(), token: token.clone(), until });
         Some(token)
     }
+}
+
+/// Where a token is kept: while it is, nothing else can have these addresses.
+fn place(route: &Arc<Route>, caller: &RouteCaller) -> Option<(usize, usize)> {
+    Some((address(caller)?, Arc::as_ptr(route).addr()))
+}
+
+/// Whom a route's tokens are for.
+pub(crate) fn audience(route: &Route) -> Option<&str> {
+    match &route.target {
+        Target::Upstream(name) => Some(name),
+        Target::Services | Target::Redirect(_) => None,
+    }
+}
+
+/// A token of this caller for an audience, and until when it counts, in seconds since 1970. None while there are no keys.
+pub(crate) fn sign(
+    keys: &CallerKeys,
+    audience: &str,
+    rules: &TokenRules,
+    fields: &[String],
+    caller: &RouteCaller,
+    now: i64,
+) -> Option<(String, i64)> {
+    let lifetime = i64::try_from(rules.lifetime.as_secs()).unwrap_or(i64::MAX);
+    let claims = claims(audience, rules, fields, caller, now, lifetime);
+    Some((keys.sign(&claims, now)?, now.saturating_add(lifetime)))
 }
 
 impl Default for CallerTokens {
@@ -111,12 +157,19 @@ fn address(caller: &RouteCaller) -> Option<usize> {
     }
 }
 
-fn claims(route: &Route, auth: &RouteAuth, caller: &RouteCaller, now: i64, lifetime: i64) -> String {
+fn claims(
+    audience: &str,
+    rules: &TokenRules,
+    fields: &[String],
+    caller: &RouteCaller,
+    now: i64,
+    lifetime: i64,
+) -> String {
     let mut claims = ClaimsText::default();
     let mut expires_at = now.saturating_add(lifetime);
-    claims.text("iss", &auth.tokens.issuer);
-    if let Target::Upstream(name) = &route.target {
-        claims.text("aud", name);
+    claims.text("iss", &rules.issuer);
+    if !audience.is_empty() {
+        claims.text("aud", audience);
     }
     match caller {
         RouteCaller::Guest => {}
@@ -137,7 +190,7 @@ fn claims(route: &Route, auth: &RouteAuth, caller: &RouteCaller, now: i64, lifet
     claims.text("jti", &format!("{:032x}", rand::random::<u128>()));
     let mut room = MAX_FIELD_BYTES;
     let mut json = String::new();
-    for field in &auth.fields {
+    for field in fields {
         json.clear();
         if !may_be_told(field) || !write_field(caller, field, &mut json) {
             continue;

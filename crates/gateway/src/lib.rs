@@ -41,6 +41,9 @@
 //! A request costs the local stack no boxed future, and no lock but that of the tokens that are remembered and, where limits are on,
 //! that of its counter. What a stack answers from is its loop's own, and so are the connections to other servers; what is known of these is shared.
 //!
+//! The services may be on another node: then the foot of the stack is a `Remote`, and the stack behind the internal listener there
+//! is a short one (`nodes.rs`).
+//!
 //! # What is bounded, and what happens then
 //!
 //! | what | past it |
@@ -61,6 +64,9 @@
 //! | the keys of an identity provider (64 in 256 KiB, 5 s) | the old ones stay |
 //! | tokens for servers that are used again (4,096 a loop) | all are forgotten, and signed anew |
 //! | requests that wait while another process takes over (4,096, 10 s) | 503 |
+//! | notices kept for gateways that come back (1,024) | a gateway begins anew, and forgets all tokens |
+//! | streams of notices (256) | 503 |
+//! | tokens that a gateway remembers (65,536) | old ones are asked for anew |
 //! | idle connections to a server (128 a loop, 4 s; of HTTP/2 30 s) | closed |
 //! | connections of HTTP/2 to a server (8 a loop), requests on one (128, or what the server takes) | they wait for their turn |
 
@@ -77,6 +83,7 @@ mod loops;
 mod meters;
 mod net;
 mod networks;
+mod nodes;
 mod observe;
 mod passage;
 mod proxy;
@@ -103,6 +110,7 @@ pub use limits::{CommonLimits, RateBy, RateRule, RouteLimits, TokenBuckets};
 pub use loops::RequestLoops;
 pub use net::{Admission, ConnectionRules, ConnectionServer, Transport, accept, bind, raise_open_files};
 pub use networks::Networks;
+pub use nodes::{Doors, Foot, Internal, Notices, Remote, ServiceNodes, internal};
 pub use passage::{Passage, arrivals};
 pub use route_auth::{RouteAuth, TokenRules};
 pub use routes::{HostPattern, Route, Target};

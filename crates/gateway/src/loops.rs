@@ -152,14 +152,22 @@ async fn serve<S: Upstream>(entrance: Entrance<S>, accepted: Accepted, draining:
         Err(error) => return debug!(peer = %address, %error, "could not watch a connection"),
     };
     let Entrance { server, admission, handshakes } = entrance;
-    let admitted = tokio::select! {
-        admitted = admission.admit(&mut stream, address, transport) => admitted,
-        () = draining.cancelled() => return,
+    // Whether a gateway may come in its signature says, and it speaks for many clients.
+    let admitted = if transport == Transport::Internal {
+        None
+    } else {
+        let admitted = tokio::select! {
+            admitted = admission.admit(&mut stream, address, transport) => admitted,
+            () = draining.cancelled() => return,
+        };
+        let Some(admitted) = admitted else { return };
+        Some(admitted)
     };
-    let Some(admitted) = admitted else { return };
-    let peer = Peer::new(admitted.address, transport);
+    let peer = Peer::new(admitted.as_ref().map_or(address, |admitted| admitted.address), transport);
     match (transport, handshakes) {
-        (Transport::Plain, _) => server.serve(stream, peer, Protocol::Http1, draining).await,
+        (Transport::Plain | Transport::Internal, _) => {
+            server.serve(stream, peer, Protocol::Http1, draining).await
+        }
         (Transport::Tls, Some(handshakes)) => {
             let shaken = tokio::select! {
                 shaken = handshakes.shake(stream) => shaken,

@@ -84,6 +84,10 @@ struct Proxy {
     connections: Connections,
 }
 
+/// An answer's extension: no server could be reached, and none has seen the request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unreached;
+
 /// A request that can be sent several times: all of it but its body.
 struct Head {
     method: Method,
@@ -337,7 +341,7 @@ impl Head {
         }
         if let Some(peer) = extensions.get::<Peer>() {
             let protocol = match peer.transport {
-                Transport::Plain => "http",
+                Transport::Plain | Transport::Internal => "http",
                 Transport::Tls => "https",
             };
             headers::set_forwarded(&mut headers, peer, protocol);
@@ -399,6 +403,7 @@ impl Answered {
 
 impl Missed {
     fn into_response(self) -> Response<Body> {
+        let is_unsent = matches!(self, Missed::Unsent(_));
         let (status, cause) = match self {
             Missed::Erred(_) | Missed::Unsent(_) | Missed::Lost => {
                 (StatusCode::BAD_GATEWAY, Cause::Unanswered)
@@ -408,7 +413,11 @@ impl Missed {
             Missed::ClientLeft => (StatusCode::BAD_REQUEST, Cause::ClientLeft),
             Missed::ClientLate => (StatusCode::REQUEST_TIMEOUT, Cause::ClientLate),
         };
-        refused(status, cause)
+        let mut response = refused(status, cause);
+        if is_unsent {
+            response.extensions_mut().insert(Unreached);
+        }
+        response
     }
 }
 

@@ -122,6 +122,13 @@ impl Pool {
         Served { upstream: self.name.clone(), server: server.url.clone(), tries }
     }
 
+    /// What is known of a server from elsewhere than its answers.
+    pub(crate) fn note_health(&self, url: &ServerUrl, is_well: bool) {
+        if let Some(server) = self.servers.load().iter().find(|server| server.url == *url) {
+            server.note_health(is_well, self.now());
+        }
+    }
+
     /// Whether a request may be tried again, which is counted then.
     pub(crate) fn may_retry(&self) -> bool {
         let may_retry = self.budget.take();

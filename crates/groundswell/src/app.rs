@@ -15,6 +15,7 @@ use contract::secrets::SecretStore;
 use contract::store::{CommitObserver, Store};
 use files::Downloads;
 use files::cleanup::{self, RemoveFiles};
+use gateway::{Internal, Notices};
 use hooks::Hooks;
 use identity::Identity;
 use jobs::{Crons, Jobs, Policy, Queue, Worker};
@@ -49,6 +50,8 @@ pub(crate) struct App {
     jobs: Jobs,
     hooks: Hooks,
     outbound: Outbound,
+    /// What gateways on other nodes are told, if there may be any.
+    notices: Option<Arc<Notices>>,
     tasks: Tasks,
 }
 
@@ -73,13 +76,17 @@ impl App {
         let (new_events, new_jobs) = (Arc::<broker::Wakeup>::default(), Arc::<jobs::Wakeup>::default());
         let schema_changes = Arc::<hooks::SchemaChanges>::default();
         let rate_limits = Arc::<RateLimits>::default();
-        let observers: Vec<Arc<dyn CommitObserver>> = vec![
+        let node_code = Alphanumeric.sample_string(&mut rand::rng(), NODE_CODE_LETTERS);
+        let is_internal = settings.server.internal.is_some();
+        let notices = is_internal.then(|| Arc::new(Notices::new(node_code.clone())));
+        let mut observers: Vec<Arc<dyn CommitObserver>> = vec![
             identity.clone(),
             new_events.clone(),
             new_jobs.clone(),
             schema_changes.clone(),
             rate_limits.clone(),
         ];
+        observers.extend(notices.clone().map(|notices| notices as Arc<dyn CommitObserver>));
         let store = open_store(settings, observers)?;
         let secrets = store.clone();
         rate_limits.take(&store.settings());
@@ -115,7 +122,7 @@ impl App {
             tasks.stop.clone(),
         ));
         let services = kit::app::App::new(store.clone(), identity.clone(), files.clone());
-        let realtime = start_realtime(services, broker, draining);
+        let realtime = start_realtime(services, broker, node_code, draining);
         Ok(Self {
             store,
             secrets,
@@ -129,6 +136,7 @@ impl App {
             jobs,
             hooks,
             outbound,
+            notices,
             tasks,
         })
     }
@@ -150,6 +158,14 @@ impl App {
         let before_hooks = Arc::new(hooks::Before::new(self.hooks.clone(), outbound));
         let app = kit::app::App::new(self.store.clone(), self.identity.clone(), self.files.clone());
         Arc::new(app.with_before_hooks(before_hooks).with_rate_limits(self.rate_limits.clone()))
+    }
+
+    /// What the internal listener answers from, if there is one. Its streams end when `draining`.
+    pub(crate) fn internal(&self, settings: &Settings, draining: CancellationToken) -> Option<Arc<Internal>> {
+        let (notices, keys) = self.notices.clone().zip(settings.nodes.keys.clone())?;
+        let (store, identity) = (self.store.clone(), self.identity.clone());
+        let rules = settings.gateway.tokens.rules.clone();
+        Some(Arc::new(Internal::new(keys, store, identity, notices, rules, draining)))
     }
 
     /// Whether anybody can sign in as a superuser yet.
@@ -217,8 +233,12 @@ fn open_files(settings: &Settings) -> anyhow::Result<Files> {
 }
 
 /// Starts what sends changes to clients, on the runtime that this is called on.
-fn start_realtime(app: kit::app::App, broker: Arc<dyn Broker>, draining: CancellationToken) -> Realtime {
-    let node_code = Alphanumeric.sample_string(&mut rand::rng(), NODE_CODE_LETTERS);
+fn start_realtime(
+    app: kit::app::App,
+    broker: Arc<dyn Broker>,
+    node_code: String,
+    draining: CancellationToken,
+) -> Realtime {
     Realtime::start(app, broker, realtime::Options { node_code, ..Default::default() }, draining)
 }
 

@@ -12,7 +12,7 @@ use identity::caller_keys::{KeySchedule, KeySet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::GatewaySettings;
+use crate::config::Settings;
 
 /// By which the store knows them.
 const NAME: &str = "caller_keys";
@@ -39,11 +39,14 @@ impl KeyKeeper {
     }
 
     /// Takes the schedule of a configuration, and sees to it that there are keys if its routes want them.
-    pub(crate) async fn prepare(&self, settings: &GatewaySettings) -> anyhow::Result<()> {
+    pub(crate) async fn prepare(&self, settings: &Settings) -> anyhow::Result<()> {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        self.rotate_every_ms.store(milliseconds(settings.tokens.rotate_every), Ordering::Relaxed);
-        self.lifetime_ms.store(milliseconds(settings.tokens.rules.lifetime), Ordering::Relaxed);
-        let is_wanted = settings.routes.iter().any(|route| route.auth.is_some());
+        let tokens = &settings.gateway.tokens;
+        self.rotate_every_ms.store(milliseconds(tokens.rotate_every), Ordering::Relaxed);
+        self.lifetime_ms.store(milliseconds(tokens.rules.lifetime), Ordering::Relaxed);
+        // Gateways on other nodes have them signed here.
+        let is_wanted = settings.server.internal.is_some()
+            || settings.gateway.routes.iter().any(|route| route.auth.is_some());
         if is_wanted && self.identity.caller_keys().current().is_none() {
             self.refresh().await.context("prepare the keys of callers' tokens")?;
         }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::cli::{self, Command, CommandLine, ServeFlags};
+use crate::config::Role;
 use crate::{certificates, config, output, reload};
 
 /// The code for a configuration that cannot be.
@@ -55,6 +56,10 @@ pub(crate) fn run(command_line: CommandLine) -> ExitCode {
                 ExitCode::from(EXIT_CONFIGURATION)
             }
         },
+        Some(Command::Superuser { .. }) if settings.server.role == Role::Gateway => {
+            output::error("a gateway node has no data: run this on the node that runs the services");
+            ExitCode::FAILURE
+        }
         Some(Command::Superuser { action }) => superuser::run(&settings, action),
         Some(Command::Check(_)) => check::run(&settings),
         None => ExitCode::SUCCESS,

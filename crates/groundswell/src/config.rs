@@ -10,6 +10,7 @@ mod gateway;
 mod hooks;
 mod identity_providers;
 mod limits;
+mod nodes;
 mod print;
 mod problem;
 mod reader;
@@ -22,6 +23,7 @@ mod tree;
 use std::path::Path;
 
 pub(crate) use gateway::GatewaySettings;
+pub(crate) use nodes::Role;
 pub(crate) use problem::Problems;
 pub(crate) use settings::{Address, LogFormat, LogSettings, Settings, Synchronous};
 pub(crate) use tls::TlsSettings;

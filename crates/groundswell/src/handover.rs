@@ -32,6 +32,7 @@ const MAX_LINE_BYTES: usize = 256;
 /// The listening sockets, by what they are for. Their names go before them.
 const HTTP: &str = "http";
 const HTTPS: &str = "https";
+const INTERNAL: &str = "internal";
 const MANAGEMENT: &str = "management";
 
 /// Most sockets that are sent.

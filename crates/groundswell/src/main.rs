@@ -18,6 +18,7 @@ mod hook_queues;
 mod log_rotation;
 mod logs;
 mod manage;
+mod node;
 mod output;
 mod readiness;
 mod reload;

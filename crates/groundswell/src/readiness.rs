@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use contract::store::{ListRecords, Store, StoreError};
+use gateway::ServiceNodes;
 use model::collection::Collection;
 use tracing::warn;
 
@@ -15,14 +16,22 @@ const STORE_DEADLINE: Duration = Duration::from_secs(1);
 /// draining.
 #[derive(Default)]
 pub(crate) struct Readiness {
-    store: OnceLock<Arc<dyn Store>>,
+    depends_on: OnceLock<DependsOn>,
     is_draining: AtomicBool,
 }
 
+/// What the process answers from.
+pub(crate) enum DependsOn {
+    /// A store of its own.
+    Store(Arc<dyn Store>),
+    /// Other nodes that run the services.
+    Services(Arc<ServiceNodes>),
+}
+
 impl Readiness {
-    /// The listeners are open and the application answers, from this store.
-    pub(crate) fn set_ready(&self, store: Arc<dyn Store>) {
-        let _ = self.store.set(store);
+    /// The listeners are open and the application answers, from this.
+    pub(crate) fn set_ready(&self, depends_on: DependsOn) {
+        let _ = self.depends_on.set(depends_on);
     }
 
     /// The process is on its way out.
@@ -35,7 +44,12 @@ impl Readiness {
         if self.is_draining.load(Ordering::Relaxed) {
             return Some("draining");
         }
-        let Some(store) = self.store.get() else { return Some("starting") };
+        let store = match self.depends_on.get() {
+            None => return Some("starting"),
+            Some(DependsOn::Services(nodes)) if nodes.is_reachable() => return None,
+            Some(DependsOn::Services(_)) => return Some("the services are out of reach"),
+            Some(DependsOn::Store(store)) => store,
+        };
         match tokio::time::timeout(STORE_DEADLINE, has_superuser(&**store)).await {
             // A schema that is being changed is a store that works.
             Ok(Ok(_) | Err(StoreError::SchemaChanged)) => None,
@@ -152,7 +166,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let readiness = Readiness::default();
         assert_eq!(readiness.objection().await, Some("starting"));
-        readiness.set_ready(Arc::new(SqliteStore::open(Options::new(folder.path())).unwrap()));
+        let store = Arc::new(SqliteStore::open(Options::new(folder.path())).unwrap());
+        readiness.set_ready(DependsOn::Store(store));
         assert_eq!(readiness.objection().await, None);
         readiness.set_draining();
         assert_eq!(readiness.objection().await, Some("draining"));
@@ -166,7 +181,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let inner = SqliteStore::open(Options::new(folder.path())).unwrap();
             let readiness = Readiness::default();
-            readiness.set_ready(Arc::new(Broken(inner, error)));
+            readiness.set_ready(DependsOn::Store(Arc::new(Broken(inner, error))));
             assert_eq!(readiness.objection().await, Some(objection));
         }
     }

@@ -36,7 +36,7 @@ pub(crate) async fn follow(
     (file, mut known): (Option<PathBuf>, Stamp),
     load: Load,
     mut current: Settings,
-    (gateway, keys): (Gateway, Arc<KeyKeeper>),
+    (gateway, keys): (Gateway, Option<Arc<KeyKeeper>>),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut hangups = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
@@ -58,20 +58,24 @@ pub(crate) async fn follow(
         known = found;
         let load = load.clone();
         match tokio::task::spawn_blocking(move || load()).await.context("read the configuration")? {
-            Ok(settings) => take(&mut current, settings, &gateway, &keys).await,
+            Ok(settings) => take(&mut current, settings, &gateway, keys.as_deref()).await,
             Err(problems) => error!(%problems, "the new configuration is refused, and the old one stays"),
         }
     }
 }
 
-async fn take(current: &mut Settings, new: Settings, gateway: &Gateway, keys: &KeyKeeper) {
-    let with_new_routes = Settings { gateway: new.gateway.clone(), ..current.clone() };
+async fn take(current: &mut Settings, new: Settings, gateway: &Gateway, keys: Option<&KeyKeeper>) {
+    let services = current.gateway.services.clone();
+    let gateway_settings = GatewaySettings { services, ..new.gateway.clone() };
+    let with_new_routes = Settings { gateway: gateway_settings, ..current.clone() };
     if with_new_routes.to_string() != new.to_string() {
         warn!(
             "only what stands in [gateway] is taken from the new configuration: the rest waits for a restart"
         );
     }
-    if let Err(error) = keys.prepare(&new.gateway).await {
+    if let Some(keys) = keys
+        && let Err(error) = keys.prepare(&new).await
+    {
         error!(error = format!("{error:#}"), "the new configuration cannot be used, and the old one stays");
         return;
     }

@@ -13,6 +13,7 @@ use axum::http::{Extensions, HeaderMap, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use contract::store::Store;
 use identity::caller_keys::CallerKeys;
+use identity::signed_caller::Asks;
 use identity::{Identity, address};
 use kit::app::now;
 use kit::error::ApiError;
@@ -24,6 +25,8 @@ use tower::{Layer, Service};
 
 use super::security_headers::Unrouted;
 use crate::net::Peer;
+use crate::nodes::{CameFrom, ServiceNodes};
+use crate::proxy::Forward;
 use crate::refusal::Cause;
 use crate::upstream::{Answer, Upstream};
 
@@ -31,9 +34,11 @@ use crate::upstream::{Answer, Upstream};
 #[derive(Clone)]
 pub struct Callers(Arc<Sources>);
 
-struct Sources {
-    store: Arc<dyn Store>,
-    identity: Arc<Identity>,
+enum Sources {
+    /// The store is this process's.
+    Here { store: Arc<dyn Store>, identity: Arc<Identity> },
+    /// It is another node's.
+    Elsewhere { nodes: Arc<ServiceNodes>, forward: Forward },
 }
 
 /// Decides it for each request. Its parameter is how: the future that it takes has no name.
@@ -77,6 +82,25 @@ pin_project! {
     }
 }
 
+/// The same for requests of which a gateway said who asks: he is whom his token speaks for by now, or nobody.
+pub(crate) fn signed_layer(callers: Callers) -> CallerLayer<impl Decide> {
+    CallerLayer(move |mut request: Request<Body>| {
+        let callers = callers.clone();
+        async move {
+            let asks = request.extensions_mut().remove::<Asks>();
+            if let Err(refusal) = callers.note(&mut request).await {
+                return Decision::Refuse(unrouted(refusal));
+            }
+            if let Some(info) = request.extensions_mut().get_mut::<CallInfo>()
+                && !asks.is_some_and(|asks| is_same(&asks, &info.caller))
+            {
+                info.caller = Caller::Guest;
+            }
+            Decision::GoOn(request)
+        }
+    })
+}
+
 /// The layer that asks `callers`.
 pub(crate) fn layer(callers: Callers) -> CallerLayer<impl Decide> {
     CallerLayer(move |mut request: Request<Body>| {
@@ -84,17 +108,29 @@ pub(crate) fn layer(callers: Callers) -> CallerLayer<impl Decide> {
         async move {
             match callers.note(&mut request).await {
                 Ok(()) => Decision::GoOn(request),
-                Err(refusal) => {
-                    let mut response = refusal.into_response();
-                    response.extensions_mut().insert(Unrouted);
-                    Decision::Refuse(match response.status() {
-                        StatusCode::FORBIDDEN => Cause::SuperuserAddress.mark(response),
-                        _ => response,
-                    })
-                }
+                Err(refusal) => Decision::Refuse(unrouted(refusal)),
             }
         }
     })
+}
+
+fn unrouted(refusal: ApiError) -> Response<Body> {
+    let mut response = refusal.into_response();
+    response.extensions_mut().insert(Unrouted);
+    match response.status() {
+        StatusCode::FORBIDDEN => Cause::SuperuserAddress.mark(response),
+        _ => response,
+    }
+}
+
+fn is_same(asks: &Asks, caller: &Caller) -> bool {
+    match (asks, caller) {
+        (Asks::Guest, Caller::Guest) => true,
+        (Asks::Record(id), Caller::Record(record)) | (Asks::Superuser(id), Caller::Superuser(record)) => {
+            id.collection == record.collection.id && id.id == record.id()
+        }
+        _ => false,
+    }
 }
 
 // === impl Callers ===
@@ -102,21 +138,38 @@ pub(crate) fn layer(callers: Callers) -> CallerLayer<impl Decide> {
 impl Callers {
     /// Callers whose tokens `identity` knows and whose records are in `store`.
     pub fn new(store: Arc<dyn Store>, identity: Arc<Identity>) -> Self {
-        Self(Arc::new(Sources { store, identity }))
+        Self(Arc::new(Sources::Here { store, identity }))
+    }
+
+    /// Callers whom other nodes know.
+    pub fn elsewhere(nodes: Arc<ServiceNodes>) -> Self {
+        Self(Arc::new(Sources::Elsewhere { nodes, forward: Forward::default() }))
     }
 
     /// Puts what is known of the request among its extensions. Refuses a superuser from an address that is not
     /// listed.
     async fn note(&self, request: &mut Request<Body>) -> Result<(), ApiError> {
-        let settings = self.0.store.settings();
+        let settings = self.settings();
         // Missing only by a mistake in the wiring.
-        let peer = request.extensions_mut().remove().ok_or_else(ApiError::internal)?;
+        let peer: Peer = request.extensions_mut().remove().ok_or_else(ApiError::internal)?;
         let request_id = request.extensions_mut().remove::<RequestId>().ok_or_else(ApiError::internal)?;
         let client_ip = client_ip(&settings, peer, request.headers());
+        let is_here = matches!(&*self.0, Sources::Here { .. });
+        if !is_here {
+            request.extensions_mut().insert(CameFrom(peer.client));
+        }
         let caller = match request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
-            Some(header) => self.caller(header, &settings, client_ip).await?,
+            // Not by a function between, of which every request's future would have the arguments.
+            Some(header) => match &*self.0 {
+                Sources::Here { store, identity } => identity.caller(&**store, header, now()).await?,
+                Sources::Elsewhere { nodes, forward } => Box::pin(nodes.caller(forward, header)).await?,
+            },
             None => Caller::Guest,
         };
+        // The services on another node look with the settings of their moment, which may be newer.
+        if is_here {
+            refuse_unlisted(&caller, &settings, client_ip)?;
+        }
         request.extensions_mut().insert(CallInfo { client_ip, request_id, caller });
         Ok(())
     }
@@ -128,23 +181,55 @@ impl Callers {
         extensions: &Extensions,
         headers: &HeaderMap,
     ) -> Result<Caller, ApiError> {
-        let settings = self.0.store.settings();
+        let settings = self.settings();
         let peer = *extensions.get::<Peer>().ok_or_else(ApiError::internal)?;
-        self.caller(token, &settings, client_ip(&settings, peer, headers)).await
-    }
-
-    pub(super) fn keys(&self) -> &CallerKeys {
-        self.0.identity.caller_keys()
-    }
-
-    async fn caller(&self, token: &str, settings: &Settings, client_ip: IpAddr) -> Result<Caller, ApiError> {
-        let Sources { store, identity } = &*self.0;
-        let caller = identity.caller(&**store, token, now()).await?;
-        if caller.is_superuser() && !address::is_allowed(&settings.superuser_ips, client_ip) {
-            return Err(ApiError::forbidden());
-        }
+        let client_ip = client_ip(&settings, peer, headers);
+        let caller = match &*self.0 {
+            Sources::Here { store, identity } => identity.caller(&**store, token, now()).await?,
+            Sources::Elsewhere { nodes, forward } => Box::pin(nodes.caller(forward, token)).await?,
+        };
+        refuse_unlisted(&caller, &settings, client_ip)?;
         Ok(caller)
     }
+
+    /// The keys that sign what servers are told of a caller, if they are here.
+    pub(super) fn keys(&self) -> Option<&CallerKeys> {
+        match &*self.0 {
+            Sources::Here { identity, .. } => Some(identity.caller_keys()),
+            Sources::Elsewhere { .. } => None,
+        }
+    }
+
+    /// What a server is told of the caller with this token, signed by another node, and until when it counts. None if
+    /// the token does not count.
+    pub(super) async fn told_elsewhere(
+        &self,
+        token: &str,
+        audience: &str,
+        fields: &[String],
+    ) -> Result<Option<(String, i64)>, ApiError> {
+        match &*self.0 {
+            Sources::Here { .. } => Err(ApiError::internal()),
+            Sources::Elsewhere { nodes, forward } => {
+                Box::pin(nodes.told(forward, token, audience, fields)).await
+            }
+        }
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        match &*self.0 {
+            Sources::Here { store, .. } => store.settings(),
+            Sources::Elsewhere { nodes, .. } => nodes.settings(),
+        }
+    }
+}
+
+/// Lets superusers in only from addresses that are listed.
+fn refuse_unlisted(caller: &Caller, settings: &Settings, client_ip: IpAddr) -> Result<(), ApiError> {
+    if caller.is_superuser() && !address::is_allowed(&settings.superuser_ips, client_ip) {
+        return Err(ApiError::forbidden());
+    }
+    Ok(())
 }
 
 /// Where a request came from, past the trusted proxies.
@@ -281,6 +366,13 @@ mod tests {
         record
     }
 
+    fn store(callers: &Callers) -> Arc<dyn Store> {
+        match &*callers.0 {
+            Sources::Here { store, .. } => store.clone(),
+            Sources::Elsewhere { .. } => panic!("these callers have a store"),
+        }
+    }
+
     fn token(record: &Record) -> String {
         let claims = Claims {
             collection_id: record.collection.id.clone(),
@@ -308,7 +400,7 @@ mod tests {
             let guest = answer(&layer, who(), request("authorization", header)).await;
             assert_eq!(text(guest).await, "guest 127.0.0.1 r1");
         }
-        let token = token(&superuser(&*callers.0.store).await);
+        let token = token(&superuser(&*store(&callers)).await);
         let superuser = answer(&layer, who(), request("authorization", &token)).await;
         assert_eq!(text(superuser).await, "superuser 127.0.0.1 r1");
     }
@@ -318,13 +410,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let callers = callers(folder.path());
         let layer = layer(callers.clone());
-        let token = token(&superuser(&*callers.0.store).await);
-        allow_superusers_from(&*callers.0.store, "10.0.0.1").await;
+        let token = token(&superuser(&*store(&callers)).await);
+        allow_superusers_from(&*store(&callers), "10.0.0.1").await;
         let refused = answer(&layer, who(), request("authorization", &token)).await;
         assert_eq!(refused.status(), 403);
         assert!(refused.extensions().get::<Unrouted>().is_some());
         assert_eq!(answer(&layer, who(), request("authorization", "")).await.status(), 200);
-        allow_superusers_from(&*callers.0.store, "127.0.0.1").await;
+        allow_superusers_from(&*store(&callers), "127.0.0.1").await;
         assert_eq!(answer(&layer, who(), request("authorization", &token)).await.status(), 200);
     }
 }

@@ -20,7 +20,7 @@ use model::context::Caller;
 use model::json::Json;
 
 use super::caller::{CallerLayer, Callers, Decide, Decision};
-use crate::caller_tokens::{CallerToken, CallerTokens};
+use crate::caller_tokens::{CallerToken, CallerTokens, audience};
 use crate::identity_providers::{KnownTokens, Provider, Unverified};
 use crate::proxy::Way;
 use crate::refusal::Cause;
@@ -112,9 +112,13 @@ impl Gate {
         let told = match (&caller, token) {
             (RouteCaller::Guest, _) => None,
             (RouteCaller::External(_), Some(token)) if auth.forwards_original => original(&token),
-            _ => {
-                let token = self.tokens.header(self.callers.keys(), route, auth, &caller, now());
-                Some(token.ok_or(Refusal::Unavailable)?)
+            (_, token) => {
+                let told = match self.callers.keys() {
+                    Some(keys) => self.tokens.header(keys, route, auth, &caller, now()),
+                    // In a box, so that requests of one process have no room for it.
+                    None => Box::pin(self.told_elsewhere(route, auth, &caller, token)).await?,
+                };
+                Some(told.ok_or(Refusal::Unavailable)?)
             }
         };
         if let Some(told) = told {
@@ -122,6 +126,27 @@ impl Gate {
         }
         request.extensions_mut().insert(caller);
         Ok(())
+    }
+
+    /// What the server is told where a node that runs the services signs it. Of callers that these do not know it signs
+    /// nothing.
+    async fn told_elsewhere(
+        &self,
+        route: &Arc<Route>,
+        auth: &RouteAuth,
+        caller: &RouteCaller,
+        token: Option<String>,
+    ) -> Result<Option<CallerToken>, Refusal> {
+        let now = now().0 / 1_000;
+        if let Some(kept) = self.tokens.kept(route, caller, now) {
+            return Ok(Some(kept));
+        }
+        let (RouteCaller::Record(_), Some(token)) = (caller, token) else { return Ok(None) };
+        let audience = audience(route).unwrap_or_default();
+        let told = self.callers.told_elsewhere(&token, audience, &auth.fields).await;
+        // What counted a moment ago may count no more.
+        let (signed, expires_at) = told.map_err(|error| Refusal::of(&error))?.ok_or(Refusal::Invalid)?;
+        Ok(self.tokens.keep(route, caller, &signed, now, expires_at))
     }
 
     /// Whom an identity provider vouches for.

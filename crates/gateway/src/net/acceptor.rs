@@ -44,6 +44,8 @@ pub enum Transport {
     Plain,
     /// TLS.
     Tls,
+    /// Nothing, for other nodes of the application alone.
+    Internal,
 }
 
 /// Accepts until `draining`, then closes the socket.
@@ -89,7 +91,7 @@ fn detached((stream, peer): (tokio::net::TcpStream, SocketAddr)) -> io::Result<(
 fn refuse(mut stream: TcpStream, peer: SocketAddr, transport: Transport) {
     metrics::counter!("groundswell_connections_refused_total").increment(1);
     debug!(%peer, "refused a connection: too many are open");
-    if transport == Transport::Plain {
+    if transport != Transport::Tls {
         let _ = stream.write(TOO_MANY_CONNECTIONS);
     }
 }

@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::loops::RequestLoops;
 use crate::net::{Accepted, Peer, Socket, Transport};
 
-/// `plain` or `tls`, a space, an address of IPv6 with its port, a line feed.
+/// `plain`, `tls` or `internal`, a space, an address of IPv6 with its port, a line feed.
 const MAX_LINE_BYTES: usize = 64;
 /// How long the line may take.
 const LINE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,6 +67,7 @@ pub(super) fn sender_line(peer: &Peer) -> String {
     let transport = match peer.transport {
         Transport::Plain => "plain",
         Transport::Tls => "tls",
+        Transport::Internal => "internal",
     };
     format!("{transport} {}\n", peer.address)
 }
@@ -76,6 +77,7 @@ fn sender(line: &[u8]) -> Option<Peer> {
     let transport = match transport {
         "plain" => Transport::Plain,
         "tls" => Transport::Tls,
+        "internal" => Transport::Internal,
         _ => return None,
     };
     Some(Peer::new(address.parse().ok()?, transport))
@@ -87,9 +89,11 @@ mod tests {
 
     #[tokio::test]
     async fn whose_a_request_is_comes_over() {
-        for (address, transport) in
-            [("192.0.2.7:80", Transport::Plain), ("[2001:db8::1]:65535", Transport::Tls)]
-        {
+        for (address, transport) in [
+            ("192.0.2.7:80", Transport::Plain),
+            ("[2001:db8::1]:65535", Transport::Tls),
+            ("192.0.2.7:1", Transport::Internal),
+        ] {
             let line = sender_line(&Peer::new(address.parse().unwrap(), transport));
             let mut bytes = &[line.as_bytes(), b"GET / HTTP/1.1\r\n"].concat()[..];
             let peer = read_sender(&mut bytes).await.unwrap();

@@ -10,7 +10,7 @@ use gateway::CertificateProblem;
 use store::sqlite::{self, Inspection};
 
 use super::EXIT_CONFIGURATION;
-use crate::config::Settings;
+use crate::config::{Role, Settings};
 use crate::{certificates, output};
 
 /// Checks certificates, the folder and the ports; that the configuration is right is known already.
@@ -21,8 +21,16 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         return ExitCode::from(EXIT_CONFIGURATION);
     }
     let server = &settings.server;
-    let mut is_fine = report("data folder", folder(&server.dir));
-    is_fine &= report("http port", port(server.http.socket));
+    let mut is_fine = true;
+    if server.role != Role::Gateway {
+        is_fine &= report("data folder", folder(&server.dir));
+    }
+    if server.role != Role::Services {
+        is_fine &= report("http port", port(server.http.socket));
+    }
+    if let Some(internal) = server.internal {
+        is_fine &= report("internal port", port(internal));
+    }
     if let Some(https) = server.https {
         is_fine &= report("https port", port(https));
     }

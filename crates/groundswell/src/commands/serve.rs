@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use gateway::{
-    AccessLog, AccessLogWriter, Admission, Callers, Certificates, ConnectionServer, Edge, Gateway,
-    HttpsRules, Origins, Passage, RateLimit, RequestLoops, Tls, Transport,
+    AccessLog, AccessLogWriter, Admission, Certificates, ConnectionServer, Doors, Edge, Gateway, HttpsRules,
+    Origins, Passage, RequestLoops, Tls, Transport,
 };
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -19,11 +19,12 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::app::{self, App};
-use crate::config::{Address, GatewaySettings, Settings, TlsSettings};
+use crate::app::App;
+use crate::config::{Address, GatewaySettings, Role, Settings, TlsSettings};
 use crate::control_socket::ControlSocket;
 use crate::handover::{self, Leaving, Listeners, Predecessor, Successor};
 use crate::manage::{self, Management};
+use crate::node::{Node, PerLoop};
 use crate::readiness::Readiness;
 use crate::reload::{self, Load, Stamp};
 use crate::{certificates, control_socket, log_rotation, logs, output, runtimes, shutdown};
@@ -34,8 +35,10 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(2);
 
 /// Where this process listens.
 struct Addresses {
-    http: SocketAddr,
+    /// Nowhere, for a node behind gateways.
+    http: Option<SocketAddr>,
     https: Option<SocketAddr>,
+    internal: Option<SocketAddr>,
     management: SocketAddr,
 }
 
@@ -70,7 +73,9 @@ pub(super) fn run(
     logs::start(&settings.log);
     let max_connections = gateway::raise_open_files(settings.server.max_connections);
     let metrics = manage::install_metrics()?;
-    let predecessor = take_over.then(|| Predecessor::ask(&settings.server.dir)).transpose()?;
+    // A gateway node has no folder by which to find the other.
+    let may_take_over = take_over && settings.server.role != Role::Gateway;
+    let predecessor = may_take_over.then(|| Predecessor::ask(&settings.server.dir)).transpose()?;
     let mut predecessor = predecessor.flatten();
     let listeners = listen(settings, predecessor.as_mut())?;
     let addresses = Addresses::of(&listeners)?;
@@ -93,40 +98,45 @@ pub(super) fn run(
     let told = Management { readiness: Arc::clone(&readiness), metrics, gateway: gateway.clone() };
     background.spawn(manage::serve(listeners.management.try_clone()?, told, ends.management.clone())?);
     background.block_on(gateway.settle());
-    let app =
-        background.block_on(App::open(settings, ends.streams.clone())).context("open the application")?;
-    let keys = Arc::new(app.key_keeper());
-    background.block_on(keys.prepare(&settings.gateway))?;
-    let keeping_keys = background.spawn(keys.clone().run(ends.accepting.clone()));
+    let node =
+        background.block_on(Node::open(settings, ends.streams.clone())).context("open the application")?;
+    let keys = node.app().map(|app| Arc::new(app.key_keeper()));
+    let mut keeping_keys = None;
+    if let Some(keys) = &keys {
+        background.block_on(keys.prepare(settings))?;
+        keeping_keys = Some(background.spawn(keys.clone().run(ends.accepting.clone())));
+    }
     let reloading =
         reload::follow(file, load, settings.clone(), (gateway.clone(), keys), ends.draining.clone());
     let reloading = background.spawn(reloading);
     let (log, log_writer) = open_access_log(settings)?.unzip();
     let rotation = background.spawn(log_rotation::follow(log.clone(), ends.draining.clone())?);
     let loops = Arc::new(
-        start_loops(settings, &app, (&gateway, &passage, log), &addresses, tls.as_ref(), &ends.draining)
+        start_loops(settings, &node, (&gateway, &passage, log), &addresses, tls.as_ref(), &ends.draining)
             .context("start the request loops")?,
     );
     let (successors, asking) = mpsc::channel(1);
     let mut running = Running {
-        commands: serve_commands(settings, &app, successors, &ends.accepting),
+        commands: node
+            .app()
+            .and_then(|app| serve_commands(settings, app, successors.clone(), &ends.accepting)),
         acceptors: accept(&listeners, &loops, max_connections, &ends.accepting)?,
-        keys: Some(keeping_keys),
+        keys: keeping_keys,
     };
     let arrivals = predecessor.map(|predecessor| follow(predecessor, &loops)).transpose()?;
     let watch = certificates.map(|certificates| certificates::watch(certificates, ends.draining.clone()));
     let watch = watch.transpose().context("watch the certificates")?;
-    readiness.set_ready(app.store().clone());
-    announce(settings, &addresses, app.has_superuser());
+    readiness.set_ready(node.depends_on());
+    announce(settings, &addresses, &node);
 
     let leaving = background.block_on(until_left(asking, &listeners)).context("wait for signals")?;
     readiness.set_draining();
     // A socket that is held in any process goes on to take connections.
     drop(listeners);
-    let replaced = match leaving {
-        Leaving::Stop => None,
-        Leaving::Replaced(successor) => {
-            let giving = give_way(settings, &app, &loops, &passage, &ends, &mut running, successor);
+    let replaced = match (leaving, node.app()) {
+        (Leaving::Stop, _) | (_, None) => None,
+        (Leaving::Replaced(successor), Some(app)) => {
+            let giving = give_way(settings, app, &loops, &passage, &ends, &mut running, successor);
             Some(background.block_on(giving))
         }
     };
@@ -154,7 +164,7 @@ pub(super) fn run(
     gateway.stop();
     // Whoever took over has the folder already.
     let closed =
-        replaced.unwrap_or_else(|| background.block_on(app.close()).context("close the application"));
+        replaced.unwrap_or_else(|| background.block_on(node.close()).context("close the application"));
     info!("stopped");
     closed
 }
@@ -254,9 +264,13 @@ fn accept(
             gateway::accept(listener, transport, &loops, max_connections, accepting).await
         }))
     };
-    let plain = accept(&listeners.http, Transport::Plain);
-    let tls = listeners.https.iter().map(|https| accept(https, Transport::Tls));
-    std::iter::once(plain).chain(tls).collect()
+    let all = [
+        (&listeners.http, Transport::Plain),
+        (&listeners.https, Transport::Tls),
+        (&listeners.internal, Transport::Internal),
+    ];
+    let open = all.into_iter().filter_map(|(listener, transport)| Some((listener.as_ref()?, transport)));
+    open.map(|(listener, transport)| accept(listener, transport)).collect()
 }
 
 // === impl Ends ===
@@ -298,8 +312,9 @@ impl Running {
 impl Addresses {
     fn of(listeners: &Listeners) -> io::Result<Self> {
         Ok(Self {
-            http: listeners.http.local_addr()?,
+            http: listeners.http.as_ref().map(TcpListener::local_addr).transpose()?,
             https: listeners.https.as_ref().map(TcpListener::local_addr).transpose()?,
+            internal: listeners.internal.as_ref().map(TcpListener::local_addr).transpose()?,
             management: listeners.management.local_addr()?,
         })
     }
@@ -326,7 +341,7 @@ fn serve_commands(
 
 fn start_loops(
     settings: &Settings,
-    app: &App,
+    node: &Node,
     (gateway, passage, log): (&Gateway, &Passage, Option<AccessLog>),
     addresses: &Addresses,
     tls: Option<&Tls>,
@@ -338,19 +353,20 @@ fn start_loops(
     let admission = Admission::new(server.connections.clone());
     let connections = Arc::new(server.connections.clone());
     RequestLoops::start(server.request_loops, draining, server.drain_timeout, tls, &admission, || {
-        let services = app.services();
+        let PerLoop { callers, limit, foot, internal } = node.for_loop(passage);
         let edge = Edge {
             passage: passage.clone(),
             connections: connections.clone(),
             https: https.clone(),
             origins: origins.clone(),
-            callers: Callers::new(services.store.clone(), services.identity.clone()),
-            limit: RateLimit::new(services.store.clone(), services.rate_limits.clone()),
+            callers,
+            limit,
             gateway: gateway.clone(),
             log: log.clone(),
         };
-        let stack = gateway::stack(edge, app::router(app, services));
-        ConnectionServer::new(stack, server.head_timeout).with_plain_http2(server.http2_plain)
+        let stack = gateway::stack(edge, foot);
+        ConnectionServer::new(Doors::new(stack, internal), server.head_timeout)
+            .with_plain_http2(server.http2_plain)
     })
 }
 
@@ -375,12 +391,15 @@ fn listen(settings: &Settings, mut predecessor: Option<&mut Predecessor>) -> any
     let mut its = |find: &mut dyn FnMut(&mut Predecessor) -> Option<TcpListener>| {
         predecessor.as_deref_mut().and_then(find)
     };
-    let http = its(&mut |other| other.http(server.http.socket));
+    let for_clients = (server.role != Role::Services).then_some(server.http.socket);
+    let http = for_clients.and_then(|address| its(&mut |other| other.http(address)));
+    let internal = server.internal.and_then(|address| its(&mut |other| other.internal(address)));
     let https = server.https.and_then(|address| its(&mut |other| other.https(address)));
     let Address { socket, is_explicit } = server.manage;
     let management = its(&mut |other| other.management(socket, is_explicit));
     Ok(Listeners {
-        http: http.map_or_else(|| bind(server.http.socket), Ok)?,
+        http: http.map(Ok).or_else(|| for_clients.map(bind)).transpose()?,
+        internal: internal.map(Ok).or_else(|| server.internal.map(bind)).transpose()?,
         https: https.map(Ok).or_else(|| server.https.map(bind)).transpose()?,
         management: management.map_or_else(|| bind_management(server.manage), Ok)?,
     })
@@ -402,16 +421,32 @@ fn bind_management(address: Address) -> anyhow::Result<TcpListener> {
 }
 
 /// Tells the person where everything is. The first line only once the port is open: scripts wait for it.
-fn announce(settings: &Settings, addresses: &Addresses, has_superuser: bool) {
-    let Addresses { http, https, management } = addresses;
-    output::line(output::dated(format_args!("Server started at http://{http}")));
-    output::line(format_args!("├─ REST API:   http://{http}/api/"));
+fn announce(settings: &Settings, addresses: &Addresses, node: &Node) {
+    let Addresses { http, https, internal, management } = addresses;
+    match (http, internal) {
+        (Some(http), _) => {
+            output::line(output::dated(format_args!("Server started at http://{http}")));
+            output::line(format_args!("├─ REST API:   http://{http}/api/"));
+        }
+        (None, Some(internal)) => {
+            output::line(output::dated(format_args!("Services started at http://{internal}")));
+        }
+        (None, None) => {}
+    }
     if let Some(https) = https {
         output::line(format_args!("├─ HTTPS:      https://{https}/api/"));
     }
+    if let Some(internal) = internal {
+        output::line(format_args!("├─ Internal:   http://{internal}, for gateways"));
+    }
     output::line(format_args!("├─ Management: http://{management}/readyz"));
+    let Some(app) = node.app() else {
+        let servers = settings.gateway.services.iter().flat_map(|services| &services.servers);
+        let servers: Vec<String> = servers.map(ToString::to_string).collect();
+        return output::line(format_args!("└─ Services:   {}", servers.join(", ")));
+    };
     output::line(format_args!("└─ Data:       {}", settings.server.dir.display()));
-    if !has_superuser {
+    if !app.has_superuser() {
         output::line(format_args!(
             "\n(!) There is no superuser yet. Create the first one by running: {} superuser upsert EMAIL PASS --dir {}",
             command_as_typed(),

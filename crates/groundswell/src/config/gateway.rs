@@ -30,6 +30,8 @@ pub(crate) struct GatewaySettings {
     pub(crate) tokens: TokenSettings,
     pub(crate) checks: CheckSettings,
     pub(crate) providers: Vec<Arc<Provider>>,
+    /// Where the services are, for a gateway node. A restart takes another.
+    pub(crate) services: Option<UpstreamSettings>,
 }
 
 /// `[gateway.tokens]`: what servers are told of callers.
@@ -56,7 +58,10 @@ impl GatewaySettings {
         let upstreams: BTreeMap<String, UpstreamSettings> = section
             .sections("upstreams")
             .into_iter()
-            .filter_map(|named| Some((named.name.to_owned(), upstream(named, &roots)?)))
+            .filter_map(|named| {
+                let defaults = UpstreamSettings::new(Vec::new());
+                Some((named.name.to_owned(), upstream(named, &roots, defaults)?))
+            })
             .collect();
         let names: Vec<&str> = upstreams.keys().map(String::as_str).collect();
         let tokens = TokenSettings::read(section.section("tokens"));
@@ -71,8 +76,9 @@ impl GatewaySettings {
         if let Some((trace, _)) = section.parsed("trace", "start, pass or off", Tracing::parse) {
             options.trace = trace;
         }
+        let services = services(&mut section, &roots);
         section.finish();
-        Self { upstreams, routes, options, tokens, checks, providers }
+        Self { upstreams, routes, options, tokens, checks, providers, services }
     }
 }
 
@@ -103,7 +109,34 @@ impl Default for TokenSettings {
     }
 }
 
-fn upstream(Named { origin, mut section, .. }: Named<'_>, roots: &SystemRoots) -> Option<UpstreamSettings> {
+/// The nodes that run the services. They may take as long as in one process, and have as much at once: the streams of
+/// realtime are among it.
+fn services(section: &mut Section<'_>, roots: &SystemRoots) -> Option<UpstreamSettings> {
+    const MOST_IN_FLIGHT: u32 = 60_000;
+    const PATIENCE: Duration = Duration::from_secs(300);
+    let origin = section.origin_of("services")?;
+    let named = Named { name: "services", origin, section: section.section("services") };
+    let defaults = UpstreamSettings {
+        try_timeout: PATIENCE,
+        timeout: PATIENCE,
+        max_in_flight: MOST_IN_FLIGHT,
+        slow_start: Duration::ZERO,
+        ..UpstreamSettings::new(Vec::new())
+    };
+    let settings = upstream(named, roots, defaults)?;
+    if settings.dns.is_some() || settings.health.is_some() {
+        let message =
+            "takes neither dns nor health: write the servers; their streams say whether they are well";
+        section.refuse(origin, "services", message);
+    }
+    Some(settings)
+}
+
+fn upstream(
+    Named { origin, mut section, .. }: Named<'_>,
+    roots: &SystemRoots,
+    defaults: UpstreamSettings,
+) -> Option<UpstreamSettings> {
     let mut servers = Vec::new();
     let listed = section.list("servers");
     let dns = section.text("dns").and_then(|text| server(&section, &text.origin, "dns", &text.value));
@@ -126,7 +159,7 @@ fn upstream(Named { origin, mut section, .. }: Named<'_>, roots: &SystemRoots) -
     if let (Some((_, origin)), Some(_)) = (&listed, &dns) {
         section.refuse(origin, "servers", "stands beside dns; write one of them");
     }
-    let mut settings = UpstreamSettings { dns, ..UpstreamSettings::new(servers) };
+    let mut settings = UpstreamSettings { dns, servers, ..defaults };
     if let Some((balance, _)) = section.parsed("balance", "p2c, round_robin or hash", Balance::parse) {
         settings.balance = balance;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gateway::{
     ConnectionRules, KeySource, Networks, Provider, ProviderSettings, RateRule, Route, RouteAuth,
-    RouteLimits, ServerTlsFiles, Target, TokenBuckets,
+    RouteLimits, ServerTlsFiles, Target, TokenBuckets, UpstreamSettings,
 };
 use hooks::Hook;
 
@@ -16,7 +16,7 @@ use super::tls::TlsSettings;
 
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, tls, store, blobs, hooks, outbound, gateway, log } = self;
+        let Self { server, tls, store, blobs, hooks, outbound, gateway, nodes, log } = self;
         writeln!(f, "[server]")?;
         writeln!(f, "http = {}", quoted(server.http.socket))?;
         if let Some(https) = server.https {
@@ -29,7 +29,10 @@ impl fmt::Display for Settings {
         writeln!(f, "index_fallback = {}", server.index_fallback)?;
         writeln!(f, "origins = {}", list(&server.origins))?;
         writeln!(f, "manage = {}", quoted(server.manage.socket))?;
-        writeln!(f, "roles = [\"all\"]")?;
+        writeln!(f, "roles = [{}]", quoted(server.role.as_str()))?;
+        if let Some(internal) = server.internal {
+            writeln!(f, "internal = {}", quoted(internal))?;
+        }
         writeln!(f, "query_timeout = {}", quoted(seconds(server.query_timeout)))?;
         writeln!(f, "head_timeout = {}", quoted(seconds(server.head_timeout)))?;
         writeln!(f, "drain_timeout = {}", quoted(seconds(server.drain_timeout)))?;
@@ -55,6 +58,9 @@ impl fmt::Display for Settings {
         }
         writeln!(f, "\n[outbound]")?;
         writeln!(f, "allow = {}", list(&outbound.allow))?;
+        if nodes.keys.is_some() {
+            writeln!(f, "\n[nodes]\n# keys = [\"***\"]")?;
+        }
         print_gateway(gateway, f)?;
         writeln!(f, "\n[log]")?;
         writeln!(f, "format = {}", quoted(log.format))?;
@@ -129,29 +135,13 @@ fn print_hook(hook: &Hook, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "\n[gateway]")?;
     writeln!(f, "trace = {}", quoted(gateway.options.trace.as_str()))?;
+    if let Some(services) = &gateway.services {
+        writeln!(f, "\n[gateway.services]")?;
+        print_upstream(services, f)?;
+    }
     for (name, upstream) in &gateway.upstreams {
         writeln!(f, "\n[gateway.upstreams.{}]", quoted(name))?;
-        match &upstream.dns {
-            Some(name) => writeln!(f, "dns = {}", quoted(name))?,
-            None => writeln!(f, "servers = {}", list(&upstream.servers))?,
-        }
-        writeln!(f, "balance = {}", quoted(upstream.balance.as_str()))?;
-        writeln!(f, "connect_timeout = {}", quoted(seconds(upstream.connect_timeout)))?;
-        writeln!(f, "try_timeout = {}", quoted(seconds(upstream.try_timeout)))?;
-        writeln!(f, "timeout = {}", quoted(seconds(upstream.timeout)))?;
-        let slow_start = upstream.slow_start;
-        let slow_start = if slow_start.is_zero() { "0".to_owned() } else { seconds(slow_start) };
-        writeln!(f, "slow_start = {}", quoted(slow_start))?;
-        writeln!(f, "max_in_flight = {}", upstream.max_in_flight)?;
-        if let Some(health) = &upstream.health {
-            let (path, every, timeout) =
-                (quoted(&health.path), quoted(seconds(health.every)), quoted(seconds(health.timeout)));
-            writeln!(f, "health = {{ path = {path}, every = {every}, timeout = {timeout} }}")?;
-        }
-        writeln!(f, "http2 = {}", upstream.http2)?;
-        if let Some(tls) = &upstream.tls {
-            print_server_tls(tls.files(), f)?;
-        }
+        print_upstream(upstream, f)?;
     }
     gateway.providers.iter().try_for_each(|provider| print_provider(provider, f))?;
     let TokenSettings { rules, rotate_every } = &gateway.tokens;
@@ -183,6 +173,31 @@ fn print_server_tls(files: &ServerTlsFiles, f: &mut fmt::Formatter<'_>) -> fmt::
         line("server_name", name.clone());
     }
     if lines.is_empty() { Ok(()) } else { writeln!(f, "tls = {{ {} }}", lines.join(", ")) }
+}
+
+fn print_upstream(upstream: &UpstreamSettings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match &upstream.dns {
+        Some(name) => writeln!(f, "dns = {}", quoted(name))?,
+        None => writeln!(f, "servers = {}", list(&upstream.servers))?,
+    }
+    writeln!(f, "balance = {}", quoted(upstream.balance.as_str()))?;
+    writeln!(f, "connect_timeout = {}", quoted(seconds(upstream.connect_timeout)))?;
+    writeln!(f, "try_timeout = {}", quoted(seconds(upstream.try_timeout)))?;
+    writeln!(f, "timeout = {}", quoted(seconds(upstream.timeout)))?;
+    let slow_start = upstream.slow_start;
+    let slow_start = if slow_start.is_zero() { "0".to_owned() } else { seconds(slow_start) };
+    writeln!(f, "slow_start = {}", quoted(slow_start))?;
+    writeln!(f, "max_in_flight = {}", upstream.max_in_flight)?;
+    if let Some(health) = &upstream.health {
+        let (path, every, timeout) =
+            (quoted(&health.path), quoted(seconds(health.every)), quoted(seconds(health.timeout)));
+        writeln!(f, "health = {{ path = {path}, every = {every}, timeout = {timeout} }}")?;
+    }
+    writeln!(f, "http2 = {}", upstream.http2)?;
+    if let Some(tls) = &upstream.tls {
+        print_server_tls(tls.files(), f)?;
+    }
+    Ok(())
 }
 
 fn print_route(route: &Route, f: &mut fmt::Formatter<'_>) -> fmt::Result {

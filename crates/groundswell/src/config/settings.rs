@@ -18,6 +18,7 @@ use super::engine_url::EngineUrl;
 use super::gateway::GatewaySettings;
 use super::hooks::{self, OutboundSettings};
 use super::limits;
+use super::nodes::{NodeSettings, Places, Role};
 use super::problem::Problems;
 use super::reader::{Noted, Section};
 use super::tls::TlsSettings;
@@ -34,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) hooks: Vec<Hook>,
     pub(crate) outbound: OutboundSettings,
     pub(crate) gateway: GatewaySettings,
+    pub(crate) nodes: NodeSettings,
     pub(crate) log: LogSettings,
 }
 
@@ -47,6 +49,9 @@ pub(crate) struct ServerSettings {
     pub(crate) http2: bool,
     /// Whether others may begin with it at once.
     pub(crate) http2_plain: bool,
+    /// For gateways on other nodes, if anywhere.
+    pub(crate) internal: Option<SocketAddr>,
+    pub(crate) role: Role,
     pub(crate) dir: PathBuf,
     pub(crate) public_dir: PathBuf,
     pub(crate) index_fallback: bool,
@@ -138,16 +143,27 @@ impl Settings {
         let server = root.section("server");
         let https = server.origin_of("https");
         let outbound = OutboundSettings::read(root.section("outbound"));
+        let (gateway, nodes) = (root.section("gateway"), root.section("nodes"));
+        let places = Places {
+            roles: server.origin_of("roles"),
+            http: server.origin_of("http"),
+            https,
+            internal: server.origin_of("internal"),
+            services: gateway.origin_of("services"),
+            keys: nodes.origin_of("keys"),
+        };
         let settings = Self {
             server: ServerSettings::read(server),
             tls: TlsSettings::read(root.section("tls"), https),
             store: StoreSettings::read(root.section("store")),
             blobs: BlobSettings::read(root.section("blobs")),
             hooks: hooks::read(root.sections("hooks")),
-            gateway: GatewaySettings::read(root.section("gateway"), &outbound.policy),
+            gateway: GatewaySettings::read(gateway, &outbound.policy),
+            nodes: NodeSettings::read(nodes),
             outbound,
             log: LogSettings::read(root.section("log")),
         };
+        super::nodes::check(&root, &settings, &places);
         root.finish();
         Problems::check(problems.into_inner())?;
         Ok(settings)
@@ -166,6 +182,8 @@ impl ServerSettings {
             http2_plain: section
                 .parsed("http2_plain", "true or false", boolean)
                 .is_some_and(|(value, _)| value),
+            internal: section.parsed("internal", ADDRESS, socket_address).map(|(socket, _)| socket),
+            role: Role::read(&mut section),
             public_dir: public_dir.map_or_else(|| beside(&dir, "gs_public"), |text| text.value.into()),
             dir,
             index_fallback: section
@@ -180,7 +198,6 @@ impl ServerSettings {
             max_connections: count(&mut section, "max_connections").unwrap_or(DEFAULT_MAX_CONNECTIONS),
             connections: limits::connections(&mut section),
         };
-        refuse_other_roles(&mut section);
         section.finish();
         settings
     }
@@ -281,15 +298,6 @@ fn encryption_keys(section: &mut Section<'_>) -> Option<Arc<MasterKeys>> {
             section.refuse(&origin, "encryption_keys", error.to_string());
             None
         }
-    }
-}
-
-fn refuse_other_roles(section: &mut Section<'_>) {
-    if let Some((roles, origin)) = section.list("roles")
-        && roles != ["all"]
-    {
-        let message = "separate roles are not available: this process runs all; write [\"all\"]";
-        section.refuse(&origin, "roles", message);
     }
 }
 

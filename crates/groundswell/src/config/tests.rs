@@ -46,9 +46,9 @@ fn an_unknown_key_is_refused_with_the_nearest_named() {
 #[test]
 fn all_problems_are_told_at_once() {
     check_problem(
-        "[server]\nhttp = 8090\nroles = [\"gateway\"]\n[store]\nsynchronous = \"OFF\"\nreaders = 0",
+        "[server]\nhttp = 8090\nroles = [\"edge\"]\n[store]\nsynchronous = \"OFF\"\nreaders = 0",
         "groundswell.toml:2: server.http: \"8090\" is not right; write HOST:PORT, such as 127.0.0.1:8090\n\
-         groundswell.toml:3: server.roles: separate roles are not available: this process runs all; write [\"all\"]\n\
+         groundswell.toml:3: server.roles: write [\"all\"], [\"gateway\"] or [\"services\"]\n\
          groundswell.toml:5: store.synchronous: \"OFF\" is not right; write FULL or NORMAL\n\
          groundswell.toml:6: store.readers: \"0\" is not right; write a whole number of at least 1",
     );

@@ -13,7 +13,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use store::sqlite;
 
 use super::{
-    HTTP, HTTPS, MANAGEMENT, MAX_LINE_BYTES, MAX_SOCKETS, PASSAGE, READY, RELEASED, REQUEST, SERVING,
+    HTTP, HTTPS, INTERNAL, MANAGEMENT, MAX_LINE_BYTES, MAX_SOCKETS, PASSAGE, READY, RELEASED, REQUEST,
+    SERVING,
 };
 use crate::control_socket;
 
@@ -69,6 +70,11 @@ impl Predecessor {
     /// The same for HTTPS.
     pub(crate) fn https(&mut self, address: SocketAddr) -> Option<TcpListener> {
         self.socket(HTTPS, address)
+    }
+
+    /// The same for other nodes.
+    pub(crate) fn internal(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        self.socket(INTERNAL, address)
     }
 
     /// The same of the management listener, wherever it had to go.

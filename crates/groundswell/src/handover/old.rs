@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{HTTP, HTTPS, MANAGEMENT, MAX_SOCKETS, PASSAGE, READY, RELEASED, SERVING};
+use super::{HTTP, HTTPS, INTERNAL, MANAGEMENT, MAX_SOCKETS, PASSAGE, READY, RELEASED, SERVING};
 
 /// How long the new process may take to prepare itself, and then to serve.
 const PREPARES: Duration = Duration::from_secs(60);
@@ -33,8 +33,9 @@ pub(crate) struct Successor {
 
 /// The sockets that this process listens on, to be sent.
 pub(crate) struct Listeners {
-    pub(crate) http: TcpListener,
+    pub(crate) http: Option<TcpListener>,
     pub(crate) https: Option<TcpListener>,
+    pub(crate) internal: Option<TcpListener>,
     pub(crate) management: TcpListener,
 }
 
@@ -59,8 +60,9 @@ impl Successor {
     }
 
     async fn send_sockets(&self, listeners: &Listeners) -> io::Result<()> {
-        let mut named = vec![(HTTP, listeners.http.as_fd()), (MANAGEMENT, listeners.management.as_fd())];
-        named.extend(listeners.https.as_ref().map(|https| (HTTPS, https.as_fd())));
+        let all = [(HTTP, &listeners.http), (HTTPS, &listeners.https), (INTERNAL, &listeners.internal)];
+        let mut named = vec![(MANAGEMENT, listeners.management.as_fd())];
+        named.extend(all.iter().filter_map(|(name, listener)| Some((*name, listener.as_ref()?.as_fd()))));
         let (names, sockets): (Vec<_>, Vec<_>) = named.into_iter().unzip();
         let line = names.join(" ") + "\n";
         let send = || {

@@ -22,7 +22,7 @@ pub(crate) struct Part<'p> {
 /// A server, and the header of its superuser.
 pub(crate) struct App {
     pub(crate) server: Server,
-    root: String,
+    pub(crate) root: String,
 }
 
 /// A file of a form.

@@ -24,6 +24,7 @@ mod observe;
 mod passwords;
 mod png;
 mod realtime;
+mod roles;
 mod rules;
 mod server;
 mod server_transport;

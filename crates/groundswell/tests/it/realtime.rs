@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::server::{Server, request};
 
 /// Reads until what came holds a text.
-fn read_until(stream: &mut TcpStream, read: &mut String, text: &str) {
+pub(crate) fn read_until(stream: &mut TcpStream, read: &mut String, text: &str) {
     let mut chunk = [0; 4096];
     while !read.contains(text) {
         let count = stream.read(&mut chunk).unwrap();
@@ -15,7 +15,7 @@ fn read_until(stream: &mut TcpStream, read: &mut String, text: &str) {
 }
 
 /// A stream of events, past its first message.
-fn open(server: &Server) -> (TcpStream, String, String) {
+pub(crate) fn open(server: &Server) -> (TcpStream, String, String) {
     let mut stream = server.connect();
     let get = "GET /api/realtime HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip, br\r\n\r\n";
     stream.write_all(get.as_bytes()).unwrap();
