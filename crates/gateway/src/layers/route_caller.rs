@@ -76,12 +76,14 @@ pub(crate) fn layer(callers: Callers) -> CallerLayer<impl Decide> {
         let asked = wants_caller(&request).map(|route| (route, gate.clone()));
         async move {
             let Some((route, gate)) = asked else { return Decision::GoOn(request) };
-            match gate.pass(&route, &mut request).await {
-                Ok(()) => Decision::GoOn(request),
-                Err(refusal) => {
-                    gate.counters.note(refusal);
-                    Decision::Refuse(Cause::Caller.mark(refusal.into_response()))
-                }
+            // Apart, so that the future of a request that nobody asks has no room for it.
+            let passing = Box::pin(async move {
+                let passed = gate.pass(&route, &mut request).await;
+                passed.map(|()| request).inspect_err(|refusal| gate.counters.note(*refusal))
+            });
+            match passing.await {
+                Ok(request) => Decision::GoOn(request),
+                Err(refusal) => Decision::Refuse(Cause::Caller.mark(refusal.into_response())),
             }
         }
     })
