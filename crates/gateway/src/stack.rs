@@ -8,7 +8,7 @@ use tower::ServiceBuilder;
 use crate::access_log::AccessLog;
 use crate::gateway::{Gateway, Routed};
 use crate::layers::around::AroundLayer;
-use crate::layers::before::BeforeLayer;
+use crate::layers::before::{Before, BeforeLayer};
 use crate::layers::caller::{self, Callers};
 use crate::layers::catch_panic::CatchPanicLayer;
 use crate::layers::clean_path::CleanPath;
@@ -53,16 +53,10 @@ pub struct Edge {
 /// the gateway has routes to.
 pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
     let Edge { passage, connections, https, origins, callers, limit, gateway, log } = edge;
-    let head = ServiceBuilder::new()
-        .layer(BeforeLayer(HeadSize))
-        .layer(BeforeLayer(OneHost))
-        .layer(BeforeLayer(RedirectToHttps(https.redirect_to)));
+    let head = HeadSize.then(OneHost).then(RedirectToHttps(https.redirect_to));
     let observer = Observer::new(log, &gateway);
     let local = ServiceBuilder::new()
-        .layer(head.clone())
-        .layer(BeforeLayer(CleanPath))
-        .layer(BeforeLayer(Framing))
-        .layer(BeforeLayer(Preflight(origins.clone())))
+        .layer(BeforeLayer(head.clone().then(CleanPath).then(Framing).then(Preflight(origins.clone()))))
         .layer(AroundLayer(RequestIds))
         .layer(AroundLayer(Cors(origins)))
         .layer(AroundLayer(SecurityHeaders))
@@ -70,12 +64,10 @@ pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
         .layer(CatchPanicLayer)
         .layer(BeforeLayer(Rates::of_addresses()))
         .layer(caller::layer(callers.clone()))
-        .layer(BeforeLayer(limit))
-        .layer(BeforeLayer(Rates::of_callers()))
+        .layer(BeforeLayer(limit.then(Rates::of_callers())))
         .service(services);
     let routed = ServiceBuilder::new()
-        .layer(head)
-        .layer(BeforeLayer(Framing))
+        .layer(BeforeLayer(head.then(Framing)))
         .layer(AroundLayer(RequestIds))
         .layer(CatchPanicLayer)
         .layer(BeforeLayer(Rates::of_addresses()))

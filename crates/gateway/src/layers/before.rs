@@ -15,6 +15,18 @@ use crate::upstream::{Answer, Upstream};
 pub(crate) trait Before: Clone + Send + 'static {
     /// The answer, unless the request is to go on, changed or not.
     fn answer(&self, request: &mut Request<Body>) -> Option<Response<Body>>;
+
+    /// This one, then another, as one layer: two would move the request, and what waits for its answer, twice.
+    fn then<N: Before>(self, next: N) -> Then<Self, N> {
+        Then { first: self, next }
+    }
+}
+
+/// Two that look at a request in turn.
+#[derive(Debug, Clone)]
+pub(crate) struct Then<F, N> {
+    first: F,
+    next: N,
 }
 
 /// Such a layer.
@@ -33,6 +45,12 @@ pub(super) fn bare(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
+}
+
+impl<F: Before, N: Before> Before for Then<F, N> {
+    fn answer(&self, request: &mut Request<Body>) -> Option<Response<Body>> {
+        self.first.answer(request).or_else(|| self.next.answer(request))
+    }
 }
 
 impl<B: Before, S> Layer<S> for BeforeLayer<B> {
