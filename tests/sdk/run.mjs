@@ -1,10 +1,12 @@
 // Starts a server on a free port with a temporary data folder, runs the tests against it and stops it:
 //   node run.mjs --server groundswell|pocketbase [test file]...
+// With GROUNDSWELL_TOPOLOGY=gateway a gateway node stands between the tests and the server.
 // The binaries are taken from GROUNDSWELL_BIN and POCKETBASE_BIN, else from their default places in the work tree.
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 
@@ -47,13 +49,37 @@ async function main() {
   });
   if (made.status !== 0) throw new Error(`superuser upsert: ${made.error ?? made.stderr}`);
 
+  const hasGateway = values.server === 'groundswell' && process.env.GROUNDSWELL_TOPOLOGY === 'gateway';
+  const nodes = { GROUNDSWELL__NODES__KEYS: '7465737420206e6f6465206b6579202d2d2d207465737420206e6f6465206b65' };
+  const internal = `127.0.0.1:${hasGateway ? await freePort() : 0}`;
   const server = spawn(binary, ['serve', '--http', '127.0.0.1:0', '--dir', data], {
     stdio: ['ignore', 'pipe', 'inherit'],
-    // The hooks of these tests are on this machine.
-    env: { ...process.env, GROUNDSWELL__OUTBOUND__ALLOW: '127.0.0.1' },
+    env: {
+      ...process.env,
+      // The hooks of these tests are on this machine.
+      GROUNDSWELL__OUTBOUND__ALLOW: '127.0.0.1',
+      ...(hasGateway && { ...nodes, GROUNDSWELL__SERVER__INTERNAL: internal }),
+    },
   });
   running.push(server);
-  const baseUrl = `http://127.0.0.1:${await announced(server)}`;
+  const servers = [server];
+  let port = await announced(server);
+  if (hasGateway) {
+    const gateway = spawn(binary, ['serve', '--http', '127.0.0.1:0', '--manage', '127.0.0.1:0'], {
+      cwd: folder,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: {
+        ...process.env,
+        ...nodes,
+        GROUNDSWELL__SERVER__ROLES: 'gateway',
+        GROUNDSWELL__GATEWAY__SERVICES__SERVERS: `http://${internal}`,
+      },
+    });
+    running.push(gateway);
+    servers.unshift(gateway);
+    port = await announced(gateway);
+  }
+  const baseUrl = `http://127.0.0.1:${port}`;
   await allowBatches(baseUrl);
 
   const files = positionals.length
@@ -65,8 +91,10 @@ async function main() {
   });
   running.push(tests);
   const code = await ended(tests);
-  server.kill('SIGTERM');
-  await ended(server);
+  for (const one of servers) {
+    one.kill('SIGTERM');
+    await ended(one);
+  }
   return code;
 }
 
@@ -102,6 +130,17 @@ function announced(server) {
       const port = line.match(/http:\/\/127\.0\.0\.1:(\d+)/)?.[1];
       // PocketBase prints the 0 it was given; the kernel knows better.
       if (port) settle(resolve, port === '0' ? listeningPort(server.pid) : Number(port));
+    });
+  });
+}
+
+/** A port that nobody listened on a moment ago. */
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const probe = createServer().once('error', reject);
+    probe.listen(0, '127.0.0.1', () => {
+      const { port } = probe.address();
+      probe.close(() => resolve(port));
     });
   });
 }

@@ -4,7 +4,8 @@ use anyhow::{Result, bail};
 
 use crate::server::{Launch, Server};
 
-/// Our own server, with what it shall be started with.
+/// Our own server, with what it shall be started with. With `GROUNDSWELL_TOPOLOGY=gateway` it is two: a gateway node,
+/// which clients reach, before the server.
 #[derive(Debug, Default, Clone)]
 pub struct Groundswell {
     args: Vec<String>,
@@ -38,6 +39,7 @@ impl Groundswell {
             args: self.args.clone(),
             env: self.env.clone(),
             announces_port: true,
+            has_gateway: std::env::var_os("GROUNDSWELL_TOPOLOGY").is_some_and(|name| name == "gateway"),
         })
     }
 

@@ -16,6 +16,7 @@ impl PocketBase {
             args: Vec::new(),
             env: Vec::new(),
             announces_port: false,
+            has_gateway: false,
         })
     }
 

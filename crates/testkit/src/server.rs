@@ -11,6 +11,8 @@ use crate::client::{Client, Request};
 
 /// A loaded two-core machine has been seen to need several seconds for a first start.
 const START_DEADLINE: Duration = Duration::from_secs(30);
+/// By which the nodes of a pair know each other.
+const NODE_KEY: &str = "7465737420206e6f6465206b6579202d2d2d207465737420206e6f6465206b65";
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A running server. Dropping it kills the process and removes its folder.
@@ -19,6 +21,8 @@ pub struct Server {
     address: SocketAddr,
     folder: TempDir,
     child: Child,
+    /// A gateway node before it, if it was wanted, and where that listens.
+    gateway: Option<(KillOnDrop, SocketAddr)>,
     launch: Launch,
 }
 
@@ -30,28 +34,37 @@ pub(crate) struct Launch {
     pub(crate) env: Vec<(String, String)>,
     /// Whether the server picks the port itself and prints it, or has to be told a free one.
     pub(crate) announces_port: bool,
+    /// Whether clients reach it through a gateway node.
+    pub(crate) has_gateway: bool,
 }
 
 impl Server {
     /// Makes a folder and the superuser in it, then starts the server and waits until it answers.
-    pub(crate) fn start(launch: Launch) -> Result<Self> {
+    pub(crate) fn start(mut launch: Launch) -> Result<Self> {
         let folder = TempDir::with_prefix("testkit-")?;
         std::fs::create_dir(folder.path().join("public"))?;
+        let internal = if launch.has_gateway { Some(free_address()?) } else { None };
+        if let Some(internal) = internal {
+            launch.env.push(("GROUNDSWELL__SERVER__INTERNAL".to_owned(), internal.to_string()));
+            launch.env.push(("GROUNDSWELL__NODES__KEYS".to_owned(), NODE_KEY.to_owned()));
+        }
         create_superuser(&launch, folder.path())?;
 
         let wanted = if launch.announces_port { loopback(0) } else { free_address()? };
         let (child, address) = spawn(&launch, folder.path(), wanted)?;
-        Ok(Self { address, folder, child, launch })
+        let child = KillOnDrop(Some(child));
+        let gateway = internal.map(|internal| spawn_gateway(&launch, folder.path(), internal)).transpose()?;
+        Ok(Self { address, folder, child: child.release(), gateway, launch })
     }
 
     /// Where the server listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.gateway.as_ref().map_or(self.address, |(_, address)| *address)
     }
 
     /// `http://127.0.0.1:PORT`, without a trailing slash.
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.address())
     }
 
     /// The server's data folder.
@@ -71,7 +84,7 @@ impl Server {
 
     /// A client of this server. It stays valid over a [`Server::restart`].
     pub fn client(&self) -> Client {
-        Client::new(self.address)
+        Client::new(self.address())
     }
 
     /// What the process has printed since its last start, both streams.
@@ -90,6 +103,10 @@ impl Server {
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;
         (self.child, self.address) = spawn(&self.launch, self.folder.path(), self.address)?;
+        if let Some((gateway, address)) = &mut self.gateway {
+            // It finds the new process by itself.
+            wait_until_healthy(gateway.running(), &gateway_log(self.folder.path()), *address)?;
+        }
         Ok(())
     }
 }
@@ -132,23 +149,42 @@ fn spawn(launch: &Launch, folder: &Path, wanted: SocketAddr) -> Result<(Child, S
         .with_context(|| format!("start {}", launch.binary.display()))?;
 
     let mut child = KillOnDrop(Some(child));
-    let address = wait_until_healthy(child.running(), folder, wanted)?;
+    let address = wait_until_healthy(child.running(), &log_file(folder), wanted)?;
     Ok((child.release(), address))
 }
 
-fn wait_until_healthy(child: &mut Child, folder: &Path, wanted: SocketAddr) -> Result<SocketAddr> {
+/// A gateway node before a server.
+fn spawn_gateway(launch: &Launch, folder: &Path, internal: SocketAddr) -> Result<(KillOnDrop, SocketAddr)> {
+    let log = File::create(gateway_log(folder))?;
+    let child = Command::new(&launch.binary)
+        .args(["serve", "--http", "127.0.0.1:0", "--manage", "127.0.0.1:0"])
+        .env("GROUNDSWELL__SERVER__ROLES", "gateway")
+        .env("GROUNDSWELL__NODES__KEYS", NODE_KEY)
+        .env("GROUNDSWELL__GATEWAY__SERVICES__SERVERS", format!("http://{internal}"))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("start {} as a gateway", launch.binary.display()))?;
+    let mut child = KillOnDrop(Some(child));
+    let address = wait_until_healthy(child.running(), &gateway_log(folder), loopback(0))?;
+    Ok((child, address))
+}
+
+fn wait_until_healthy(child: &mut Child, log: &Path, wanted: SocketAddr) -> Result<SocketAddr> {
     let deadline = Instant::now() + START_DEADLINE;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
-            bail!("the server ended with {status}:\n{}", read_log(folder));
+            bail!("the server ended with {status}:\n{}", read(log));
         }
-        let address = if wanted.port() == 0 { announced_address(&read_log(folder)) } else { Some(wanted) };
+        let address = if wanted.port() == 0 { announced_address(&read(log)) } else { Some(wanted) };
         if let Some(address) = address.filter(is_healthy) {
             return Ok(address);
         }
         std::thread::sleep(POLL_INTERVAL);
     }
-    bail!("the server did not answer within {START_DEADLINE:?}:\n{}", read_log(folder))
+    bail!("the server did not answer within {START_DEADLINE:?}:\n{}", read(log))
 }
 
 fn is_healthy(address: &SocketAddr) -> bool {
@@ -178,8 +214,16 @@ fn log_file(folder: &Path) -> PathBuf {
     folder.join("server.log")
 }
 
+fn gateway_log(folder: &Path) -> PathBuf {
+    folder.join("gateway.log")
+}
+
 fn read_log(folder: &Path) -> String {
-    std::fs::read(log_file(folder)).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+    read(&log_file(folder))
+}
+
+fn read(log: &Path) -> String {
+    std::fs::read(log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -192,6 +236,7 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 /// Holds a child that must not outlive an error.
+#[derive(Debug)]
 struct KillOnDrop(Option<Child>);
 
 impl KillOnDrop {

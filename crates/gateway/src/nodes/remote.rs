@@ -19,6 +19,7 @@ use tower::Service;
 use super::service_nodes::ServiceNodes;
 use super::{client_id, marks};
 use crate::proxy::{Forward, Forwarding, Unreached};
+use crate::refusal::{Cause, Refusal};
 
 /// Sends what one request loop has for the services to a node that runs them.
 #[derive(Clone)]
@@ -61,6 +62,12 @@ impl Remote {
         let mut response = self.nodes.send(&self.forward, pool, request).await;
         if response.extensions().get::<Unreached>().is_some() {
             return Err(ApiError::unavailable(RETRY_AFTER));
+        }
+        // In the words of the services, which had nothing to say.
+        match response.extensions().get().map(|refusal: &Refusal| refusal.cause) {
+            Some(Cause::ClientLeft) => return Err(ApiError::bad_request()),
+            Some(Cause::ClientLate) => return Err(ApiError::request_timeout()),
+            _ => {}
         }
         marks::read(&mut response);
         Ok(response)

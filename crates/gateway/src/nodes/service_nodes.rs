@@ -384,3 +384,85 @@ fn sketch(collection: String, name: String, id: String) -> Record {
 fn caller_of(record: Arc<Record>) -> Caller {
     if record.collection.is_superusers() { Caller::Superuser(record) } else { Caller::Record(record) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::message::EdgeSettings;
+
+    const TOKEN: &str = "a.b.c";
+
+    fn nodes() -> ServiceNodes {
+        let servers = ["http://a:1", "http://b:1"].map(|url| ServerUrl::parse(url).unwrap());
+        let keys = NodeKeys::parse(["1".repeat(64).as_str()]).unwrap();
+        ServiceNodes::new(keys, UpstreamSettings::new(servers.to_vec()))
+    }
+
+    fn hello(node: &str, number: u64, continues: bool) -> Hello {
+        Hello { node: node.to_owned(), number, continues, edge: EdgeSettings::default() }
+    }
+
+    fn remember(nodes: &ServiceNodes) {
+        let record = Arc::new(sketch("c".to_owned(), "users".to_owned(), "r".to_owned()));
+        let remembered = Remembered { record, expires_at: i64::MAX, refreshable: false };
+        assert!(nodes.tokens.insert(nodes.tokens.begin(), TOKEN, remembered, 0));
+    }
+
+    /// Whether what is remembered of the token is believed.
+    fn is_known(nodes: &ServiceNodes) -> bool {
+        nodes.is_trusted() && nodes.tokens.get(TOKEN, 0).is_some()
+    }
+
+    #[test]
+    fn a_client_is_at_the_node_whose_code_its_id_begins_with() {
+        let nodes = nodes();
+        nodes.take_hello(&nodes.nodes[0], hello("aaaa", 0, false));
+        nodes.take_hello(&nodes.nodes[1], hello("bbbb", 0, false));
+        let url = |client: &str| nodes.of_client(client).map(|pool| pool.servers()[0].url.to_string());
+        assert_eq!(url("aaaa0123").as_deref(), Some("http://a:1"));
+        assert_eq!(url("bbbb0123").as_deref(), Some("http://b:1"));
+        assert_eq!(url("cccc0123"), None);
+        // A process that took the place of another has another code.
+        nodes.take_hello(&nodes.nodes[1], hello("cccc", 0, false));
+        assert_eq!((url("cccc0123").as_deref(), url("bbbb0123")), (Some("http://b:1"), None));
+    }
+
+    #[test]
+    fn what_is_remembered_is_believed_only_while_every_node_is_heard() {
+        let nodes = nodes();
+        nodes.take_hello(&nodes.nodes[0], hello("aaaa", 0, false));
+        remember(&nodes);
+        assert!(!is_known(&nodes), "nothing is known of the other node");
+        nodes.take_hello(&nodes.nodes[1], hello("bbbb", 0, false));
+        assert!(!is_known(&nodes), "what happened before it was heard is not known");
+        remember(&nodes);
+        assert!(is_known(&nodes));
+        nodes.take_loss(&nodes.nodes[1], "a test");
+        assert!(!is_known(&nodes) && nodes.is_reachable());
+        // Back without a gap: but only once what was missed is taken.
+        nodes.take_hello(&nodes.nodes[1], hello("bbbb", 1, true));
+        assert!(!is_known(&nodes));
+        nodes.take_notice(&nodes.nodes[1], Some(Notice { number: 1, ..Notice::default() }));
+        assert!(is_known(&nodes));
+    }
+
+    #[test]
+    fn a_notice_forgets_what_it_names() {
+        let nodes = nodes();
+        nodes.take_hello(&nodes.nodes[0], hello("aaaa", 0, false));
+        nodes.take_hello(&nodes.nodes[1], hello("bbbb", 0, false));
+        let records = vec![("c".to_owned(), "r".to_owned())];
+        for notice in [
+            Notice { number: 1, records, ..Notice::default() },
+            Notice { number: 2, all_tokens: true, ..Notice::default() },
+        ] {
+            remember(&nodes);
+            assert!(is_known(&nodes));
+            nodes.take_notice(&nodes.nodes[0], Some(notice));
+            assert!(!is_known(&nodes));
+        }
+        let edge = EdgeSettings { superuser_ips: vec!["10.0.0.1".to_owned()], ..EdgeSettings::default() };
+        nodes.take_notice(&nodes.nodes[0], Some(Notice { number: 3, edge: Some(edge), ..Notice::default() }));
+        assert_eq!(nodes.settings().superuser_ips, ["10.0.0.1"]);
+    }
+}
