@@ -24,10 +24,11 @@ bench: ## speed beside the real PocketBase; results go to bench/results
 	@cargo build --release --locked -p groundswell -p bench
 	@target/release/bench $(BENCH)
 
-bench-proxy: ## the gateway beside NGINX, HAProxy, Envoy and Traefik; results go to bench/results
+bench-proxy: ## the gateway beside NGINX, HAProxy, Envoy and Traefik, and what its parts cost; results go to bench/results
 	@scripts/install-bench-tools
-	@cargo build --release --locked -p groundswell -p bench
+	@cargo build --release --locked -p groundswell -p bench --bins --example in_process
 	@target/release/bench --proxy $(BENCH)
+	@target/release/bench --edge $(BENCH)
 
 soak: ## the long runs: cargo deny, more random cases, more crash rounds
 	@scripts/soak

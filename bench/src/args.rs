@@ -16,6 +16,8 @@ const USAGE: &str =
   --seed-http      rows through the API instead of straight into data.db
   --accept         instead of all this: one acceptor beside a listening socket for each loop (3 minutes, no PocketBase)
   --proxy          instead of all this: the gateway beside NGINX, HAProxy, Envoy and Traefik (16 minutes; --quick: 3)
+  --edge           instead of all this: the same with TLS, what each layer of the edge costs, and what the edge costs the
+                   services of this process (30 minutes; --quick: 4); --case tls, layers or in-process for one of them
 
 cases:";
 
@@ -26,6 +28,7 @@ pub(crate) struct Args {
     pub(crate) seeds_by_http: bool,
     pub(crate) compares_accepting: bool,
     pub(crate) compares_proxies: bool,
+    pub(crate) compares_edges: bool,
     /// Whether PocketBase writes its log of requests, as it does by default.
     pub(crate) peer_logs: bool,
     /// The value of GROUNDSWELL__STORE__SYNCHRONOUS.
@@ -43,6 +46,7 @@ impl Args {
             seeds_by_http: false,
             compares_accepting: false,
             compares_proxies: false,
+            compares_edges: false,
             peer_logs: true,
             synchronous: "NORMAL",
             with_subject: true,
@@ -56,6 +60,7 @@ impl Args {
                 "--seed-http" => args.seeds_by_http = true,
                 "--accept" => args.compares_accepting = true,
                 "--proxy" => args.compares_proxies = true,
+                "--edge" => args.compares_edges = true,
                 "--peer-logs-off" => args.peer_logs = false,
                 "--full-sync" => args.synchronous = "FULL",
                 "--subject-only" => args.with_peer = false,

@@ -11,8 +11,13 @@ use anyhow::{Context, Result, bail};
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Stream>>,
 }
+
+/// What requests go over: a socket, or TLS on one.
+pub(crate) trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
 
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -43,13 +48,22 @@ pub(crate) fn request(address: &str, method: &str, path: &str, body: Option<&Bod
     request
 }
 
+/// A socket that gives up in time.
+pub(crate) fn connect(address: &str) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    Ok(stream)
+}
+
 impl Connection {
     pub(crate) fn open(address: &str) -> Result<Self> {
-        let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self::over(connect(address)?))
+    }
+
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: BufReader::new(Box::new(stream)) }
     }
 
     /// Sends a whole request, made by [`request`], and waits for the answer.

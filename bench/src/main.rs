@@ -3,7 +3,7 @@
 //! [`servers`] starts and stops the two, [`data`] fills them, [`cases`] says what is asked, [`rounds`] asks it
 //! and [`report`] tells the outcome. [`fan_out`], [`idle`] and [`files`] are loads of their own, on [`sse`] and [`http1`].
 //! [`accept`] and [`proxy`] stand apart: two ways to share connections between loops, and the gateway beside other
-//! reverse proxies.
+//! reverse proxies, with what its parts cost.
 //! `bench/README.md` says what is measured and why so.
 #![expect(clippy::print_stdout, reason = "a command-line tool")]
 
@@ -42,6 +42,9 @@ fn main() -> Result<()> {
     }
     if args.compares_proxies {
         return proxy::compare(&args);
+    }
+    if args.compares_edges {
+        return proxy::compare_edges(&args);
     }
     let cases = Case::named(&args.cases)?;
     check_open_files(&cases)?;

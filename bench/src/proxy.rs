@@ -3,9 +3,11 @@
 
 mod checks;
 mod config;
+mod edge;
 mod peers;
 mod report;
 mod running;
+mod tls;
 
 use std::time::Duration;
 
@@ -18,8 +20,10 @@ use crate::rounds::{Sample, median};
 use crate::{machine, stop, wrk};
 
 use checks::Witness;
-use report::Report;
+use report::{Report, Title};
 use running::{Running, UPSTREAM};
+
+pub(crate) use edge::compare as compare_edges;
 
 const CONNECTIONS: usize = 64;
 
@@ -32,6 +36,8 @@ const SHAPES: [Shape; 2] = [
 /// What the services of this process answer. The cheapest request there is, on which routes weigh the most.
 const IN_PROCESS: Shape =
     Shape { name: "in process", path: "/api/health", title: "GET /api/health, which no route is for" };
+
+const PLAIN_PROXY: Title = Title { text: "Plain proxy", file: "proxy", transport: "no TLS" };
 
 struct Shape {
     name: &'static str,
@@ -59,6 +65,15 @@ struct Line {
     rounds: Vec<Round>,
 }
 
+/// What goes with every round.
+struct Around<'a> {
+    args: &'a Args,
+    /// Counts what the upstream is connected to, where there is one.
+    witness: Option<&'a Witness>,
+    /// What every request says who asks.
+    token: Option<&'a str>,
+}
+
 /// Runs all loads on all proxies in turns, prints a table and writes it to `bench/results`.
 pub(crate) fn compare(args: &Args) -> Result<()> {
     machine::raise_open_files()?;
@@ -72,25 +87,26 @@ pub(crate) fn compare(args: &Args) -> Result<()> {
     let upstream = Running::upstream(nginx)?;
     let mut servers = Vec::new();
     for (proxy, binary) in &field.present {
-        servers.push(Running::proxy(*proxy, binary, upstream.ports)?);
+        servers.push(Running::proxy(*proxy, binary, upstream.ports, None)?);
     }
     for server in &servers {
         checks::compare_answers(&upstream, server)?;
         println!("same: {}, {}", server.name, checks::compare_connections(server)?);
     }
 
-    let mut report = Report::new(args, load_before, &field, behind);
+    let mut report = Report::new(&PLAIN_PROXY, args, load_before, &field, behind);
     let witness = Witness::of(&upstream);
+    let around = Around { args, witness: Some(&witness), token: None };
     servers.insert(0, upstream);
     for shape in &SHAPES {
-        report.add(run(shape, &servers, Some(&witness), args)?);
+        report.add(run(shape, &servers, &around)?);
     }
     drop(servers);
 
     let (_, groundswell) = &field.present[0];
     let in_process = [Running::without_routes(groundswell)?, Running::with_routes(groundswell)?];
-    checks::compare_in_process(&in_process)?;
-    report.add(run(&IN_PROCESS, &in_process, None, args)?);
+    checks::compare_in_process(&in_process, IN_PROCESS.path)?;
+    report.add(run(&IN_PROCESS, &in_process, &Around { witness: None, ..around })?);
 
     println!("\n{}", report.markdown());
     for path in report.save()? {
@@ -101,16 +117,11 @@ pub(crate) fn compare(args: &Args) -> Result<()> {
 
 /// All rounds of a load, the servers in turns, so that a slow minute of the machine falls on all; every other round the
 /// other way round, so that nobody always follows the same one.
-fn run(
-    shape: &'static Shape,
-    servers: &[Running],
-    witness: Option<&Witness>,
-    args: &Args,
-) -> Result<Vec<Line>> {
+fn run(shape: &'static Shape, servers: &[Running], around: &Around<'_>) -> Result<Vec<Line>> {
     println!("{}: {}", shape.name, shape.title);
     let new_line = |server: &Running| Line { shape, server: server.name.clone(), rounds: Vec::new() };
     let mut lines: Vec<_> = servers.iter().map(new_line).collect();
-    for number in 0..args.rounds() {
+    for number in 0..around.args.rounds() {
         let mut turns: Vec<_> = servers.iter().zip(&mut lines).collect();
         if number % 2 == 1 {
             turns.reverse();
@@ -118,11 +129,11 @@ fn run(
         for (server, line) in turns {
             stop::check()?;
             // Who is asked directly gets its connections from wrk.
-            let witness = witness.filter(|_| server.name != UPSTREAM);
+            let witness = around.witness.filter(|_| server.name != UPSTREAM);
             let doing = || format!("{} on {}, round {}", shape.name, server.name, number + 1);
-            let round = measure(shape, server, witness, args).with_context(doing)?;
+            let round = measure(shape, server, &Around { witness, ..*around }).with_context(doing)?;
             println!(
-                "  {:16} {:10.1}/s  p50 {:6.2} ms  p99 {:6.2} ms  {:5.1} µs of a core each",
+                "  {:18} {:10.1}/s  p50 {:6.2} ms  p99 {:6.2} ms  {:5.1} µs of a core each",
                 server.name, round.per_second, round.p50_ms, round.p99_ms, round.core_us
             );
             line.rounds.push(round);
@@ -131,10 +142,14 @@ fn run(
     Ok(lines)
 }
 
-fn measure(shape: &Shape, server: &Running, witness: Option<&Witness>, args: &Args) -> Result<Round> {
+fn measure(shape: &Shape, server: &Running, around: &Around<'_>) -> Result<Round> {
+    let Around { args, witness, token } = *around;
     let nobody = Tokens { superuser: String::new(), accounts: Vec::new() };
     // No `request` in it: so wrk makes the request once, and spends nothing on Lua.
-    let script = format!("wrk.path = '{}'", shape.path);
+    let mut script = format!("wrk.path = '{}'", shape.path);
+    if let Some(token) = token {
+        script += &format!(" wrk.headers.Authorization = '{token}'");
+    }
     let run = |duration| {
         let load = wrk::Load { script: &script, connections: CONNECTIONS, items: 0, duration, seed: 0 };
         wrk::run_at(&load, &server.base_url(), server.pid(), &nobody)
@@ -146,6 +161,7 @@ fn measure(shape: &Shape, server: &Running, witness: Option<&Witness>, args: &Ar
     let time = machine::core_time(server.pid())?.saturating_sub(time_before);
     // The question is a connection of its own.
     let connected = connections()?.zip(connections_before).map(|(after, before)| after - before - 1);
+    server.empty_log()?;
     round(&sample, args.round_duration(), time, connected)
 }
 

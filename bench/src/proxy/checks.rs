@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::http1::{self, Answer, Connection};
+use crate::servers;
 
-use super::config;
+use super::config::{self, Layer};
 use super::running::{self, Running};
 
 /// Asked over one connection of a caller.
 const QUESTIONS: usize = 40;
+
+/// How long a line may take to the access log.
+const LOG_LIMIT: Duration = Duration::from_secs(5);
 
 /// Counts the connections that the upstream has had.
 pub(super) struct Witness {
@@ -32,7 +37,7 @@ struct Seen {
 /// The bytes through the proxy are those that the upstream gives.
 pub(super) fn compare_answers(upstream: &Running, proxy: &Running) -> Result<()> {
     for path in [config::SMALL, config::LARGE] {
-        let (expected, given) = (get(&upstream.address(), path)?, get(&proxy.address(), path)?);
+        let (expected, given) = (get(upstream, path)?, get(proxy, path)?);
         if expected.status != 200 {
             bail!("{path} of the upstream: {}", expected.status);
         }
@@ -57,7 +62,7 @@ pub(super) fn compare_answers(upstream: &Running, proxy: &Running) -> Result<()>
 /// A caller's connection leads to one connection to each server at most, and the upstream learns who calls.
 pub(super) fn compare_connections(proxy: &Running) -> Result<String> {
     let address = proxy.address();
-    let mut connection = Connection::open(&address)?;
+    let mut connection = proxy.connect()?;
     let mut seen = Vec::new();
     for _ in 0..QUESTIONS {
         let answer = connection.send(&http1::request(&address, "GET", config::SEEN, None))?;
@@ -66,14 +71,50 @@ pub(super) fn compare_connections(proxy: &Running) -> Result<String> {
     judge(&seen).with_context(|| proxy.name.clone())
 }
 
-/// Routes that are not for it change nothing in an answer.
-pub(super) fn compare_in_process(servers: &[Running]) -> Result<()> {
+/// Each layer does what it is for, and none does that is not there.
+pub(super) fn compare_layers(server: &Running, layers: &[Layer], token: &str) -> Result<()> {
+    let has = |layer| layers.contains(&layer);
+    let told = ask(server, config::TOLD, token)?;
+    let text = String::from_utf8_lossy(&told.body).into_owned();
+    let (authorization, trace) = text.trim_end().split_once('|').context("the upstream was told nothing")?;
+    let is_probe_refused = ask(server, "/.env", token)?.status == 403;
+    let is_logged = || Ok((server.log_size() > 0).then_some(()));
+    let is_logged = !has(Layer::AccessLog) || servers::until(Instant::now() + LOG_LIMIT, is_logged).is_ok();
+    let is_right = (authorization != token) == has(Layer::Callers)
+        && authorization.starts_with("Bearer ") == has(Layer::Callers)
+        && trace.is_empty() != has(Layer::Traces)
+        && is_probe_refused == has(Layer::Scanners)
+        && is_logged;
+    if !is_right {
+        bail!(
+            "{}: trace {trace:?}, a probe is refused: {is_probe_refused}, logged: {is_logged}, and the token is {}",
+            server.name,
+            if authorization == token { "the client's" } else { "not the client's" }
+        );
+    }
+    Ok(())
+}
+
+/// Lines that were lost to the access log so far.
+pub(super) fn lines_lost(server: &Running) -> Result<u64> {
+    let address = running::address(server.ports[1]);
+    let answer = Connection::open(&address)?.send(&http1::request(&address, "GET", "/metrics", None))?;
+    let text = String::from_utf8_lossy(&answer.body);
+    let lost = text.lines().find_map(|line| line.strip_prefix("groundswell_access_log_lost_total "));
+    Ok(lost.map_or(Ok(0), str::parse)?)
+}
+
+/// What stands before the services changes nothing in an answer.
+pub(super) fn compare_in_process(servers: &[Running], path: &str) -> Result<()> {
     let mut first: Option<(&str, Vec<u8>)> = None;
     for server in servers {
-        let answer = get(&server.address(), super::IN_PROCESS.path)?;
+        let answer = get(server, path)?;
+        if answer.status != 200 {
+            bail!("{path} of {}: {}", server.name, answer.status);
+        }
         match &first {
             Some((of, expected)) if *expected != answer.body => {
-                bail!("{} differs between {of} and {}", super::IN_PROCESS.path, server.name)
+                bail!("{path} differs between {of} and {}", server.name)
             }
             Some(_) => {}
             None => first = Some((&server.name, answer.body)),
@@ -100,8 +141,14 @@ fn judge(seen: &[Seen]) -> Result<String> {
     Ok(counts.join(" and "))
 }
 
-fn get(address: &str, path: &str) -> Result<Answer> {
-    Connection::open(address)?.send(&http1::request(address, "GET", path, None))
+fn get(server: &Running, path: &str) -> Result<Answer> {
+    server.connect()?.send(&http1::request(&server.address(), "GET", path, None))
+}
+
+fn ask(server: &Running, path: &str, token: &str) -> Result<Answer> {
+    let address = server.address();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {token}\r\n\r\n");
+    server.connect()?.send(request.as_bytes())
 }
 
 // === impl Witness ===
@@ -113,7 +160,8 @@ impl Witness {
 
     /// How many there were, with that of the question.
     pub(super) fn connections(&self) -> Result<u64> {
-        let answer = get(&self.address, config::SEEN)?;
+        let request = http1::request(&self.address, "GET", config::SEEN, None);
+        let answer = Connection::open(&self.address)?.send(&request)?;
         Ok(Seen::read(&String::from_utf8_lossy(&answer.body))?.connection)
     }
 }

@@ -5,10 +5,17 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-/// Of the upstream: an answer from memory, a file, and what it sees of the caller.
+/// Of the upstream: an answer from memory, a file, what it sees of the caller's connection, and what it is told of him
+/// and of the trace.
 pub(super) const SMALL: &str = "/small";
 pub(super) const LARGE: &str = "/large.bin";
 pub(super) const SEEN: &str = "/seen";
+pub(super) const TOLD: &str = "/told";
+
+/// With TLS these lie in the folder where the server starts. HAProxy wants both in one.
+pub(super) const CERTIFICATE: &str = "certificate.pem";
+pub(super) const KEY: &str = "key.pem";
+pub(super) const CERTIFICATE_AND_KEY: &str = "both.pem";
 
 pub(super) const LARGE_SIZE: usize = 64 * 1024;
 
@@ -17,6 +24,14 @@ pub(super) const WORKERS: usize = 2;
 
 /// Far above what a connection asks in all rounds together.
 const REQUESTS_A_CONNECTION: u64 = 1_000_000_000;
+
+/// What clients speak with a proxy. To the upstream it is plain in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Transport {
+    Plain,
+    /// TLS 1.3 alone where that can be said.
+    Tls,
+}
 
 /// The file that [`LARGE`] names. No two pieces of it are alike, so that bytes in a wrong order are noticed.
 pub(super) fn large_file() -> Vec<u8> {
@@ -44,6 +59,7 @@ pub(super) fn upstream(ports: [u16; 2]) -> String {
     root files;
     location = {SMALL} {{ return 200 \"a small answer, as an API gives them: 50 bytes...\\n\"; }}
     location = {SEEN} {{ return 200 \"$connection $connection_requests $server_port $http_x_forwarded_for\\n\"; }}
+    location = {TOLD} {{ return 200 \"$http_authorization|$http_traceparent\\n\"; }}
   }}
 "
         ),
@@ -55,8 +71,15 @@ pub(super) fn upstream(ports: [u16; 2]) -> String {
 pub(super) const LARGE_BUFFERS: &str =
     "proxy_buffer_size 32k; proxy_buffers 4 32k; proxy_busy_buffers_size 64k;";
 
-pub(super) fn nginx(port: u16, upstreams: [u16; 2], buffers: &str) -> String {
+pub(super) fn nginx(port: u16, transport: Transport, upstreams: [u16; 2], buffers: &str) -> String {
     let [first, second] = upstreams;
+    let (ssl, certificate) = match transport {
+        Transport::Plain => ("", String::new()),
+        Transport::Tls => (
+            "ssl ",
+            format!("ssl_protocols TLSv1.3; ssl_certificate {CERTIFICATE}; ssl_certificate_key {KEY};"),
+        ),
+    };
     nginx_around(
         WORKERS,
         &format!(
@@ -67,7 +90,8 @@ pub(super) fn nginx(port: u16, upstreams: [u16; 2], buffers: &str) -> String {
     keepalive_requests {REQUESTS_A_CONNECTION};
   }}
   server {{
-    listen 127.0.0.1:{port} reuseport;
+    listen 127.0.0.1:{port} {ssl}reuseport;
+    {certificate}
     location / {{
       proxy_pass http://pool;
       proxy_http_version 1.1;
@@ -104,8 +128,12 @@ http {{
 }
 
 /// `maxconn` stands there because the default follows the limit of open files, which the bench raises.
-pub(super) fn haproxy(port: u16, upstreams: [u16; 2]) -> String {
+pub(super) fn haproxy(port: u16, transport: Transport, upstreams: [u16; 2]) -> String {
     let [first, second] = upstreams;
+    let tls = match transport {
+        Transport::Plain => String::new(),
+        Transport::Tls => format!(" ssl crt {CERTIFICATE_AND_KEY} ssl-min-ver TLSv1.3"),
+    };
     format!(
         "global
   nbthread {WORKERS}
@@ -119,7 +147,7 @@ defaults
   option forwardfor
   http-reuse always
 frontend edge
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port}{tls}
   default_backend pool
 backend pool
   server first 127.0.0.1:{first}
@@ -128,7 +156,7 @@ backend pool
     )
 }
 
-pub(super) fn envoy(port: u16, upstreams: [u16; 2]) -> Value {
+pub(super) fn envoy(port: u16, transport: Transport, upstreams: [u16; 2]) -> Value {
     let address = |port: u16| json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
     let endpoints = upstreams.map(|port| json!({ "endpoint": { "address": address(port) } }));
     let extension = |name: &str| format!("type.googleapis.com/envoy.extensions.filters.{name}");
@@ -147,15 +175,27 @@ pub(super) fn envoy(port: u16, upstreams: [u16; 2]) -> Value {
         }] },
         "http_filters": [router],
     });
+    let mut chain = json!({ "filters": [{
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": connections,
+    }] });
+    if transport == Transport::Tls {
+        chain["transport_socket"] = json!({
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "common_tls_context": {
+                    "tls_params": { "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" },
+                    "tls_certificates": [{
+                        "certificate_chain": { "filename": CERTIFICATE },
+                        "private_key": { "filename": KEY },
+                    }],
+                },
+            },
+        });
+    }
     json!({ "static_resources": {
-        "listeners": [{
-            "name": "edge",
-            "address": address(port),
-            "filter_chains": [{ "filters": [{
-                "name": "envoy.filters.network.http_connection_manager",
-                "typed_config": connections,
-            }] }],
-        }],
+        "listeners": [{ "name": "edge", "address": address(port), "filter_chains": [chain] }],
         "clusters": [{
             "name": "pool",
             "type": "STATIC",
@@ -166,9 +206,20 @@ pub(super) fn envoy(port: u16, upstreams: [u16; 2]) -> Value {
 }
 
 /// The routes; the rest is in its arguments.
-pub(super) fn traefik(upstreams: [u16; 2]) -> String {
+pub(super) fn traefik(transport: Transport, upstreams: [u16; 2]) -> String {
     let [first, second] = upstreams;
-    format!(
+    let tls = match transport {
+        Transport::Plain => String::new(),
+        Transport::Tls => format!(
+            "[tls.options.default]
+minVersion = \"VersionTLS13\"
+[tls.stores.default.defaultCertificate]
+certFile = \"{CERTIFICATE}\"
+keyFile = \"{KEY}\"
+"
+        ),
+    };
+    let routes = format!(
         "[http.routers.all]
 entryPoints = [\"edge\"]
 rule = \"PathPrefix(`/`)\"
@@ -178,17 +229,75 @@ url = \"http://127.0.0.1:{first}\"
 [[http.services.pool.loadBalancer.servers]]
 url = \"http://127.0.0.1:{second}\"
 "
-    )
+    );
+    routes + &tls
 }
 
 /// Everything goes to the pool.
-pub(super) fn groundswell(port: u16, manage: u16, upstreams: [u16; 2]) -> String {
-    groundswell_server(port, manage)
-        + &groundswell_pool(upstreams)
-        + "[[gateway.routes]]
+pub(super) fn groundswell(port: u16, transport: Transport, manage: u16, upstreams: [u16; 2]) -> String {
+    let server = match transport {
+        Transport::Plain => groundswell_server(port, manage),
+        // There is always a plain listener, here on any port.
+        Transport::Tls => format!(
+            "{}https = \"127.0.0.1:{port}\"
+[[tls.certificates]]
+certificate = \"{CERTIFICATE}\"
+key = \"{KEY}\"
+",
+            groundswell_server(0, manage)
+        ),
+    };
+    server + &groundswell_pool(upstreams) + GROUNDSWELL_ROUTE
+}
+
+/// The same with some of what can be turned on, and with all else off that can be turned off.
+pub(super) fn groundswell_with_layers(
+    port: u16,
+    manage: u16,
+    upstreams: [u16; 2],
+    layers: &[Layer],
+) -> String {
+    let mut text = groundswell_server(port, manage) + &groundswell_pool(upstreams);
+    let has = |layer| layers.contains(&layer);
+    if !has(Layer::Traces) {
+        text += "[gateway]\ntrace = \"off\"\n";
+    }
+    if has(Layer::AccessLog) {
+        let _ = writeln!(text, "[log]\naccess = \"{ACCESS_LOG}\"");
+    }
+    if has(Layer::RateLimit) {
+        text += "[gateway.limits]\nrate_limit = { by = \"ip\", requests = 10000000 }\n";
+    }
+    if has(Layer::Scanners) {
+        text += "[gateway.checks]\nscanners = \"block\"\n";
+    }
+    text += GROUNDSWELL_ROUTE;
+    if has(Layer::Callers) {
+        text += "auth = \"optional\"\n";
+    }
+    text
+}
+
+/// Of a server with [`Layer::AccessLog`].
+pub(super) const ACCESS_LOG: &str = "access.log";
+
+const GROUNDSWELL_ROUTE: &str = "[[gateway.routes]]
 path = \"/\"
 upstream = \"pool\"
-"
+";
+
+/// What of the edge can be on or off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Layer {
+    /// The only one that is on where nobody says anything.
+    Traces,
+    AccessLog,
+    /// By address, and never hit.
+    RateLimit,
+    /// The rules that are built in.
+    Scanners,
+    /// Whose token it is, and one for the upstream.
+    Callers,
 }
 
 /// Without a gateway.
@@ -235,20 +344,26 @@ mod tests {
 
     #[test]
     fn every_proxy_listens_on_loopback_and_knows_both_servers() {
+        all_listen_and_know(Transport::Plain);
+        all_listen_and_know(Transport::Tls);
+    }
+
+    fn all_listen_and_know(transport: Transport) {
         let texts = [
-            nginx(7001, [7002, 7003], LARGE_BUFFERS),
-            haproxy(7001, [7002, 7003]),
-            groundswell(7001, 7004, [7002, 7003]),
+            nginx(7001, transport, [7002, 7003], LARGE_BUFFERS),
+            haproxy(7001, transport, [7002, 7003]),
+            groundswell(7001, transport, 7004, [7002, 7003]),
             // Its own address is an argument.
-            traefik([7002, 7003]) + "127.0.0.1:7001",
+            traefik(transport, [7002, 7003]) + "127.0.0.1:7001",
         ];
         for text in texts {
+            assert_eq!(text.contains(".pem"), transport == Transport::Tls, "{text}");
             for address in ["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"] {
                 assert!(text.contains(address), "{address} in {text}");
             }
             assert!(!text.contains("0.0.0.0"), "{text}");
         }
-        let envoy = &envoy(7001, [7002, 7003])["static_resources"];
+        let envoy = &envoy(7001, transport, [7002, 7003])["static_resources"];
         let port_at =
             |pointer: &str| envoy.pointer(pointer).unwrap()["socket_address"]["port_value"].as_u64();
         let endpoints = "/clusters/0/load_assignment/endpoints/0/lb_endpoints";
@@ -259,7 +374,7 @@ mod tests {
 
     #[test]
     fn braces_of_nginx_configurations_are_paired() {
-        for text in [upstream([7001, 7002]), nginx(7001, [7002, 7003], LARGE_BUFFERS)] {
+        for text in [upstream([7001, 7002]), nginx(7001, Transport::Tls, [7002, 7003], LARGE_BUFFERS)] {
             assert_eq!(text.matches('{').count(), text.matches('}').count(), "{text}");
         }
     }
@@ -277,6 +392,25 @@ mod tests {
         let text = groundswell_with_routes(7001, 7002);
         assert_eq!(text.matches("[[gateway.routes]]").count(), 10);
         assert!(!text.contains("path = \"/\"\n"));
+    }
+
+    #[test]
+    fn a_layer_is_on_where_it_is_named_and_nowhere_else() {
+        let marks = [
+            (Layer::AccessLog, "access = "),
+            (Layer::RateLimit, "rate_limit = "),
+            (Layer::Scanners, "scanners = "),
+            (Layer::Callers, "auth = "),
+        ];
+        let none = groundswell_with_layers(7001, 7002, [7003, 7004], &[]);
+        assert!(
+            none.contains("trace = \"off\"") && !marks.iter().any(|(_, mark)| none.contains(mark)),
+            "{none}"
+        );
+        for (layer, mark) in marks {
+            let text = groundswell_with_layers(7001, 7002, [7003, 7004], &[Layer::Traces, layer]);
+            assert!(text.contains(mark) && !text.contains("trace"), "{text}");
+        }
     }
 
     #[test]

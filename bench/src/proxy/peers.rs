@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::servers::{self, Kind};
 
-use super::config::{self, WORKERS};
+use super::config::{self, Transport, WORKERS};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Proxy {
@@ -91,32 +91,36 @@ impl Proxy {
         binary: &Path,
         folder: &Path,
         [port, manage]: [u16; 2],
+        transport: Transport,
         upstreams: [u16; 2],
     ) -> Result<Command> {
         let mut command = Command::new(binary);
         match self {
             Self::Groundswell => {
-                fs::write(folder.join("gs.toml"), config::groundswell(port, manage, upstreams))?;
+                fs::write(folder.join("gs.toml"), config::groundswell(port, transport, manage, upstreams))?;
                 command.args(["serve", "--config", "gs.toml"]);
             }
             Self::Nginx | Self::NginxOfDebian => {
                 let buffers = if self == Self::Nginx { "" } else { config::LARGE_BUFFERS };
-                fs::write(folder.join("nginx.conf"), config::nginx(port, upstreams, buffers))?;
+                fs::write(folder.join("nginx.conf"), config::nginx(port, transport, upstreams, buffers))?;
                 command.args(NGINX_ARGUMENTS).arg(folder);
             }
             Self::Haproxy => {
-                fs::write(folder.join("haproxy.cfg"), config::haproxy(port, upstreams))?;
+                fs::write(folder.join("haproxy.cfg"), config::haproxy(port, transport, upstreams))?;
                 command.args(["-db", "-f", "haproxy.cfg"]);
             }
             Self::Envoy => {
-                fs::write(folder.join("envoy.json"), config::envoy(port, upstreams).to_string())?;
+                fs::write(folder.join("envoy.json"), config::envoy(port, transport, upstreams).to_string())?;
                 command.args(["--config-path", "envoy.json", "--concurrency", &WORKERS.to_string()]);
                 command.args(["--disable-hot-restart", "--log-level", "error"]);
             }
             Self::Traefik => {
-                fs::write(folder.join("routes.toml"), config::traefik(upstreams))?;
+                fs::write(folder.join("routes.toml"), config::traefik(transport, upstreams))?;
                 command.env("GOMAXPROCS", WORKERS.to_string());
                 command.arg(format!("--entryPoints.edge.address=127.0.0.1:{port}"));
+                if transport == Transport::Tls {
+                    command.arg("--entryPoints.edge.http.tls=true");
+                }
                 command.args(["--providers.file.filename=routes.toml", "--log.level=ERROR"]);
                 command.args(["--global.checkNewVersion=false", "--global.sendAnonymousUsage=false"]);
             }
