@@ -29,7 +29,8 @@
 //! 3. What every such answer has: CORS, then the security headers.
 //! 4. Compression, beneath what only adds headers, above whatever makes a body.
 //! 5. The catching of panics, above all that asks the store or runs a service.
-//! 6. The rates of addresses, so that not even who asks is found out for one too many.
+//! 6. The rates of addresses and the places of unanswered requests, so that not even who asks is found out for one too
+//!    many.
 //! 7. Who asks: the only layer that waits.
 //! 8. The limits of requests, which depend on who asks: a refusal has a routed response's headers, as the contract has
 //!    it. Then the rates of callers.
@@ -58,6 +59,7 @@
 //! | a request's body, where its route has `max_body` | 413, and no more of it goes on |
 //! | requests that a server has at once | it is passed over; 503 when all are full |
 //! | tries of a request, their time, retries in all | 502 or 504 |
+//! | unanswered requests, in all and of a route, if so configured; those that wait for a place | 503 |
 //! | keys that a rule of rates remembers (65,536) | those nearest to a full bucket are forgotten |
 //! | lines that wait for the access log (32,768) | lost, and counted |
 //! | tokens of identity providers that are remembered (4,096 a loop) | all are forgotten, and verified anew |
@@ -106,7 +108,7 @@ pub use layers::caller::Callers;
 pub use layers::cors::Origins;
 pub use layers::https::HttpsRules;
 pub use layers::rate_limit::RateLimit;
-pub use limits::{CommonLimits, RateBy, RateRule, RouteLimits, TokenBuckets};
+pub use limits::{CommonLimits, InFlight, MaxInFlight, Most, RateBy, RateRule, RouteLimits, TokenBuckets};
 pub use loops::RequestLoops;
 pub use net::{Admission, ConnectionRules, ConnectionServer, Transport, accept, bind, raise_open_files};
 pub use networks::Networks;

@@ -4,6 +4,9 @@
 //! what tells addresses apart before anybody is asked who calls, what tells callers apart afterwards.
 
 mod buckets;
+mod holding;
+mod in_flight;
+mod priority;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +19,8 @@ use kit::request::CallInfo;
 use model::context::Caller;
 
 pub use buckets::{RateBy, RateRule, TokenBuckets};
+pub(crate) use holding::HoldPlaces;
+pub use in_flight::{InFlight, MaxInFlight, Most};
 
 use crate::layers::before::Before;
 use crate::net::{Peer, of_one_host};
@@ -36,6 +41,8 @@ pub struct RouteLimits {
     pub deny: Networks,
     /// How often.
     pub rate: Option<Arc<TokenBuckets>>,
+    /// How many requests at once.
+    pub in_flight: Option<Arc<InFlight>>,
 }
 
 /// The limits of everything that is asked for. By default there are none.
@@ -43,21 +50,21 @@ pub struct RouteLimits {
 pub struct CommonLimits {
     /// How often.
     pub rate: Option<Arc<TokenBuckets>>,
+    /// How many requests at once.
+    pub in_flight: Option<Arc<InFlight>>,
 }
 
-/// A request's extension: by what its rate is limited. Most have none.
+/// A request's extension: which limits it falls under. Most have none.
 #[derive(Clone)]
 pub(crate) struct Limited {
-    all: Option<Arc<TokenBuckets>>,
+    all: CommonLimits,
     route: Option<Arc<Route>>,
 }
 
 /// Answers 429 to a request for which there is no room in a bucket.
+/// The parameter says whether it is known who calls; as a field it would take room in the future of every request.
 #[derive(Clone)]
-pub(crate) struct Rates {
-    /// Whether it is known who calls.
-    knows_caller: bool,
-}
+pub(crate) struct Rates<const KNOWS_CALLER: bool>;
 
 // === impl RouteLimits ===
 
@@ -79,29 +86,19 @@ impl RouteLimits {
 impl Limited {
     /// Under which limits a request of this route falls.
     pub(crate) fn by(all: &CommonLimits, route: Option<&Arc<Route>>) -> Option<Self> {
-        let route = route.filter(|route| route.limits.rate.is_some());
-        let is_limited = all.rate.is_some() || route.is_some();
-        is_limited.then(|| Self { all: all.rate.clone(), route: route.cloned() })
+        let route = route.filter(|route| route.limits.rate.is_some() || route.limits.in_flight.is_some());
+        let is_limited = all.rate.is_some() || all.in_flight.is_some() || route.is_some();
+        is_limited.then(|| Self { all: all.clone(), route: route.cloned() })
     }
 }
 
 // === impl Rates ===
 
-impl Rates {
-    /// For requests of which it is not asked yet who calls.
-    pub(crate) fn of_addresses() -> Self {
-        Self { knows_caller: false }
-    }
-
-    /// For requests of which it is known.
-    pub(crate) fn of_callers() -> Self {
-        Self { knows_caller: true }
-    }
-
+impl<const KNOWS_CALLER: bool> Rates<KNOWS_CALLER> {
     /// The answer, where this bucket has no room.
     fn refusal(&self, buckets: &TokenBuckets, request: &Request<Body>) -> Option<Response<Body>> {
         let by = &buckets.rule().by;
-        if (*by == RateBy::Caller) != self.knows_caller {
+        if (*by == RateBy::Caller) != KNOWS_CALLER {
             return None;
         }
         let taken = match by {
@@ -111,7 +108,10 @@ impl Rates {
                 Some(value) => buckets.take(Key::Header(value.as_bytes())),
                 None => buckets.take(Key::Address(address(request))),
             },
-            RateBy::Caller => buckets.take(caller_of(request)),
+            RateBy::Caller => match caller_of(request) {
+                Some((collection, id)) => buckets.take(Key::Record(collection, id)),
+                None => buckets.take(Key::Address(address(request))),
+            },
         };
         let wait = taken.err()?;
         let mut response = ApiError::too_many_requests().with_retry_after(wait).into_response();
@@ -125,11 +125,17 @@ impl Rates {
     }
 }
 
-impl Before for Rates {
+impl<const KNOWS_CALLER: bool> Before for Rates<KNOWS_CALLER> {
     fn answer(&self, request: &mut Request<Body>) -> Option<Response<Body>> {
-        let request = &*request;
+        holding::note_forger(request);
+        self.refuse(request)
+    }
+}
+
+impl<const KNOWS_CALLER: bool> Rates<KNOWS_CALLER> {
+    fn refuse(&self, request: &Request<Body>) -> Option<Response<Body>> {
         let Limited { all, route } = request.extensions().get()?;
-        if let Some(refusal) = all.as_ref().and_then(|buckets| self.refusal(buckets, request)) {
+        if let Some(refusal) = all.rate.as_ref().and_then(|buckets| self.refusal(buckets, request)) {
             return Some(Cause::Rate.mark(refusal));
         }
         let refusal = self.refusal(route.as_ref()?.limits.rate.as_ref()?, request)?;
@@ -145,18 +151,14 @@ enum Key<'r> {
     Record(&'r str, &'r str),
 }
 
-/// Who calls, as the application or the route found out; of guests their address.
-fn caller_of(request: &Request<Body>) -> Key<'_> {
+/// Who calls, as the application or the route found out: where he is known, and his id there. None for guests.
+fn caller_of(request: &Request<Body>) -> Option<(&str, &str)> {
     let extensions = request.extensions();
-    let of_route = extensions.get().and_then(RouteCaller::key);
     let of_service = || match &extensions.get::<CallInfo>()?.caller {
         Caller::Record(record) | Caller::Superuser(record) => Some((&*record.collection.id, record.id())),
         Caller::Guest => None,
     };
-    match of_route.or_else(of_service) {
-        Some((collection, id)) => Key::Record(collection, id),
-        None => Key::Address(address(request)),
-    }
+    extensions.get().and_then(RouteCaller::key).or_else(of_service)
 }
 
 fn address(request: &Request<Body>) -> IpAddr {

@@ -52,6 +52,10 @@ causes! {
     Rate => "rate",
     /// There is no room for it in a bucket of its route.
     RouteRate => "route_rate",
+    /// There are too many unanswered requests.
+    Overload => "overload",
+    /// There are too many unanswered requests of its route.
+    RouteOverload => "route_overload",
     /// A rule of the configuration, or one that is built in, fits it.
     Rule => "rule",
     /// It is one too many for the limits of the settings.

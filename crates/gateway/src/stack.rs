@@ -23,7 +23,7 @@ use crate::layers::rate_limit::RateLimit;
 use crate::layers::request_id::RequestIds;
 use crate::layers::route_caller;
 use crate::layers::security_headers::SecurityHeaders;
-use crate::limits::Rates;
+use crate::limits::{HoldPlaces, Rates};
 use crate::net::ConnectionRules;
 use crate::observe::Observer;
 use crate::passage::Passage;
@@ -62,17 +62,17 @@ pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
         .layer(AroundLayer(SecurityHeaders))
         .layer(AroundLayer(Compress))
         .layer(CatchPanicLayer)
-        .layer(BeforeLayer(Rates::of_addresses()))
+        .layer(HoldPlaces)
         .layer(caller::layer(callers.clone()))
-        .layer(BeforeLayer(limit.then(Rates::of_callers())))
+        .layer(BeforeLayer(limit.then(Rates::<true>)))
         .service(services);
     let routed = ServiceBuilder::new()
         .layer(BeforeLayer(head.then(Framing)))
         .layer(AroundLayer(RequestIds))
         .layer(CatchPanicLayer)
-        .layer(BeforeLayer(Rates::of_addresses()))
+        .layer(HoldPlaces)
         .layer(route_caller::layer(callers))
-        .layer(BeforeLayer(Rates::of_callers()))
+        .layer(BeforeLayer(Rates::<true>))
         .service(gateway.forward());
     ServiceBuilder::new()
         .layer(passage.layer())

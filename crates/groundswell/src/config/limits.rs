@@ -4,7 +4,10 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::{CommonLimits, ConnectionRules, Networks, RateBy, RateRule, RouteLimits, TokenBuckets};
+use gateway::{
+    CommonLimits, ConnectionRules, InFlight, MaxInFlight, Most, Networks, RateBy, RateRule, RouteLimits,
+    TokenBuckets,
+};
 
 use super::reader::Section;
 use super::settings::{WHOLE_NUMBER, count, time};
@@ -24,14 +27,34 @@ pub(super) fn of_route(section: &mut Section<'_>) -> RouteLimits {
         allow: networks(section, "allow_ips"),
         deny: networks(section, "deny_ips"),
         rate: rate_limit(section),
+        in_flight: in_flight(section),
     }
 }
 
 /// `[gateway.limits]`
 pub(super) fn common(mut section: Section<'_>) -> CommonLimits {
-    let limits = CommonLimits { rate: rate_limit(&mut section) };
+    let limits = CommonLimits { rate: rate_limit(&mut section), in_flight: in_flight(&mut section) };
     section.finish();
     limits
+}
+
+fn in_flight(section: &mut Section<'_>) -> Option<Arc<InFlight>> {
+    const QUEUE: &str = "queue";
+    let expected = "a whole number of at least 1, or \"adaptive\"";
+    let most = section.parsed("max_in_flight", expected, |text| match text {
+        "adaptive" => Some(Most::Adaptive),
+        number => number.parse().ok().map(Most::Fixed),
+    });
+    let of_queue = [section.origin_of(QUEUE), section.origin_of("queue_timeout")];
+    let queue = count(section, QUEUE).unwrap_or(0);
+    let queue_timeout = time(section, "queue_timeout", Duration::from_secs(1));
+    if most.is_none()
+        && let Some(origin) = of_queue.into_iter().flatten().next()
+    {
+        section.refuse(origin, QUEUE, "nobody waits without a bound; write max_in_flight, too");
+    }
+    let (most, _) = most?;
+    Some(Arc::new(InFlight::new(MaxInFlight { most, queue, queue_timeout })))
 }
 
 fn rate_limit(section: &mut Section<'_>) -> Option<Arc<TokenBuckets>> {

@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use gateway::{
-    ConnectionRules, KeySource, Networks, Provider, ProviderSettings, RateRule, Route, RouteAuth,
-    RouteLimits, ServerTlsFiles, Target, TokenBuckets, UpstreamSettings,
+    CommonLimits, ConnectionRules, InFlight, KeySource, MaxInFlight, Most, Networks, Provider,
+    ProviderSettings, RateRule, Route, RouteAuth, RouteLimits, ServerTlsFiles, Target, TokenBuckets,
+    UpstreamSettings,
 };
 use hooks::Hook;
 
@@ -81,10 +82,25 @@ fn print_connections(rules: &ConnectionRules, f: &mut fmt::Formatter<'_>) -> fmt
 }
 
 fn print_limits(limits: &RouteLimits, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let RouteLimits { allow, deny, rate } = limits;
+    let RouteLimits { allow, deny, rate, in_flight } = limits;
     print_networks("allow_ips", allow, f)?;
     print_networks("deny_ips", deny, f)?;
-    print_rate(rate.as_deref(), f)
+    print_rate(rate.as_deref(), f)?;
+    print_in_flight(in_flight.as_deref(), f)
+}
+
+fn print_in_flight(in_flight: Option<&InFlight>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(MaxInFlight { most, queue, queue_timeout }) = in_flight.map(InFlight::rule) else {
+        return Ok(());
+    };
+    match most {
+        Most::Fixed(most) => writeln!(f, "max_in_flight = {most}")?,
+        Most::Adaptive => writeln!(f, "max_in_flight = \"adaptive\"")?,
+    }
+    if *queue > 0 {
+        writeln!(f, "queue = {queue}\nqueue_timeout = {}", quoted(seconds(*queue_timeout)))?;
+    }
+    Ok(())
 }
 
 fn print_rate(buckets: Option<&TokenBuckets>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,9 +167,11 @@ fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::
         writeln!(f, "lifetime = {}", quoted(seconds(rules.lifetime)))?;
         writeln!(f, "rotate_every = {}", quoted(seconds(*rotate_every)))?;
     }
-    if gateway.options.limits.rate.is_some() {
+    let CommonLimits { rate, in_flight } = &gateway.options.limits;
+    if rate.is_some() || in_flight.is_some() {
         writeln!(f, "\n[gateway.limits]")?;
-        print_rate(gateway.options.limits.rate.as_deref(), f)?;
+        print_rate(rate.as_deref(), f)?;
+        print_in_flight(in_flight.as_deref(), f)?;
     }
     gateway.checks.print(f)?;
     gateway.routes.iter().try_for_each(|route| print_route(route, f))

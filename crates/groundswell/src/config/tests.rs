@@ -161,8 +161,8 @@ fn lists_of_addresses_are_printed_as_they_can_be_read_again() {
     let text = "[server]\nproxy_protocol = [\"10.0.0.0/8\"]\ntrusted_proxies = \"::1,10.0.0.1\"\n\
                 allow_ips = [\"0.0.0.0/0\"]\ndeny_ips = [\"192.0.2.0/24\"]\nmax_connections_per_ip = 100\n\
                 [[gateway.routes]]\nservices = true\nallow_ips = [\"10.0.0.0/8\"]\ndeny_ips = [\"10.0.0.1\"]\n\
-                rate_limit = { by = \"header:X-Api-Key\", requests = 5, per = \"1m\", burst = 10 }\n\
-                [gateway.limits]\nrate_limit = { by = \"ip\", requests = 100 }";
+                rate_limit = { by = \"header:X-Api-Key\", requests = 5, per = \"1m\", burst = 10 }\nmax_in_flight = 5\nqueue = 3\n\
+                [gateway.limits]\nrate_limit = { by = \"ip\", requests = 100 }\nmax_in_flight = \"adaptive\"";
     let printed = resolve(text).unwrap().to_string();
     assert_eq!(resolve(&printed).unwrap().to_string(), printed);
     assert!(printed.contains("trusted_proxies = [\"::1/128\", \"10.0.0.1/32\"]"), "{printed}");
@@ -171,6 +171,12 @@ fn lists_of_addresses_are_printed_as_they_can_be_read_again() {
     let route = "rate_limit = { by = \"header:x-api-key\", requests = 5, per = \"60s\", burst = 10 }";
     let common = "[gateway.limits]\nrate_limit = { by = \"ip\", requests = 100, per = \"1s\", burst = 100 }";
     assert!(printed.contains(route) && printed.contains(common), "{printed}");
+    let at_once = "max_in_flight = 5\nqueue = 3\nqueue_timeout = \"1s\"";
+    assert!(printed.contains(at_once) && printed.contains("max_in_flight = \"adaptive\""), "{printed}");
+    check_problem(
+        "[gateway.limits]\nqueue = 3",
+        "groundswell.toml:2: gateway.limits.queue: nobody waits without a bound; write max_in_flight, too",
+    );
 }
 
 #[test]

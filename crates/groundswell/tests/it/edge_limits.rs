@@ -2,13 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use crate::app::App;
+use crate::app::{App, wait_until};
 use crate::server::{PATIENCE, Response, Server, connect, read_response, request};
-use crate::upstreams::echo;
+use crate::upstreams::{echo, read_head, reply, upstream};
 
 const ALL: &str = "[[gateway.routes]]\npath = \"/\"\nupstream = \"pool\"\n";
 
@@ -80,7 +84,7 @@ fn a_proxy_says_by_the_proxy_protocol_whose_a_connection_is() {
     assert!(metric(&server, "groundswell_connections_denied_total{why=\"proxy_header\"} 1"));
     assert!(metric(&server, "groundswell_connections_denied_total{why=\"address\"} 1"));
     let log = server.folder().join("access.log");
-    crate::app::wait_until("the lines", || {
+    wait_until("the lines", || {
         let lines = std::fs::read_to_string(&log).unwrap_or_default();
         lines.contains("\"client\":\"192.0.2.7\"") && lines.contains("\"client\":\"192.0.2.8\"")
     });
@@ -152,7 +156,7 @@ fn one_address_has_so_many_connections_and_others_are_served() {
     assert!(metric(&server, "groundswell_connections_denied_total{why=\"too_many\"} 1"));
     drop(held);
     let again = || get_from(&server, "127.0.0.2", "/api/health", &[]).status == 200;
-    crate::app::wait_until("room for another", again);
+    wait_until("room for another", again);
 }
 
 #[test]
@@ -253,6 +257,225 @@ fn a_new_configuration_leaves_the_buckets_of_routes_that_stay() {
     let more = format!("[server]\n\n{}{}", route("/api/health"), route("/other"));
     std::fs::write(server.folder().join("g.toml"), more).unwrap();
     server.signal("HUP");
-    crate::app::wait_until("the new route", || get_from(&server, "127.0.0.3", "/other", &[]).status == 429);
+    wait_until("the new route", || get_from(&server, "127.0.0.3", "/other", &[]).status == 429);
     assert_eq!(get_from(&server, "127.0.0.2", "/api/health", &[]).status, 429);
+}
+
+/// A server that answers nobody until it is let, and how many it has.
+#[derive(Clone, Default)]
+struct Gate(Arc<(AtomicUsize, Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn upstream(&self) -> String {
+        let gate = self.clone();
+        upstream(move |stream| {
+            while read_head(stream).is_some() {
+                let (held, is_open, opened) = &*gate.0;
+                held.fetch_add(1, Ordering::SeqCst);
+                drop(opened.wait_while(is_open.lock().unwrap(), |is_open| !*is_open).unwrap());
+                if !reply(stream, 200, "here") {
+                    return;
+                }
+            }
+        })
+    }
+
+    fn wait_for(&self, count: usize) {
+        wait_until("requests at the server", || self.0.0.load(Ordering::SeqCst) >= count);
+    }
+
+    fn open(&self) {
+        *self.0.1.lock().unwrap() = true;
+        self.0.2.notify_all();
+    }
+}
+
+fn pool_of(address: &str) -> String {
+    format!("[gateway.upstreams.pool]\nservers = [\"http://{address}\"]\n")
+}
+
+/// A request that is not answered yet.
+fn ask(server: &Server, method: &str, target: &str) -> TcpStream {
+    let mut stream = server.connect();
+    stream.write_all(&request(method, target, &[])).unwrap();
+    stream
+}
+
+#[test]
+fn a_route_has_so_many_requests_at_once_and_the_rest_goes_on() {
+    let gate = Gate::default();
+    let route = "[[gateway.routes]]\npath = \"/slow\"\nupstream = \"pool\"\nmax_in_flight = 3\n";
+    let server = server("", &format!("{}{route}", pool_of(&gate.upstream())));
+    let mut held: Vec<TcpStream> = (0..3).map(|_| ask(&server, "POST", "/slow")).collect();
+    gate.wait_for(3);
+    let refused = server.request("POST", "/slow", &[]);
+    assert_eq!((refused.status, refused.header("retry-after").as_str()), (503, "1"));
+    let body = r#"{"data":{},"message":"The server is busy, please try again later.","status":503}"#;
+    assert_eq!(refused.text(), body);
+    assert_eq!(server.get("/api/health").status, 200);
+    assert!(metric(&server, "groundswell_refused_total{cause=\"route_overload\"} 1"));
+    gate.open();
+    for stream in &mut held {
+        assert_eq!(read_response(stream).text(), "here");
+    }
+    assert_eq!(server.request("POST", "/slow", &[]).status, 200);
+}
+
+#[test]
+fn some_may_wait_for_their_turn() {
+    let gate = Gate::default();
+    let route = "[[gateway.routes]]\npath = \"/slow\"\nupstream = \"pool\"\n\
+                 max_in_flight = 1\nqueue = 2\nqueue_timeout = \"20s\"\n\
+                 [[gateway.routes]]\npath = \"/hasty\"\nupstream = \"pool\"\n\
+                 max_in_flight = 1\nqueue = 1\nqueue_timeout = \"100ms\"\n";
+    let server = server("", &format!("{}{route}", pool_of(&gate.upstream())));
+    let mut first = ask(&server, "GET", "/slow");
+    gate.wait_for(1);
+    // Of three more one is refused, whichever comes last.
+    let mut others: Vec<TcpStream> = (0..3).map(|_| ask(&server, "GET", "/slow")).collect();
+    wait_until("a refusal", || metric(&server, "groundswell_refused_total{cause=\"route_overload\"} 1"));
+    let hasty = ask(&server, "GET", "/hasty");
+    gate.wait_for(2);
+    assert_eq!(server.get("/hasty").status, 503);
+    gate.open();
+    assert_eq!(read_response(&mut first).status, 200);
+    let mut statuses: Vec<u16> = others.iter_mut().map(|stream| read_response(stream).status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 503]);
+    drop(hasty);
+}
+
+#[test]
+fn streams_of_events_are_not_in_flight_once_they_are_answered() {
+    let server = server("", "[gateway.limits]\nmax_in_flight = 2\n");
+    let streams: Vec<TcpStream> = (0..6)
+        .map(|_| {
+            let mut stream = ask(&server, "GET", "/api/realtime");
+            let mut bytes = [0; 1024];
+            let count = stream.read(&mut bytes).unwrap();
+            let head = String::from_utf8_lossy(&bytes[..count]).into_owned();
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            stream
+        })
+        .collect();
+    assert_eq!(server.get("/nowhere").status, 404);
+    drop(streams);
+}
+
+/// Answers four requests at a time, each after 20 ms.
+fn slow_upstream() -> String {
+    let busy = Arc::new((Mutex::new(0), Condvar::new()));
+    upstream(move |stream| {
+        while read_head(stream).is_some() {
+            let (count, left) = &*busy;
+            *left.wait_while(count.lock().unwrap(), |count| *count >= 4).unwrap() += 1;
+            thread::sleep(Duration::from_millis(20));
+            *count.lock().unwrap() -= 1;
+            left.notify_one();
+            if !reply(stream, 200, "done") {
+                return;
+            }
+        }
+    })
+}
+
+/// What clients saw: the times of what was answered, and how many were refused.
+#[derive(Default)]
+struct Seen {
+    took: Vec<Duration>,
+    refused: usize,
+}
+
+impl Seen {
+    /// Asks once; after a refusal it waits a little, as clients are told to.
+    fn ask(&mut self, server: &Server, method: &str, headers: &[&str]) {
+        let started = Instant::now();
+        match server.request(method, "/slow", headers).status {
+            200 => self.took.push(started.elapsed()),
+            503 => {
+                self.refused += 1;
+                thread::sleep(Duration::from_millis(20));
+            }
+            status => panic!("{status}"),
+        }
+    }
+
+    fn median(&self) -> Duration {
+        let mut took = self.took.clone();
+        took.sort_unstable();
+        took[took.len() / 2]
+    }
+}
+
+/// 32 guests ask without a pause, eight times what the server does at once; meanwhile `then` is done.
+fn overload(server: &Server, then: impl FnOnce(&dyn Fn() -> usize)) -> Seen {
+    let (is_over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let ask = || {
+            let mut seen = Seen::default();
+            while !is_over.load(Ordering::SeqCst) {
+                seen.ask(server, "GET", &[]);
+                answered.fetch_add(1, Ordering::SeqCst);
+            }
+            seen
+        };
+        let guests: Vec<_> = (0..32).map(|_| scope.spawn(ask)).collect();
+        then(&|| answered.load(Ordering::SeqCst));
+        is_over.store(true, Ordering::SeqCst);
+        guests.into_iter().map(|guest| guest.join().unwrap()).fold(Seen::default(), |mut all, seen| {
+            all.took.extend(seen.took);
+            all.refused += seen.refused;
+            all
+        })
+    })
+}
+
+#[test]
+fn under_overload_what_is_taken_stays_quick_and_signed_in_writes_pass() {
+    let route = "[[gateway.routes]]\npath = \"/slow\"\nupstream = \"pool\"\nauth = \"optional\"\n\
+                 max_in_flight = 8\n";
+    let app = App::start_with_config(&format!("{}{route}", pool_of(&slow_upstream())));
+    let body = json!({"email": "a@b.de", "password": "1234567890", "passwordConfirm": "1234567890"});
+    app.done("POST", "/api/collections/users/records", &body);
+    let body = json!({"identity": "a@b.de", "password": "1234567890"}).to_string();
+    let answer = app.server.send_json("POST", "/api/collections/users/auth-with-password", &[], &body);
+    let token = format!("Authorization: {}", answer.value("token"));
+    let mut quiet = Seen::default();
+    (0..10).for_each(|_| quiet.ask(&app.server, "GET", &[]));
+    let mut writes = Seen::default();
+    let guests = overload(&app.server, |answered| {
+        wait_until("a load", || answered() > 100);
+        (0..30).for_each(|_| writes.ask(&app.server, "POST", &[&token]));
+    });
+    assert_eq!((writes.refused, writes.took.len()), (0, 30));
+    assert!(guests.refused > guests.took.len() / 4, "{} of {}", guests.refused, guests.took.len());
+    for seen in [&guests, &writes] {
+        assert!(seen.median() < 5 * quiet.median(), "{:?}, quiet {:?}", seen.median(), quiet.median());
+    }
+    println!("quiet {:?}, guests {:?}, writes {:?}", quiet.median(), guests.median(), writes.median());
+}
+
+#[test]
+fn an_adaptive_bound_finds_what_a_slow_server_can_do() {
+    let route = "[[gateway.routes]]\npath = \"/slow\"\nupstream = \"pool\"\nmax_in_flight = \"adaptive\"\n";
+    let server = server("", &format!("{}{route}", pool_of(&slow_upstream())));
+    let mut quiet = Seen::default();
+    (0..30).for_each(|_| quiet.ask(&server, "GET", &[]));
+    assert_eq!(quiet.refused, 0);
+    let refusals = || {
+        let mut stream = connect(&server.management);
+        stream.write_all(&request("GET", "/metrics", &[])).unwrap();
+        let metrics = read_response(&mut stream).text();
+        let count = |line: &str| {
+            let count = line.strip_prefix("groundswell_refused_total{cause=\"route_overload\"} ")?;
+            count.parse::<u64>().ok()
+        };
+        metrics.lines().find_map(count).unwrap_or(0)
+    };
+    // Until it has found out; then once more.
+    overload(&server, |_| wait_until("refusals", || refusals() > 50));
+    let seen = overload(&server, |answered| wait_until("answers", || answered() > 300));
+    assert!(seen.refused > 0 && seen.took.len() > 20, "{} of {}", seen.refused, seen.took.len());
+    assert!(seen.median() < 6 * quiet.median(), "{:?}, quiet {:?}", seen.median(), quiet.median());
+    println!("quiet {:?}, taken {:?}", quiet.median(), seen.median());
 }
