@@ -5,6 +5,7 @@ pub(crate) mod around;
 pub(crate) mod before;
 pub(crate) mod caller;
 pub(crate) mod catch_panic;
+pub(crate) mod challenges;
 pub(crate) mod clean_path;
 pub(crate) mod client;
 pub(crate) mod compress;

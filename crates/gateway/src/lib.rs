@@ -61,6 +61,7 @@
 //! | tries of a request, their time, retries in all | 502 or 504 |
 //! | unanswered requests, in all and of a route, if so configured; those that wait for a place | 503 |
 //! | keys that a rule of rates remembers (65,536) | those nearest to a full bucket are forgotten |
+//! | challenges of certificate authorities that are answered (256) | the next waits for the next attempt |
 //! | lines that wait for the access log (32,768) | lost, and counted |
 //! | tokens of identity providers that are remembered (4,096 a loop) | all are forgotten, and verified anew |
 //! | the keys of an identity provider (64 in 256 KiB, 5 s) | the old ones stay |
@@ -105,6 +106,7 @@ pub use checks::rules::{BadCondition, Condition, MAX_RULES, Rule, RuleAction, Sc
 pub use gateway::{Gateway, GatewayOptions, NoSuchUpstream};
 pub use identity_providers::{KeySource, Provider, ProviderSettings};
 pub use layers::caller::Callers;
+pub use layers::challenges::{Challenges, PendingChallenge};
 pub use layers::cors::Origins;
 pub use layers::https::HttpsRules;
 pub use layers::rate_limit::RateLimit;
@@ -117,7 +119,7 @@ pub use passage::{Passage, arrivals};
 pub use route_auth::{RouteAuth, TokenRules};
 pub use routes::{HostPattern, Route, Target};
 pub use stack::{Edge, stack};
-pub use tls::{CertificateFiles, CertificateProblem, Certificates, Tls};
+pub use tls::{CertificateFiles, CertificateProblem, Certificates, Tls, Validity};
 pub use trace::Tracing;
 pub use upstream::{Answer, Upstream};
 pub use upstreams::{

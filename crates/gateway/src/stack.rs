@@ -11,6 +11,7 @@ use crate::layers::around::AroundLayer;
 use crate::layers::before::{Before, BeforeLayer};
 use crate::layers::caller::{self, Callers};
 use crate::layers::catch_panic::CatchPanicLayer;
+use crate::layers::challenges::{AnswerChallenges, Challenges};
 use crate::layers::clean_path::CleanPath;
 use crate::layers::client::Client;
 use crate::layers::compress::Compress;
@@ -35,6 +36,8 @@ pub struct Edge {
     pub passage: Passage,
     /// Whose word about clients is taken, and who of them may ask.
     pub connections: Arc<ConnectionRules>,
+    /// What certificate authorities ask for.
+    pub challenges: Challenges,
     /// What is asked of clients that come without TLS, and of browsers that come with it.
     pub https: HttpsRules,
     /// Whose pages may call.
@@ -52,7 +55,7 @@ pub struct Edge {
 /// Everything between the connections of one request loop and what answers: the services of this process, or what
 /// the gateway has routes to.
 pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
-    let Edge { passage, connections, https, origins, callers, limit, gateway, log } = edge;
+    let Edge { passage, connections, challenges, https, origins, callers, limit, gateway, log } = edge;
     let head = HeadSize.then(OneHost).then(RedirectToHttps(https.redirect_to));
     let observer = Observer::new(log, &gateway);
     let local = ServiceBuilder::new()
@@ -74,9 +77,10 @@ pub fn stack(edge: Edge, services: impl Upstream) -> impl Upstream {
         .layer(route_caller::layer(callers))
         .layer(BeforeLayer(Rates::<true>))
         .service(gateway.forward());
+    let challenges = AnswerChallenges::new(challenges, observer.clone());
     ServiceBuilder::new()
         .layer(passage.layer())
-        .layer(BeforeLayer(Client::new(connections, observer.clone())))
+        .layer(BeforeLayer(Client::new(connections, observer.clone()).then(challenges)))
         .layer(AroundLayer(Hsts::new(https.hsts)))
         .service(Routed::new(gateway, observer, local, routed))
 }

@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::net::Protocol;
 
-pub use certificates::{CertificateFiles, CertificateProblem, Certificates};
+pub use certificates::{CertificateFiles, CertificateProblem, Certificates, Validity};
 
 /// How long a client may take from its connection to the end of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

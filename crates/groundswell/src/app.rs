@@ -151,6 +151,11 @@ impl App {
         KeyKeeper::new(self.secrets.clone(), self.identity.clone())
     }
 
+    /// Where the server keeps what it keeps to itself.
+    pub(crate) fn secrets(&self) -> &Arc<dyn SecretStore> {
+        &self.secrets
+    }
+
     /// What the services of one request loop share: what they remember is the loop's own, so that no core waits
     /// for another's cache line.
     pub(crate) fn services(&self) -> Arc<kit::app::App> {

@@ -1,9 +1,10 @@
 //! The certificates of the public listener, from their files and whenever these change.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use gateway::{CertificateFiles, CertificateProblem, Certificates};
+use metrics::gauge;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -23,6 +24,20 @@ pub(crate) fn load(settings: &Settings) -> Result<Option<Arc<Certificates>>, Cer
     Certificates::load(settings.tls.certificates.clone()).map(|certificates| Some(Arc::new(certificates)))
 }
 
+/// Tells the metrics until when the certificate of each name is valid.
+pub(crate) fn tell_expiries(certificates: &Certificates) {
+    for (host, until) in certificates.expiries() {
+        gauge!("groundswell_tls_certificate_expiry_seconds", "host" => host).set(until as f64);
+    }
+}
+
+/// A time in seconds as people read it. httpdate panics past the year 9999.
+pub(crate) fn date(seconds: i64) -> String {
+    const LAST: u64 = 253_402_300_799;
+    let seconds = u64::try_from(seconds).unwrap_or(0).min(LAST);
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
 /// Looks at the files each minute and on SIGHUP, until `draining`. Called within a runtime.
 pub(crate) fn watch(
     certificates: Arc<Certificates>,
@@ -31,6 +46,7 @@ pub(crate) fn watch(
     // From here on the signal does not end the process.
     let mut hangup = signal(SignalKind::hangup())?;
     certificates.files().iter().for_each(warn_of_open_key);
+    tell_expiries(&certificates);
     Ok(tokio::spawn(async move {
         let mut minutes = tokio::time::interval_at(tokio::time::Instant::now() + EVERY, EVERY);
         minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,6 +72,7 @@ fn reload(certificates: &Certificates, told: &[String], is_asked: bool) -> Vec<S
         info!(certificate = %files.certificate.display(), "serving a new certificate");
         warn_of_open_key(files);
     }
+    tell_expiries(certificates);
     if is_asked && changed.is_empty() && problems.is_empty() {
         info!("the certificates are as they were");
     }

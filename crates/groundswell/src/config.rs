@@ -4,6 +4,7 @@
 //! The sources are merged into one [`tree`] whose values know where they come from; [`settings`] reads it through
 //! [`reader::Section`], which notes every problem with its place. A key that nobody asked for is unknown.
 
+mod acme;
 mod checks;
 mod engine_url;
 mod gateway;
@@ -22,6 +23,7 @@ mod tree;
 
 use std::path::Path;
 
+pub(crate) use acme::AcmeSettings;
 pub(crate) use gateway::GatewaySettings;
 pub(crate) use nodes::Role;
 pub(crate) use problem::Problems;

@@ -6,6 +6,7 @@
 
 use std::process::ExitCode;
 
+mod acme;
 mod app;
 mod caller_keys;
 mod certificates;

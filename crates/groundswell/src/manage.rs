@@ -65,6 +65,14 @@ pub(crate) fn install_metrics() -> anyhow::Result<PrometheusHandle> {
         "groundswell_tls_handshakes_failed_total",
         "Connections that ended before they had TLS."
     );
+    metrics::describe_gauge!(
+        "groundswell_tls_certificate_expiry_seconds",
+        "The end of the certificate that is served for a name, in seconds of Unix time."
+    );
+    metrics::describe_counter!(
+        "groundswell_acme_attempts_total",
+        "Attempts to obtain a certificate from an authority, by outcome."
+    );
     metrics::describe_counter!(
         "groundswell_access_log_lost_total",
         "Lines of the access log that found no room."

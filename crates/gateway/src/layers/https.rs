@@ -15,7 +15,7 @@ use crate::net::{Peer, Transport};
 use crate::refusal::Cause;
 
 /// Where authorities look for the proofs that certificates are given for; they come without TLS.
-const CHALLENGES: &str = "/.well-known/acme-challenge/";
+pub(super) const CHALLENGES: &str = "/.well-known/acme-challenge/";
 
 const DEFAULT_PORT: u16 = 443;
 

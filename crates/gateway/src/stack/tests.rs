@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Edge, stack};
 use crate::Gateway;
+use crate::layers::challenges::Challenges;
 use crate::layers::cors::Origins;
 use crate::layers::https::HttpsRules;
 use crate::layers::testing::callers_and_limit;
@@ -33,6 +34,7 @@ fn edge(folder: &Path) -> Edge {
     Edge {
         passage: Passage::default(),
         connections: Arc::default(),
+        challenges: Challenges::default(),
         https: HttpsRules::default(),
         origins,
         callers,

@@ -1,5 +1,5 @@
-//! The certificates of the listener: read from files, chosen by the name that a client asks for, and replaced while
-//! connections go on.
+//! The certificates of the listener: read from files or obtained from an authority, chosen by the name that a client
+//! asks for, and replaced while connections go on.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -79,17 +79,38 @@ pub enum CertificateProblem {
     /// It is for no host.
     #[error("the certificate in {} names no host that clients could ask for", .0.display())]
     NamesNone(PathBuf),
+    /// What an authority gave is not right.
+    #[error("the certificate that was obtained for {host} cannot be used: {error}")]
+    Obtained {
+        /// For which name.
+        host: String,
+        /// Why.
+        error: String,
+    },
+}
+
+/// From when until when a certificate is valid, in seconds of Unix time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// The first second.
+    pub from: i64,
+    /// The last.
+    pub until: i64,
 }
 
 /// The certificates that are served.
 pub struct Certificates {
     files: Vec<CertificateFiles>,
     current: ArcSwap<Choice>,
+    // Held while a choice is made of the one before.
+    changing: Mutex<()>,
 }
 
-/// Certificates in the order of their files, and by their names.
+/// Certificates in the order of their files, those that were obtained, each for one host, and all by their names.
+#[derive(Default)]
 struct Choice {
     in_order: Vec<Arc<CertifiedKey>>,
+    obtained: Vec<(String, Arc<CertifiedKey>)>,
     // Lower case; a wildcard stands as it is written, `*.app.example`.
     by_name: HashMap<String, Arc<CertifiedKey>>,
 }
@@ -163,14 +184,17 @@ impl Certificates {
             }
             in_order.push(Arc::new(certified));
         }
-        Ok(Self { files, current: ArcSwap::from_pointee(Choice::of(in_order)) })
+        let choice = Choice::of(in_order, Vec::new());
+        Ok(Self { files, current: ArcSwap::from_pointee(choice), changing: Mutex::default() })
     }
 
     /// Looks at the files again. What is right is served from now on; where something is wrong, the one before stays.
     /// Gives the files that have changed, and the problems.
     pub fn reload(&self) -> (Vec<&CertificateFiles>, Vec<CertificateProblem>) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut changed, mut problems) = (Vec::new(), Vec::new());
-        let mut in_order = self.current.load().in_order.clone();
+        let current = self.current.load();
+        let mut in_order = current.in_order.clone();
         for (files, current) in self.files.iter().zip(&mut in_order) {
             match files.load() {
                 Ok(certified) if certified.cert == current.cert => (),
@@ -182,9 +206,35 @@ impl Certificates {
             }
         }
         if !changed.is_empty() {
-            self.current.store(Arc::new(Choice::of(in_order)));
+            self.current.store(Arc::new(Choice::of(in_order, current.obtained.clone())));
         }
         (changed, problems)
+    }
+
+    /// Serves this chain, in PEM, for this host from now on, if clients could take it; where a file's certificate has
+    /// the same name, that one stays.
+    pub fn take(&self, host: &str, chain: &str, key: &str) -> Result<Validity, CertificateProblem> {
+        let (certified, validity) = obtained(host, chain, key)
+            .map_err(|error| CertificateProblem::Obtained { host: host.to_owned(), error })?;
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.load();
+        let mut all = current.obtained.clone();
+        let certified = Arc::new(certified);
+        match all.iter_mut().find(|(other, _)| other == host) {
+            Some((_, before)) => *before = certified,
+            None => all.push((host.to_owned(), certified)),
+        }
+        self.current.store(Arc::new(Choice::of(current.in_order.clone(), all)));
+        Ok(validity)
+    }
+
+    /// The names that are served, each with the end of its certificate in seconds of Unix time.
+    pub fn expiries(&self) -> Vec<(String, i64)> {
+        let current = self.current.load();
+        let of = |(name, certified): (&String, &Arc<CertifiedKey>)| {
+            Some((name.clone(), validity(&leaf(certified).ok()?)?.until))
+        };
+        current.by_name.iter().filter_map(of).collect()
     }
 
     /// Where they lie.
@@ -208,7 +258,7 @@ impl fmt::Debug for Certificates {
 // === impl Choice ===
 
 impl Choice {
-    fn of(in_order: Vec<Arc<CertifiedKey>>) -> Self {
+    fn of(in_order: Vec<Arc<CertifiedKey>>, obtained: Vec<(String, Arc<CertifiedKey>)>) -> Self {
         let mut by_name = HashMap::new();
         for certified in &in_order {
             let Ok(leaf) = leaf(certified) else { continue };
@@ -216,17 +266,57 @@ impl Choice {
                 by_name.entry(name.to_ascii_lowercase()).or_insert_with(|| Arc::clone(certified));
             }
         }
-        Self { in_order, by_name }
+        for (host, certified) in &obtained {
+            by_name.entry(host.clone()).or_insert_with(|| Arc::clone(certified));
+        }
+        Self { in_order, obtained, by_name }
     }
 
-    /// The certificate of this name, or of a wildcard in its first place, or the first.
+    /// The certificate of this name, or of a wildcard in its first place, or the first: of the files, if there are any.
     fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let named = name.and_then(|name| {
             let name = name.to_ascii_lowercase();
             let wildcard = || self.by_name.get(&format!("*.{}", name.split_once('.')?.1));
             self.by_name.get(&name).or_else(wildcard)
         });
-        named.or(self.in_order.first()).cloned()
+        let first = || self.in_order.first().or_else(|| Some(&self.obtained.first()?.1));
+        named.or_else(first).cloned()
+    }
+}
+
+/// What an authority gave, if it is for this host and now.
+fn obtained(host: &str, chain: &str, key: &str) -> Result<(CertifiedKey, Validity), String> {
+    let text = |error: &dyn fmt::Display| error.to_string();
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|error| text(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| text(&error))?;
+    let certified = CertifiedKey::from_der(chain, key, &ring::default_provider());
+    let certified = certified.map_err(|error| text(&error))?;
+    let leaf = leaf(&certified).map_err(|error| text(&error))?;
+    let name = ServerName::try_from(host).map_err(|error| text(&error))?;
+    leaf.verify_is_valid_for_subject_name(&name).map_err(|error| text(&error))?;
+    let validity = validity(&leaf).ok_or("its time cannot be told")?;
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+    if validity.until < now {
+        return Err("its time is over".to_owned());
+    }
+    Ok((certified, validity))
+}
+
+/// The check of a time that is too early, and of one that is too late, tell the right ones.
+fn validity(leaf: &EndEntityCert<'_>) -> Option<Validity> {
+    let at = |seconds| {
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        leaf.verify_for_usage(&[], &[], &[], time, KeyUsage::server_auth(), None, None).err()
+    };
+    let seconds = |time: UnixTime| i64::try_from(time.as_secs()).ok();
+    let from = match at(0)? {
+        webpki::Error::CertNotValidYet { not_before, .. } => seconds(not_before)?,
+        _ => 0,
+    };
+    match at(u64::MAX)? {
+        webpki::Error::CertExpired { not_after, .. } => Some(Validity { from, until: seconds(not_after)? }),
+        _ => None,
     }
 }
 

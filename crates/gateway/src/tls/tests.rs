@@ -72,6 +72,39 @@ async fn a_certificate_is_chosen_by_name_then_by_wildcard_then_the_first() {
     assert!(!is_served(&tls, &wild, "a.b.app.example").await, "a wildcard is for one label");
 }
 
+#[tokio::test]
+async fn what_an_authority_gave_is_served_by_its_name_and_files_come_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |path: &Path| fs::read_to_string(path).unwrap();
+    let given = write(folder.path(), "given", &["app.example"], |params| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2100, 1, 1);
+    });
+    let certificates = Arc::new(Certificates::load(Vec::new()).unwrap());
+    let tls = Tls::new(Arc::clone(&certificates), true).unwrap();
+    assert!(!is_served(&tls, &given, "app.example").await, "there is none yet");
+    let take = |host: &str, files: &CertificateFiles| {
+        certificates.take(host, &text(&files.certificate), &text(&files.key))
+    };
+    let validity = take("app.example", &given).unwrap();
+    assert_eq!(validity, Validity { from: 1_577_836_800, until: 4_102_444_800 });
+    assert!(is_served(&tls, &given, "app.example").await);
+    assert_eq!(certificates.expiries(), [("app.example".to_owned(), 4_102_444_800)]);
+    let other = write(folder.path(), "other", &["app.example"], |_| ());
+    let halves = CertificateFiles { certificate: given.certificate.clone(), key: other.key.clone() };
+    let late = write(folder.path(), "late", &["app.example"], |params| {
+        params.not_after = rcgen::date_time_ymd(2020, 1, 2);
+    });
+    for (host, wrong) in [("b.example", &given), ("app.example", &halves), ("app.example", &late)] {
+        assert!(matches!(take(host, wrong), Err(CertificateProblem::Obtained { .. })));
+    }
+    assert!(is_served(&tls, &given, "app.example").await, "the one before stays");
+    let with_file = Certificates::load(vec![other.clone()]).unwrap();
+    with_file.take("app.example", &text(&given.certificate), &text(&given.key)).unwrap();
+    let tls = Tls::new(Arc::new(with_file), true).unwrap();
+    assert!(is_served(&tls, &other, "app.example").await);
+}
+
 #[test]
 fn what_is_wrong_with_a_certificate_is_told_in_a_sentence() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use gateway::{
-    AccessLog, AccessLogWriter, Admission, Certificates, ConnectionServer, Doors, Edge, Gateway, HttpsRules,
-    Origins, Passage, RequestLoops, Tls, Transport,
+    AccessLog, AccessLogWriter, Admission, Certificates, Challenges, ConnectionServer, Doors, Edge, Gateway,
+    HttpsRules, Origins, Passage, RequestLoops, Tls, Transport,
 };
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::acme::CertificateKeeper;
 use crate::app::App;
 use crate::config::{Address, GatewaySettings, Role, Settings, TlsSettings};
 use crate::control_socket::ControlSocket;
@@ -59,6 +60,7 @@ struct Running {
     acceptors: Vec<JoinHandle<io::Result<()>>>,
     commands: Option<JoinHandle<()>>,
     keys: Option<JoinHandle<()>>,
+    acme: Option<JoinHandle<()>>,
 }
 
 /// Serves until SIGTERM or SIGINT, or until another process takes this one's place. `load` reads the configuration anew,
@@ -106,14 +108,22 @@ pub(super) fn run(
         background.block_on(keys.prepare(settings))?;
         keeping_keys = Some(background.spawn(keys.clone().run(ends.accepting.clone())));
     }
+    let (challenges, acme) = background.block_on(open_acme(settings, &node, certificates.as_ref()))?;
     let reloading =
         reload::follow(file, load, settings.clone(), (gateway.clone(), keys), ends.draining.clone());
     let reloading = background.spawn(reloading);
     let (log, log_writer) = open_access_log(settings)?.unzip();
     let rotation = background.spawn(log_rotation::follow(log.clone(), ends.draining.clone())?);
     let loops = Arc::new(
-        start_loops(settings, &node, (&gateway, &passage, log), &addresses, tls.as_ref(), &ends.draining)
-            .context("start the request loops")?,
+        start_loops(
+            settings,
+            &node,
+            (&gateway, &passage, &challenges, log),
+            &addresses,
+            tls.as_ref(),
+            &ends.draining,
+        )
+        .context("start the request loops")?,
     );
     let (successors, asking) = mpsc::channel(1);
     let mut running = Running {
@@ -122,7 +132,10 @@ pub(super) fn run(
             .and_then(|app| serve_commands(settings, app, successors.clone(), &ends.accepting)),
         acceptors: accept(&listeners, &loops, max_connections, &ends.accepting)?,
         keys: keeping_keys,
+        acme: None,
     };
+    // An authority looks for its proofs at once.
+    running.acme = acme.map(|acme| background.spawn(acme.run(ends.accepting.clone())));
     let arrivals = predecessor.map(|predecessor| follow(predecessor, &loops)).transpose()?;
     let watch = certificates.map(|certificates| certificates::watch(certificates, ends.draining.clone()));
     let watch = watch.transpose().context("watch the certificates")?;
@@ -303,6 +316,9 @@ impl Running {
         if let Some(keys) = self.keys.take() {
             keys.await.context("end the watch of the keys")?;
         }
+        if let Some(acme) = self.acme.take() {
+            acme.await.context("end the care for certificates")?;
+        }
         Ok(())
     }
 }
@@ -342,7 +358,7 @@ fn serve_commands(
 fn start_loops(
     settings: &Settings,
     node: &Node,
-    (gateway, passage, log): (&Gateway, &Passage, Option<AccessLog>),
+    (gateway, passage, challenges, log): (&Gateway, &Passage, &Challenges, Option<AccessLog>),
     addresses: &Addresses,
     tls: Option<&Tls>,
     draining: &CancellationToken,
@@ -357,6 +373,7 @@ fn start_loops(
         let edge = Edge {
             passage: passage.clone(),
             connections: connections.clone(),
+            challenges: challenges.clone(),
             https: https.clone(),
             origins: origins.clone(),
             callers,
@@ -368,6 +385,22 @@ fn start_loops(
         ConnectionServer::new(Doors::new(stack, internal), server.head_timeout)
             .with_plain_http2(server.http2_plain)
     })
+}
+
+/// What is answered to an authority, and who asks it for certificates, if somebody is to.
+async fn open_acme(
+    settings: &Settings,
+    node: &Node,
+    certificates: Option<&Arc<Certificates>>,
+) -> anyhow::Result<(Challenges, Option<CertificateKeeper>)> {
+    let (Some(acme), Some(certificates)) = (&settings.tls.acme, certificates) else {
+        return Ok((Challenges::default(), None));
+    };
+    let app =
+        node.app().context("a gateway node has no store to keep certificates in; leave out [tls.acme]")?;
+    let (challenges, secrets) = (Challenges::answered(), app.secrets().clone());
+    let opened = CertificateKeeper::open(acme.clone(), secrets, certificates.clone(), challenges.clone());
+    Ok((challenges, Some(opened.await.context("prepare the certificates of tls.acme")?)))
 }
 
 fn https_rules(tls: &TlsSettings, addresses: &Addresses) -> HttpsRules {

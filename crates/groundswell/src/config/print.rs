@@ -10,6 +10,7 @@ use gateway::{
 };
 use hooks::Hook;
 
+use super::acme::AcmeSettings;
 use super::checks;
 use super::gateway::{GatewaySettings, TokenSettings};
 use super::settings::Settings;
@@ -125,12 +126,35 @@ fn print_tls(tls: &TlsSettings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let Some(hsts) = &tls.hsts {
         writeln!(f, "hsts = {}", quoted(hsts.to_str().unwrap_or_default()))?;
     }
+    if let Some(acme) = &tls.acme {
+        print_acme(acme, f)?;
+    }
     for files in &tls.certificates {
         writeln!(f, "\n[[tls.certificates]]")?;
         writeln!(f, "certificate = {}", quoted(files.certificate.display()))?;
         writeln!(f, "key = {}", quoted(files.key.display()))?;
     }
     Ok(())
+}
+
+fn print_acme(acme: &AcmeSettings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\n[tls.acme]")?;
+    writeln!(f, "hosts = {}", list(&acme.hosts))?;
+    if let Some(email) = &acme.email {
+        writeln!(f, "email = {}", quoted(email))?;
+    }
+    writeln!(f, "directory = {}", quoted(&acme.directory))?;
+    if let Some(ca) = &acme.directory_ca {
+        writeln!(f, "directory_ca = {}", quoted(ca.path.display()))?;
+    }
+    if let Some(binding) = &acme.binding {
+        writeln!(f, "# eab_kid = {}", quoted(&binding.id))?;
+        writeln!(f, "# eab_key = \"***\"")?;
+    }
+    if let Some(before) = acme.renew_before {
+        writeln!(f, "renew_before = {}", quoted(seconds(before)))?;
+    }
+    writeln!(f, "terms_agreed = true")
 }
 
 /// Behind `#`, because its secrets are not shown and its URL only without the path, which often is one.

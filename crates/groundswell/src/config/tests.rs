@@ -142,12 +142,35 @@ fn certificates_and_the_address_for_https_belong_together() {
     check_problem(
         "[server]\nhttps = \":8443\"",
         "groundswell.toml:2: tls.certificates: is missing, and server.https needs one; \
-         write [[tls.certificates]] with certificate and key",
+         write [[tls.certificates]] with certificate and key, or [tls.acme]",
     );
     check_problem(
         "[server]\nhttps = \":8443\"\n[[tls.certificates]]\ncertificate = \"a.pem\"",
         "groundswell.toml:3: tls.certificates.key: is missing; write the path of a PEM file",
     );
+}
+
+#[test]
+fn an_authority_needs_names_and_an_agreement() {
+    let of = |acme: &str| format!("[server]\nhttps = \":8443\"\n[tls.acme]\n{acme}");
+    let whole = "hosts = [\"App.example\"]\nterms_agreed = true\neab_kid = \"a\"\neab_key = \"c2VjcmV0\"";
+    let settings = resolve(&of(whole)).unwrap();
+    let acme = settings.tls.acme.as_ref().unwrap();
+    assert_eq!(acme.hosts, ["app.example"]);
+    assert_eq!(acme.directory.to_string(), "https://acme-v02.api.letsencrypt.org/directory");
+    assert_eq!(acme.binding.as_ref().unwrap().key, b"secret");
+    assert!(!settings.to_string().contains("c2VjcmV0") && !format!("{settings:?}").contains("115, 101"));
+    let problem = |acme: &str| resolve(&of(acme)).unwrap_err().to_string();
+    assert!(problem("terms_agreed = true").contains("tls.acme.hosts: is missing"));
+    assert!(problem("hosts = [\"a.example\"]").contains("tls.acme.terms_agreed: must be true"));
+    for wrong in ["*.app.example", "10.0.0.1", "a..b", "a b", "-a.example", "app.example.", ""] {
+        let told = problem(&format!("hosts = [\"{wrong}\"]\nterms_agreed = true"));
+        assert!(told.contains("tls.acme.hosts: "), "{told}");
+    }
+    let plain = "hosts = [\"a.example\"]\nterms_agreed = true\ndirectory = \"http://ca.example/\"";
+    assert!(problem(plain).contains("tls.acme.directory: "));
+    let key = "hosts = [\"a.example\"]\nterms_agreed = true\neab_kid = \"a\"\neab_key = \"not base64\"";
+    assert!(!problem(key).contains("not base64"), "a key is not shown");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use axum::http::HeaderValue;
 use gateway::CertificateFiles;
 
+use super::acme::AcmeSettings;
 use super::reader::{Named, Section};
 use super::settings::boolean;
 use super::tree::Origin;
@@ -12,6 +13,8 @@ use super::tree::Origin;
 pub(crate) struct TlsSettings {
     /// The first is for clients that ask for no other.
     pub(crate) certificates: Vec<CertificateFiles>,
+    /// Where certificates are obtained from, if from anywhere.
+    pub(crate) acme: Option<AcmeSettings>,
     pub(crate) redirect_http: bool,
     /// Where clients find the listener, if not at its own port.
     pub(crate) redirect_port: Option<u16>,
@@ -23,11 +26,12 @@ const HSTS: &str = "a value for Strict-Transport-Security, such as \"max-age=315
 impl TlsSettings {
     /// `https` is the place of the address to listen on; without one nothing here would have an effect.
     pub(super) fn read(mut section: Section<'_>, https: Option<&Origin>) -> Self {
-        let keys = ["certificates", "redirect_http", "redirect_port", "hsts"];
+        let keys = ["certificates", "acme", "redirect_http", "redirect_port", "hsts"];
         let given = keys.iter().find_map(|&key| Some((key, section.origin_of(key)?)));
-        let is_given = section.origin_of("certificates").is_some();
+        let is_given = ["certificates", "acme"].iter().any(|key| section.origin_of(key).is_some());
         let settings = Self {
             certificates: section.items("certificates").into_iter().filter_map(certificate).collect(),
+            acme: AcmeSettings::read(section.section("acme")),
             redirect_http: section
                 .parsed("redirect_http", "true or false", boolean)
                 .is_some_and(|(value, _)| value),
@@ -42,7 +46,7 @@ impl TlsSettings {
             }
             (Some(https), _) if !is_given => {
                 let message = "is missing, and server.https needs one; write [[tls.certificates]] with certificate \
-                               and key";
+                               and key, or [tls.acme]";
                 section.refuse(https, "certificates", message);
             }
             _ => (),

@@ -86,7 +86,9 @@ impl Server {
     }
 
     fn start_in(folder: Arc<TempDir>, variables: &[(&str, &str)], flags: &[&str]) -> Self {
-        let mut child = groundswell(&["serve", "--http", "127.0.0.1:0"])
+        let any_port: &[&str] = if flags.contains(&"--http") { &[] } else { &["--http", "127.0.0.1:0"] };
+        let mut child = groundswell(&["serve"])
+            .args(any_port)
             .args(flags)
             .envs(variables.iter().copied())
             .current_dir(folder.path())
