@@ -15,9 +15,10 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 pub enum Tracing {
     /// One that a client has begun goes on with a span of ours as the next server's parent; where there is none, or one
     /// that is not valid, a new one begins.
-    #[default]
     Start,
-    /// One that a client has begun goes on as it is, and none begins.
+    /// One that a client has begun goes on as it is, and none begins. The default: nobody would know the parent that a
+    /// new one has.
+    #[default]
     Pass,
     /// Nobody looks.
     Off,

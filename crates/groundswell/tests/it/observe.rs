@@ -170,12 +170,12 @@ fn servers_are_told_of_the_trace_as_the_configuration_says() {
             text.lines().find_map(|line| line.strip_prefix("traceparent: ")).unwrap_or_default().to_owned();
         (found, text.contains("tracestate: a=1"))
     };
-    let starts = server(&echo(), "");
+    let starts = server(&echo(), "trace = \"start\"");
     let (goes_on, has_state) = told(&starts, &[&line, "tracestate: a=1"]);
     assert!(goes_on.starts_with(&format!("00-{TRACE}-")) && goes_on != parent && has_state, "{goes_on}");
     let (begun, has_state) = told(&starts, &["traceparent: nonsense", "tracestate: a=1"]);
     assert!(begun.len() == 55 && !has_state, "{begun}");
-    let passes = server(&echo(), "trace = \"pass\"");
+    let passes = server(&echo(), "");
     assert_eq!(told(&passes, &[&line, "tracestate: a=1"]), (parent, true));
     assert_eq!(told(&passes, &[]).0, "");
 }
