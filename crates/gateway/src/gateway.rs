@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -50,6 +51,8 @@ pub struct GatewayOptions {
     pub limits: CommonLimits,
     /// What is done about traces.
     pub trace: Tracing,
+    /// Who is asked for names; none: those of the system.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 /// Routes and pools at one time.
@@ -144,7 +147,7 @@ impl Gateway {
                 None => Arc::new(Pool::new(&name, settings, Arc::default())),
             };
             tokio::spawn(upstreams::watch(pool.clone(), checks.clone()));
-            tokio::spawn(upstreams::follow(pool.clone(), checks.clone()));
+            tokio::spawn(upstreams::follow(pool.clone(), options.name_servers.clone(), checks.clone()));
             pools.insert(name, pool);
         }
         for provider in providers {

@@ -70,6 +70,7 @@
 //! | notices kept for gateways that come back (1,024) | a gateway begins anew, and forgets all tokens |
 //! | streams of notices (256) | 503 |
 //! | tokens that a gateway remembers (65,536) | old ones are asked for anew |
+//! | servers that a name stands for (256), the look-up (5 s, 8 questions at once) | others are left out; the old ones stay |
 //! | idle connections to a server (128 a loop, 4 s; of HTTP/2 30 s) | closed |
 //! | connections of HTTP/2 to a server (8 a loop), requests on one (128, or what the server takes) | they wait for their turn |
 
@@ -123,6 +124,6 @@ pub use tls::{CertificateFiles, CertificateProblem, Certificates, Tls, Validity}
 pub use trace::Tracing;
 pub use upstream::{Answer, Upstream};
 pub use upstreams::{
-    Balance, HealthCheck, ServerTls, ServerTlsFiles, ServerTlsProblem, ServerUrl, SystemRoots,
-    UpstreamSettings,
+    Balance, Discovery, HealthCheck, ServerTls, ServerTlsFiles, ServerTlsProblem, ServerUrl, ServiceName,
+    SystemRoots, UpstreamSettings,
 };

@@ -11,6 +11,7 @@ mod server;
 mod server_tls;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,9 +24,9 @@ pub(crate) use budget::RetryBudget;
 pub(crate) use dial::{Wire, dial};
 pub(crate) use discovery::follow;
 pub(crate) use health::watch;
-pub(crate) use server::{Outcome, Server};
+pub(crate) use server::{Outcome, Place, Server};
 pub use server_tls::{ServerTls, ServerTlsFiles, ServerTlsProblem, SystemRoots};
-pub use settings::{Balance, HealthCheck, ServerUrl, UpstreamSettings};
+pub use settings::{Balance, Discovery, HealthCheck, ServerUrl, ServiceName, UpstreamSettings};
 
 /// A pool of servers. One for the process.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(crate) struct Pool {
     name: Arc<str>,
     pub(crate) settings: UpstreamSettings,
     pub(crate) budget: RetryBudget,
+    /// In the order of their priorities.
     servers: ArcSwap<Vec<Arc<Server>>>,
     /// Told when there are others; how often that was. Not before the first is known.
     changes: watch::Sender<u64>,
@@ -76,7 +78,8 @@ impl Pool {
             settings,
         };
         if !pool.settings.servers.is_empty() {
-            pool.set_servers(pool.settings.servers.clone());
+            let servers = pool.settings.servers.iter();
+            pool.set_servers(servers.map(|url| (url.clone(), Place::default())).collect());
         }
         pool
     }
@@ -98,14 +101,23 @@ impl Pool {
     }
 
     /// Has these servers from now on. What is known of those that stay is kept; those that leave finish what they have.
-    fn set_servers(&self, urls: Vec<ServerUrl>) {
+    fn set_servers(&self, mut found: Vec<(ServerUrl, Place)>) {
+        found.sort_by_key(|(_, place)| place.priority);
         let before = self.servers();
-        let server = |url: ServerUrl| match before.iter().find(|server| server.url == url) {
-            Some(server) => server.clone(),
-            None => Arc::new(Server::new(url, &self.settings, self.meter.clone())),
+        let server = |(url, place): &(ServerUrl, Place)| {
+            let known = before.iter().find(|server| server.url == *url).cloned();
+            let server = known
+                .unwrap_or_else(|| Arc::new(Server::new(url.clone(), &self.settings, self.meter.clone())));
+            server.set_place(*place, portion(*place, &found));
+            server
         };
-        self.servers.store(Arc::new(urls.into_iter().map(server).collect()));
+        self.servers.store(Arc::new(found.iter().map(server).collect()));
         self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// The servers as they are known now, and where they stand.
+    fn places(&self) -> BTreeMap<ServerUrl, Place> {
+        self.servers.load().iter().map(|server| (server.url.clone(), server.place())).collect()
     }
 
     /// Begins a try at a server that is well and has room, if possible at none of `tried`. None when there is none.
@@ -155,7 +167,20 @@ impl Pool {
             .or_else(|| self.pick(servers, key, now, has_room))
     }
 
+    /// One of the first priority that has candidates.
     fn pick<'s>(
+        &self,
+        servers: &'s [Arc<Server>],
+        key: u64,
+        now: Duration,
+        is_candidate: impl Fn(&Arc<Server>) -> bool,
+    ) -> Option<&'s Arc<Server>> {
+        servers
+            .chunk_by(|one, next| one.place().priority == next.place().priority)
+            .find_map(|alike| self.pick_of(alike, key, now, &is_candidate))
+    }
+
+    fn pick_of<'s>(
         &self,
         servers: &'s [Arc<Server>],
         key: u64,
@@ -167,11 +192,21 @@ impl Pool {
             Balance::P2c => {
                 balance::better_of_two(servers, is_candidate, |server| server.cost(now, slow_start))
             }
-            Balance::RoundRobin => {
-                self.turn.next(servers, is_candidate, |server| server.share(now, slow_start))
-            }
+            Balance::RoundRobin => self
+                .turn
+                .next(servers, is_candidate, |server| server.share(now, slow_start) * server.portion()),
             Balance::Hash => balance::by_key(servers, is_candidate, key),
         }
+    }
+}
+
+/// Its weight beside the greatest of its priority. One of weight 0 is to get a few requests all the same (RFC 2782).
+fn portion(place: Place, all: &[(ServerUrl, Place)]) -> f32 {
+    const LEAST: f32 = 0.01;
+    let alike = all.iter().filter(|(_, other)| other.priority == place.priority);
+    match alike.map(|(_, other)| other.weight).max() {
+        None | Some(0) => 1.0,
+        Some(greatest) => (f32::from(place.weight) / f32::from(greatest)).max(LEAST),
     }
 }
 
@@ -302,7 +337,7 @@ mod tests {
                 break begun;
             }
         };
-        pool.set_servers(vec![url(2), url(3)]);
+        pool.set_servers(vec![(url(2), Place::default()), (url(3), Place::default())]);
         assert!(Arc::ptr_eq(&pool.servers()[0], &stays));
         for _ in 0..50 {
             assert_ne!(pool.begin(0, &[]).unwrap().server.url, url(1));
@@ -310,5 +345,65 @@ mod tests {
         drop(leaving);
         pool.set_servers(Vec::new());
         assert!(pool.begin(0, &[]).is_none());
+    }
+    fn with_places(balance: Balance, places: &[(u16, u16)]) -> Arc<Pool> {
+        let pool = pool(balance, 0);
+        let url = |position: usize| ServerUrl::parse(&format!("http://a:{}", position + 1)).unwrap();
+        let places = places.iter().enumerate();
+        pool.set_servers(
+            places.map(|(i, &(priority, weight))| (url(i), Place { priority, weight })).collect(),
+        );
+        pool
+    }
+
+    #[test]
+    fn weights_say_how_often_a_server_is_chosen() {
+        for balance in [Balance::P2c, Balance::RoundRobin, Balance::Hash] {
+            let pool = with_places(balance, &[(0, 30), (0, 10), (0, 0)]);
+            let mut counts = BTreeMap::<_, usize>::new();
+            for key in 0..4_000 {
+                // Nothing is known of how long answers take.
+                let server = pool.begin(key, &[]).unwrap().server.clone();
+                *counts.entry(server.url.target().1).or_default() += 1;
+            }
+            let count = |port: u16| counts.get(&port).copied().unwrap_or_default();
+            assert!((2_700..3_200).contains(&count(1)), "{balance:?}: {counts:?}");
+            assert!((800..1_200).contains(&count(2)), "{balance:?}: {counts:?}");
+            assert!((1..200).contains(&count(3)), "{balance:?}: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_higher_priority_is_asked_where_nobody_of_a_lower_one_is_well_or_untried() {
+        for balance in [Balance::P2c, Balance::RoundRobin, Balance::Hash] {
+            let pool = with_places(balance, &[(20, 1), (10, 1), (10, 1)]);
+            let asked = |tried: &[Arc<Server>]| {
+                let ports = (0..100).map(|key| pool.begin(key, tried).unwrap().server.url.target().1);
+                ports.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+            };
+            assert_eq!(asked(&[]), [2, 3], "{balance:?}");
+            let first = pool.servers()[..2].to_vec();
+            assert_eq!(asked(&first), [1], "{balance:?}");
+            first[0].note_health(false, pool.now());
+            assert_eq!(asked(&[]), [3], "{balance:?}");
+            first[1].note_health(false, pool.now());
+            assert_eq!(asked(&[]), [1], "{balance:?}");
+            pool.servers()[2].note_health(false, pool.now());
+            assert_eq!(asked(&[]), [2, 3], "{balance:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_whose_place_changes_is_still_the_same() {
+        let pool = with_places(Balance::P2c, &[(1, 5), (2, 5)]);
+        let before = pool.servers();
+        let urls = [before[0].url.clone(), before[1].url.clone()];
+        pool.set_servers(vec![
+            (urls[0].clone(), Place { priority: 3, weight: 5 }),
+            (urls[1].clone(), Place { priority: 2, weight: 5 }),
+        ]);
+        let after = pool.servers();
+        assert!(Arc::ptr_eq(&before[0], &after[1]) && Arc::ptr_eq(&before[1], &after[0]));
+        assert_eq!(pool.places()[&urls[0]], Place { priority: 3, weight: 5 });
     }
 }

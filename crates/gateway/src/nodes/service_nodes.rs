@@ -95,7 +95,7 @@ impl ServiceNodes {
         let pool = |settings| Arc::new(Pool::new(NAME, settings, meter.clone()));
         let node = |url: &ServerUrl| Node {
             url: url.clone(),
-            alone: pool(UpstreamSettings { servers: vec![url.clone()], dns: None, ..settings.clone() }),
+            alone: pool(UpstreamSettings { servers: vec![url.clone()], discovery: None, ..settings.clone() }),
             code: ArcSwapOption::empty(),
             number: AtomicU64::new(0),
             caught_up_at: AtomicU64::new(u64::MAX),

@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::latency::Latency;
 use super::server_tls::ServerTls;
-use super::settings::{ServerUrl, UpstreamSettings};
+use super::settings::{Discovery, ServerUrl, UpstreamSettings};
 use crate::meters::{PoolMeter, Sick};
 
 /// A server is left alone after so many tries without an answer in a row...
@@ -31,6 +31,10 @@ pub(crate) struct Server {
     pub(crate) has_http2: bool,
     /// Whom to trust that it is, and by which name; none without TLS.
     pub(super) tls: Option<(ServerTls, ServerName<'static>)>,
+    /// Its priority, and below it its weight: they may change while it stays.
+    place: AtomicU32,
+    /// How often it is to be chosen beside the one of its priority with the greatest weight, as the bits of a number up to 1.
+    portion: AtomicU32,
     latency: Latency,
     /// When a problem with its TLS was told of, in seconds of the system's clock.
     told_of_tls: AtomicU64,
@@ -55,6 +59,15 @@ pub(crate) struct Server {
     pub(crate) meter: Arc<PoolMeter>,
 }
 
+/// Where a server stands among the others, as with SRV records (RFC 2782).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Those of a higher number get requests where nobody of a lower one is well.
+    pub(crate) priority: u16,
+    /// How often it is chosen beside others of its priority.
+    pub(crate) weight: u16,
+}
+
 /// What became of a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -72,8 +85,7 @@ impl Server {
     /// One of a pool with these settings.
     pub(super) fn new(url: ServerUrl, settings: &UpstreamSettings, meter: Arc<PoolMeter>) -> Self {
         static SERVERS: AtomicU64 = AtomicU64::new(0);
-        // An address that a name stands for has the name's certificate.
-        let name = settings.dns.as_ref().unwrap_or(&url).target().0;
+        let name = settings.discovery.as_ref().map_or(url.target().0, Discovery::host);
         let tls = settings.tls.clone().filter(|_| url.has_tls());
         let tls = tls.and_then(|tls| {
             let name = tls.name().cloned().or_else(|| ServerName::try_from(name.to_owned()).ok())?;
@@ -84,6 +96,8 @@ impl Server {
             id: SERVERS.fetch_add(1, Ordering::Relaxed),
             has_http2: settings.http2,
             tls,
+            place: AtomicU32::new(Place::default().bits()),
+            portion: AtomicU32::new(1_f32.to_bits()),
             latency: Latency::new(),
             told_of_tls: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
@@ -99,6 +113,21 @@ impl Server {
             back_since: AtomicU64::new(0),
             meter,
         }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place::of_bits(self.place.load(Ordering::Relaxed))
+    }
+
+    /// See the fields.
+    pub(super) fn set_place(&self, place: Place, portion: f32) {
+        self.place.store(place.bits(), Ordering::Relaxed);
+        self.portion.store(portion.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The part of the requests that it gets which one of the greatest weight gets.
+    pub(super) fn portion(&self) -> f64 {
+        f32::from_bits(self.portion.load(Ordering::Relaxed)).into()
     }
 
     /// Whether it may be sent requests.
@@ -235,6 +264,25 @@ impl Server {
         self.back_since.store(until, Ordering::Relaxed);
         self.meter.ejected(why).add();
         warn!(server = %self.url, ?pause, why = why.as_str(), "a server is left alone for a while");
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    fn bits(self) -> u32 {
+        u32::from(self.priority) << 16 | u32::from(self.weight)
+    }
+
+    fn of_bits(bits: u32) -> Self {
+        Self { priority: (bits >> 16) as u16, weight: bits as u16 }
+    }
+}
+
+/// All are alike.
+impl Default for Place {
+    fn default() -> Self {
+        Self { priority: 0, weight: 1 }
     }
 }
 

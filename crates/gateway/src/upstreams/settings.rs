@@ -1,12 +1,13 @@
 //! What the configuration says of a pool of servers.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Uri;
 use axum::http::uri::Scheme;
+use hickory_resolver::proto::rr::Name;
 
 use super::server_tls::ServerTls;
 
@@ -15,8 +16,8 @@ use super::server_tls::ServerTls;
 pub struct UpstreamSettings {
     /// Where the servers are.
     pub servers: Vec<ServerUrl>,
-    /// A name instead, each of whose addresses is a server.
-    pub dns: Option<ServerUrl>,
+    /// Where others tell instead which there are.
+    pub discovery: Option<Discovery>,
     /// How one is chosen.
     pub balance: Balance,
     /// How long a connection may take to be made.
@@ -35,6 +36,22 @@ pub struct UpstreamSettings {
     pub http2: bool,
     /// Whom to trust where a server has TLS, which is needed then.
     pub tls: Option<ServerTls>,
+}
+
+/// Where it is told which servers there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Discovery {
+    /// A name, each of whose addresses is a server.
+    Addresses(ServerUrl),
+    /// A name whose SRV records are one each.
+    Service(ServiceName),
+}
+
+/// `_SERVICE._tcp.DOMAIN`, and whether its servers are spoken to by TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceName {
+    name: Arc<str>,
+    has_tls: bool,
 }
 
 /// `http://HOST:PORT`, or `https://HOST:PORT`.
@@ -75,7 +92,7 @@ impl UpstreamSettings {
     pub fn new(servers: Vec<ServerUrl>) -> Self {
         Self {
             servers,
-            dns: None,
+            discovery: None,
             balance: Balance::P2c,
             connect_timeout: Duration::from_secs(1),
             try_timeout: Duration::from_secs(15),
@@ -86,6 +103,66 @@ impl UpstreamSettings {
             http2: false,
             tls: None,
         }
+    }
+}
+
+// === impl Discovery ===
+
+impl Discovery {
+    /// Whether the servers are spoken to by TLS.
+    pub fn has_tls(&self) -> bool {
+        match self {
+            Self::Addresses(name) => name.has_tls,
+            Self::Service(service) => service.has_tls,
+        }
+    }
+
+    /// What a server's certificate must say, whatever it was found as: who answers for DNS is not known.
+    pub(super) fn host(&self) -> &str {
+        match self {
+            Self::Addresses(name) => name.target().0,
+            Self::Service(service) => service.domain(),
+        }
+    }
+}
+
+impl fmt::Display for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(name) => name.fmt(f),
+            Self::Service(service) => f.write_str(service.name()),
+        }
+    }
+}
+
+// === impl ServiceName ===
+
+impl ServiceName {
+    /// Reads one. Without a word on TLS it has it if it is called `_https`.
+    pub fn parse(text: &str, has_tls: Option<bool>) -> Option<Self> {
+        let (service, rest) = text.split_once('.')?;
+        let (protocol, domain) = rest.split_once('.')?;
+        let is_service =
+            service.len() > 1 && service.starts_with('_') && protocol.eq_ignore_ascii_case("_tcp");
+        if !is_service || domain.trim_end_matches('.').is_empty() || Name::from_ascii(text).is_err() {
+            return None;
+        }
+        let has_tls = has_tls.unwrap_or_else(|| service.eq_ignore_ascii_case("_https"));
+        Some(Self { name: text.into(), has_tls })
+    }
+
+    /// As it is written.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether its servers are spoken to by TLS.
+    pub fn has_tls(&self) -> bool {
+        self.has_tls
+    }
+
+    fn domain(&self) -> &str {
+        self.name.splitn(3, '.').nth(2).unwrap_or_default().trim_end_matches('.')
     }
 }
 
@@ -120,13 +197,13 @@ impl ServerUrl {
         self.has_tls
     }
 
-    /// A server of this address, to be spoken to as this name would be.
-    pub(super) fn of_address(address: SocketAddr, name: &ServerUrl) -> Self {
-        let host = match address.ip() {
+    /// A server of this address.
+    pub(super) fn of_address(address: IpAddr, port: u16, has_tls: bool) -> Self {
+        let host = match address {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         };
-        Self { host: host.into(), port: address.port(), has_tls: name.has_tls }
+        Self { host: host.into(), port, has_tls }
     }
 
     /// What a resolver takes: an address or a name, and the port.
@@ -177,6 +254,26 @@ mod tests {
         assert_eq!(ServerUrl::parse("http://[::1]:1").unwrap().target(), ("::1", 1));
         for text in ["", "a:1", "ftp://a", "http://", "http://a/path", "http://a?b", "http://u:p@a", "/a"] {
             assert!(ServerUrl::parse(text).is_err(), "{text}");
+        }
+    }
+    #[test]
+    fn a_service_is_named_by_what_it_is_its_protocol_and_its_domain() {
+        for (text, domain, has_tls) in [
+            ("_http._tcp.shop.default.svc.cluster.local", "shop.default.svc.cluster.local", false),
+            ("_https._TCP.shop.example.", "shop.example", true),
+            ("_web._tcp.shop", "shop", false),
+        ] {
+            let service = ServiceName::parse(text, None).unwrap();
+            assert_eq!((service.name(), service.domain(), service.has_tls()), (text, domain, has_tls));
+        }
+        assert!(ServiceName::parse("_web._tcp.shop", Some(true)).unwrap().has_tls());
+        let long = format!("_web._tcp.{}", "a".repeat(64));
+        let texts =
+            ["", "shop", "_http._tcp", "_http._tcp.", "_http._udp.shop", "http._tcp.shop", "_._tcp.shop"];
+        for text in
+            texts.into_iter().chain(["_http._tcp.a..b", "_http._tcp.a b", "http://_http._tcp.a", &long])
+        {
+            assert_eq!(ServiceName::parse(text, None), None, "{text}");
         }
     }
 }

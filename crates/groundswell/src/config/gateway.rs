@@ -1,14 +1,15 @@
 //! `[gateway]`: pools of other servers, and the routes to them.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::{HeaderName, HeaderValue};
 use axum::http::{Method, Uri};
 use gateway::{
-    Balance, GatewayOptions, HealthCheck, HostPattern, Provider, Route, ServerUrl, SystemRoots, Target,
-    TokenRules, Tracing, UpstreamSettings,
+    Balance, Discovery, GatewayOptions, HealthCheck, HostPattern, Provider, Route, ServerUrl, ServiceName,
+    SystemRoots, Target, TokenRules, Tracing, UpstreamSettings,
 };
 use kit::outbound::OutboundPolicy;
 
@@ -49,6 +50,7 @@ const OF_THE_CONNECTION: [&str; 6] =
     ["connection", "content-length", "keep-alive", "te", "transfer-encoding", "upgrade"];
 
 const URL: &str = "URLs such as http://10.0.0.1:3000";
+const SERVICE: &str = "a name such as _http._tcp.shop.default.svc.cluster.local";
 const HOST: &str = "a host such as app.example or *.app.example";
 const PATH: &str = "the beginning of a path, such as /shop/";
 
@@ -76,6 +78,7 @@ impl GatewaySettings {
         if let Some((trace, _)) = section.parsed("trace", "start, pass or off", Tracing::parse) {
             options.trace = trace;
         }
+        options.name_servers = name_servers(&mut section);
         let services = services(&mut section, &roots);
         section.finish();
         Self { upstreams, routes, options, tokens, checks, providers, services }
@@ -124,9 +127,9 @@ fn services(section: &mut Section<'_>, roots: &SystemRoots) -> Option<UpstreamSe
         ..UpstreamSettings::new(Vec::new())
     };
     let settings = upstream(named, roots, defaults)?;
-    if settings.dns.is_some() || settings.health.is_some() {
+    if settings.discovery.is_some() || settings.health.is_some() {
         let message =
-            "takes neither dns nor health: write the servers; their streams say whether they are well";
+            "takes neither dns, srv nor health: write the servers; their streams say whether they are well";
         section.refuse(origin, "services", message);
     }
     Some(settings)
@@ -139,7 +142,7 @@ fn upstream(
 ) -> Option<UpstreamSettings> {
     let mut servers = Vec::new();
     let listed = section.list("servers");
-    let dns = section.text("dns").and_then(|text| server(&section, &text.origin, "dns", &text.value));
+    let discovery = discovery(&mut section);
     match &listed {
         Some((urls, origin)) => {
             servers.extend(urls.iter().filter_map(|url| server(&section, origin, "servers", url)));
@@ -147,19 +150,19 @@ fn upstream(
                 section.refuse(origin, "servers", format!("must name a server; write {URL}"));
             }
         }
-        None if dns.is_none() => {
+        None if discovery.is_none() => {
             section.refuse(
                 origin,
                 "servers",
-                format!("is missing; write {URL}, or dns = a name with all servers"),
+                format!("is missing; write {URL}, or dns or srv = a name with all servers"),
             );
         }
         None => {}
     }
-    if let (Some((_, origin)), Some(_)) = (&listed, &dns) {
-        section.refuse(origin, "servers", "stands beside dns; write one of them");
+    if let (Some((_, origin)), Some(_)) = (&listed, &discovery) {
+        section.refuse(origin, "servers", "stands beside dns or srv; write one of them");
     }
-    let mut settings = UpstreamSettings { dns, servers, ..defaults };
+    let mut settings = UpstreamSettings { discovery, servers, ..defaults };
     if let Some((balance, _)) = section.parsed("balance", "p2c, round_robin or hash", Balance::parse) {
         settings.balance = balance;
     }
@@ -176,12 +179,51 @@ fn upstream(
     settings.http2 = section.parsed("http2", "true or false", boolean).is_some_and(|(value, _)| value);
     settings.tls = server_tls::read(section.section("tls"), &settings, roots, origin);
     section.finish();
-    (!settings.servers.is_empty() || settings.dns.is_some()).then_some(settings)
+    (!settings.servers.is_empty() || settings.discovery.is_some()).then_some(settings)
 }
 
 fn server(section: &Section<'_>, origin: &Origin, key: &str, url: &str) -> Option<ServerUrl> {
     let parsed = ServerUrl::parse(url);
     parsed.map_err(|expected| section.refuse(origin, key, format!("{url:?} is not right; {expected}"))).ok()
+}
+
+/// `dns`, or `srv` with its `scheme`.
+fn discovery(section: &mut Section<'_>) -> Option<Discovery> {
+    let dns = section.text("dns");
+    let tls = |text: &str| match text {
+        "http" => Some(false),
+        "https" => Some(true),
+        _ => None,
+    };
+    let scheme = section.parsed("scheme", "http or https", tls);
+    let has_tls = scheme.as_ref().map(|(has_tls, _)| *has_tls);
+    let srv = section.parsed("srv", SERVICE, |text| ServiceName::parse(text, has_tls));
+    match (&srv, scheme) {
+        (Some((_, origin)), _) if dns.is_some() => {
+            section.refuse(origin, "srv", "stands beside dns; write one of them");
+        }
+        (None, Some((_, origin))) => {
+            section.refuse(&origin, "scheme", "belongs to srv; elsewhere the URL says it")
+        }
+        _ => {}
+    }
+    let dns = dns.and_then(|text| server(section, &text.origin, "dns", &text.value));
+    dns.map(Discovery::Addresses).or(srv.map(|(service, _)| Discovery::Service(service)))
+}
+
+/// `resolver`, one or several.
+fn name_servers(section: &mut Section<'_>) -> Vec<SocketAddr> {
+    let Some((texts, origin)) = section.list("resolver") else { return Vec::new() };
+    let parsed = texts.iter().filter_map(|text| {
+        let address = text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 53)));
+        if address.is_none() {
+            let message =
+                format!("{text:?} is not right; write an address such as 10.96.0.10 or 127.0.0.1:5353");
+            section.refuse(&origin, "resolver", message);
+        }
+        address
+    });
+    parsed.collect()
 }
 
 fn health(mut section: Section<'_>) -> Option<HealthCheck> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use gateway::{
-    CommonLimits, ConnectionRules, InFlight, KeySource, MaxInFlight, Most, Networks, Provider,
+    CommonLimits, ConnectionRules, Discovery, InFlight, KeySource, MaxInFlight, Most, Networks, Provider,
     ProviderSettings, RateRule, Route, RouteAuth, RouteLimits, ServerTlsFiles, Target, TokenBuckets,
     UpstreamSettings,
 };
@@ -175,6 +175,9 @@ fn print_hook(hook: &Hook, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "\n[gateway]")?;
     writeln!(f, "trace = {}", quoted(gateway.options.trace.as_str()))?;
+    if !gateway.options.name_servers.is_empty() {
+        writeln!(f, "resolver = {}", list(&gateway.options.name_servers))?;
+    }
     if let Some(services) = &gateway.services {
         writeln!(f, "\n[gateway.services]")?;
         print_upstream(services, f)?;
@@ -218,8 +221,12 @@ fn print_server_tls(files: &ServerTlsFiles, f: &mut fmt::Formatter<'_>) -> fmt::
 }
 
 fn print_upstream(upstream: &UpstreamSettings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match &upstream.dns {
-        Some(name) => writeln!(f, "dns = {}", quoted(name))?,
+    match &upstream.discovery {
+        Some(Discovery::Addresses(name)) => writeln!(f, "dns = {}", quoted(name))?,
+        Some(Discovery::Service(service)) => {
+            writeln!(f, "srv = {}", quoted(service.name()))?;
+            writeln!(f, "scheme = {}", quoted(if service.has_tls() { "https" } else { "http" }))?;
+        }
         None => writeln!(f, "servers = {}", list(&upstream.servers))?,
     }
     writeln!(f, "balance = {}", quoted(upstream.balance.as_str()))?;

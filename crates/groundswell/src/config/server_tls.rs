@@ -25,7 +25,8 @@ pub(super) fn read(
         (None, None) => None,
     };
     let name = section.text("server_name").map(|text| text.value);
-    let has_tls = settings.servers.iter().chain(&settings.dns).any(gateway::ServerUrl::has_tls);
+    let is_found_with_tls = settings.discovery.as_ref().is_some_and(gateway::Discovery::has_tls);
+    let has_tls = is_found_with_tls || settings.servers.iter().any(gateway::ServerUrl::has_tls);
     let files = ServerTlsFiles { ca: ca.map(|ca| ca.value.into()), client, name };
     let tls = match given {
         Some((key, origin)) if !has_tls => {

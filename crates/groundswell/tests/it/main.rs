@@ -10,6 +10,7 @@ mod checks;
 mod command_line;
 mod configuration;
 mod connections;
+mod discovery;
 mod edge_limits;
 mod files;
 mod floods;

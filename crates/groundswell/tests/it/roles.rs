@@ -415,7 +415,7 @@ fn a_configuration_that_does_not_fit_together_says_why() {
         ("[nodes]\nkeys = [\"hunter2\"]".to_owned(), "key 1 is not 32 bytes"),
         (
             format!("[server]\nroles = [\"gateway\"]\n{keys}[gateway.services]\ndns = \"http://a:1\""),
-            "takes neither dns",
+            "takes neither dns, srv nor health",
         ),
     ] {
         let folder = tempfile::tempdir().unwrap();
