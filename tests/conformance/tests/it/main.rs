@@ -32,7 +32,7 @@ macro_rules! group_tests {
     };
 }
 
-group_tests!(general, collections, records, filters, rules, auth, views, files, batch, realtime);
+group_tests!(general, collections, records, filters, rules, auth, views, files, batch, realtime, limits);
 
 fn conforms(group: &str) {
     if skipped(PocketBase::binary()) || skipped(Groundswell::binary()) {
