@@ -180,6 +180,7 @@ impl Engines {
 
     fn behind(&self, gateway: &Gateway) -> impl Upstream + use<> {
         let edge = Edge {
+            challenges: Default::default(),
             passage: Passage::default(),
             connections: Arc::default(),
             https: HttpsRules::default(),

@@ -136,7 +136,14 @@ pub(super) fn run(
     };
     // An authority looks for its proofs at once.
     running.acme = acme.map(|acme| background.spawn(acme.run(ends.accepting.clone())));
-    let arrivals = predecessor.map(|predecessor| follow(predecessor, &loops)).transpose()?;
+    // It may be gone by now: then there is nobody who hands anything on, and this process serves all the same.
+    let arrivals = predecessor.and_then(|predecessor| match follow(predecessor, &loops) {
+        Ok(arrivals) => Some(arrivals),
+        Err(error) => {
+            warn!(error = format!("{error:#}"), "the other server has ended early");
+            None
+        }
+    });
     let watch = certificates.map(|certificates| certificates::watch(certificates, ends.draining.clone()));
     let watch = watch.transpose().context("watch the certificates")?;
     readiness.set_ready(node.depends_on());
@@ -215,11 +222,12 @@ async fn give_way(
 ) -> anyhow::Result<()> {
     info!("another process takes over");
     app.rest().await;
-    let closed = Instant::now();
-    passage.close();
     ends.accepting.cancel();
     ends.management.cancel();
-    running.end().await?;
+    // While these end, kept connections are served as before.
+    let ended = running.end().await;
+    let closed = Instant::now();
+    passage.close();
     if !passage.until_quiet(LONGEST_REQUEST).await {
         warn!("requests that have no answer yet cannot write any more");
     }
@@ -242,7 +250,7 @@ async fn give_way(
         }
     };
     _ = timeout(settings.server.drain_timeout, idle).await;
-    Ok(())
+    ended
 }
 
 /// Takes what the process before hands on, until that has ended.
