@@ -249,18 +249,23 @@ fn is_own_page(request: &Request<Body>) -> bool {
 
 /// Takes a cookie out of the head, and leaves the others.
 fn take_cookie(headers: &mut HeaderMap, name: &str) -> Option<String> {
-    let is_this = |cookie: &str| cookie.split_once('=').is_some_and(|(key, _)| key.trim() == name);
+    // As bytes: one cookie that is no text hides no other.
+    let value_of_this = |cookie: &[u8]| {
+        let is_end = cookie.iter().position(|byte| *byte == b'=')?;
+        let (key, value) = (cookie[..is_end].trim_ascii(), cookie[is_end + 1..].trim_ascii());
+        (key == name.as_bytes()).then(|| String::from_utf8_lossy(value).into_owned())
+    };
     let mut taken = None;
     let mut left = Vec::new();
     for line in headers.get_all(COOKIE) {
-        let Ok(text) = line.to_str() else {
-            left.push(line.clone());
-            continue;
-        };
-        let (these, others): (Vec<&str>, Vec<&str>) = text.split(';').partition(|cookie| is_this(cookie));
-        let value = these.first().and_then(|cookie| cookie.split_once('='));
-        taken = taken.or(value.map(|(_, value)| value.trim().to_owned()));
-        match HeaderValue::from_str(others.join(";").trim()) {
+        let mut others = Vec::new();
+        for cookie in line.as_bytes().split(|byte| *byte == b';') {
+            match value_of_this(cookie) {
+                Some(value) => taken = taken.or(Some(value)),
+                None => others.push(cookie),
+            }
+        }
+        match HeaderValue::from_bytes(others.join(&b';').trim_ascii()) {
             Ok(line) if !line.is_empty() => left.push(line),
             _ => {}
         }
@@ -411,6 +416,15 @@ mod tests {
         let mut asked = request("GET", &[("cookie", "pb_auth=c")]);
         assert_eq!(take_token(&RouteAuth::default(), &mut asked), Ok(None));
         assert_eq!(asked.headers()[COOKIE], "pb_auth=c");
+    }
+
+    #[test]
+    fn a_cookie_that_is_no_text_hides_no_token() {
+        let mut asked = request("GET", &[]);
+        let line = HeaderValue::from_bytes(b"name=J\xc3\xb6rg; pb_auth=c; b=\xff").unwrap();
+        asked.headers_mut().insert(COOKIE, line);
+        assert_eq!(take_token(&with_cookie(), &mut asked), Ok(Some("c".to_owned())));
+        assert_eq!(asked.headers()[COOKIE].as_bytes(), b"name=J\xc3\xb6rg; b=\xff");
     }
 
     #[test]
