@@ -134,16 +134,14 @@ impl Gateway {
         let before = self.current.load_full();
         let providers = identity_providers::carry_over(&mut routes, &before.routes);
         let routes: Vec<Arc<Route>> = routes.into_iter().map(|route| before.kept(route)).collect();
-        if options.limits == before.options.limits {
-            options.limits = before.options.limits.clone();
-        }
+        options.limits.go_on_from(&before.options.limits);
         let meters = meters(Some(&before), &routes);
         let checks = CancellationToken::new();
         let mut pools = BTreeMap::new();
         for (name, settings) in upstreams {
             let pool = match before.pools.get(&name) {
                 Some(pool) if pool.settings == settings => pool.clone(),
-                Some(pool) => Arc::new(Pool::new(&name, settings, pool.meter.clone())),
+                Some(pool) => Arc::new(pool.with(settings)),
                 None => Arc::new(Pool::new(&name, settings, Arc::default())),
             };
             tokio::spawn(upstreams::watch(pool.clone(), checks.clone()));
@@ -308,9 +306,16 @@ impl Plan {
         }
     }
 
-    /// The route with what was counted of it, if there is the same one already.
-    fn kept(&self, route: Route) -> Arc<Route> {
-        self.routes.iter().find(|known| ***known == route).cloned().unwrap_or_else(|| Arc::new(route))
+    /// The route with what was counted of it, if there is the same one already; of one for the same requests those of its
+    /// limits that stay.
+    fn kept(&self, mut route: Route) -> Arc<Route> {
+        if let Some(known) = self.routes.iter().find(|known| ***known == route) {
+            return known.clone();
+        }
+        if let Some(known) = self.routes.iter().find(|known| known.is_for_the_same(&route)) {
+            route.limits.go_on_from(&known.limits);
+        }
+        Arc::new(route)
     }
 
     /// Where a route leads a request.

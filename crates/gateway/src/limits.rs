@@ -69,6 +69,12 @@ pub(crate) struct Rates<const KNOWS_CALLER: bool>;
 // === impl RouteLimits ===
 
 impl RouteLimits {
+    /// Keeps what was counted under the limits that stay.
+    pub(crate) fn go_on_from(&mut self, before: &Self) {
+        keep(&mut self.rate, &before.rate);
+        keep(&mut self.in_flight, &before.in_flight);
+    }
+
     /// Whether the client may ask.
     pub(crate) fn let_in(&self, request: &Request<Body>) -> bool {
         if self.allow.is_empty() && self.deny.is_empty() {
@@ -78,6 +84,23 @@ impl RouteLimits {
         request.extensions().get().is_some_and(|peer: &Peer| {
             (self.allow.is_empty() || self.allow.contain(peer.client)) && !self.deny.contain(peer.client)
         })
+    }
+}
+
+/// The one from before, if it is under the same rule.
+fn keep<T: PartialEq>(limit: &mut Option<Arc<T>>, before: &Option<Arc<T>>) {
+    if limit == before {
+        limit.clone_from(before);
+    }
+}
+
+// === impl CommonLimits ===
+
+impl CommonLimits {
+    /// Keeps what was counted under the limits that stay.
+    pub(crate) fn go_on_from(&mut self, before: &Self) {
+        keep(&mut self.rate, &before.rate);
+        keep(&mut self.in_flight, &before.in_flight);
     }
 }
 

@@ -99,6 +99,14 @@ impl Route {
         }
     }
 
+    /// Whether both are for the same requests.
+    pub(crate) fn is_for_the_same(&self, other: &Self) -> bool {
+        self.host == other.host
+            && self.path == other.path
+            && self.methods == other.methods
+            && self.headers == other.headers
+    }
+
     fn fits(&self, request: &Request<Body>, path: &str, host: &str) -> bool {
         follows(path, &self.path).is_some()
             && self.host.as_ref().is_none_or(|pattern| pattern.fits(host))

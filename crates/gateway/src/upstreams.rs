@@ -84,6 +84,20 @@ impl Pool {
         pool
     }
 
+    /// The same pool with other settings. Where servers are found in the same way it has those that it had, until they are
+    /// looked for again.
+    pub(crate) fn with(&self, settings: UpstreamSettings) -> Self {
+        let pool = Self::new(&self.name, settings, self.meter.clone());
+        let known = self.places();
+        if pool.settings.discovery.is_some()
+            && pool.settings.discovery == self.settings.discovery
+            && !known.is_empty()
+        {
+            pool.set_servers(known.into_iter().collect());
+        }
+        pool
+    }
+
     /// The time by the pool's clock.
     pub(crate) fn now(&self) -> Duration {
         self.started.elapsed()
@@ -324,6 +338,21 @@ mod tests {
         assert_eq!(shares(&pool, [7; 30]).len(), 1);
         let spread = shares(&pool, 0..3_000);
         assert!(spread.values().all(|share| (800..1_200).contains(share)), "{spread:?}");
+    }
+
+    #[test]
+    fn a_pool_that_is_changed_keeps_the_servers_that_were_found() {
+        let url = |port: u16| ServerUrl::parse(&format!("http://a:{port}")).unwrap();
+        let found = |name: u16| UpstreamSettings {
+            discovery: Some(Discovery::Addresses(url(name))),
+            ..UpstreamSettings::new(Vec::new())
+        };
+        let pool = Pool::new("p", found(80), Arc::default());
+        pool.set_servers(vec![(url(1), Place::default())]);
+        let other = UpstreamSettings { timeout: Duration::from_secs(9), ..found(80) };
+        assert_eq!(pool.with(other).servers()[0].url, url(1));
+        assert!(pool.with(found(81)).servers().is_empty());
+        assert_eq!(pool.with(UpstreamSettings::new(vec![url(3)])).servers()[0].url, url(3));
     }
 
     #[test]

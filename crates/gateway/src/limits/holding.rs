@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::body::{Body, HttpBody as _};
+use axum::http::{Method, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use kit::error::ApiError;
 use pin_project_lite::pin_project;
@@ -133,6 +133,9 @@ impl Bounds {
         let all = limited.all.in_flight.clone();
         let route = limited.route.as_ref().and_then(|route| route.limits.in_flight.clone());
         let any = all.as_ref().or(route.as_ref())?;
+        if asks_health(request) {
+            return None;
+        }
         // Where nobody looks at tokens they say nothing.
         let looks_at_tokens = match request.extensions().get() {
             Some(Way::Upstream { route, .. }) => route.auth.is_some(),
@@ -159,7 +162,7 @@ impl Bounds {
 
     fn may_wait(&self, cause: Cause) -> bool {
         let bound = if cause == Cause::Overload { &self.all } else { &self.route };
-        bound.as_ref().is_some_and(|bound| bound.may_wait())
+        bound.as_ref().is_some_and(|bound| bound.may_wait(self.priority))
     }
 
     /// Waits for the places that are missing, the first of them first.
@@ -179,7 +182,10 @@ impl Bounds {
 impl Places {
     fn answered(self, response: &Response<Body>) {
         let refusal = response.extensions().get::<Refusal>();
-        if let (Some(claim), Some(Refusal { cause: Cause::Caller, .. })) = (&self.claim, refusal) {
+        // What is refused for another reason, or could not be found out, says nothing against the token.
+        if let (Some(claim), Some(Refusal { cause: Cause::Caller, .. })) = (&self.claim, refusal)
+            && response.status() == StatusCode::UNAUTHORIZED
+        {
             claim.was_none();
         }
         // What the edge refuses, and what fails, says nothing of how long answers take.
@@ -238,6 +244,14 @@ impl<S: Upstream> Future for Holding<S> {
             }
         }
     }
+}
+
+/// Whether a request asks the application how it is. It costs next to nothing, and takes no place of anybody: who
+/// watches is answered also when there is too much to do.
+fn asks_health(request: &Request<Body>) -> bool {
+    let is_elsewhere = request.extensions().get().is_some_and(|way| matches!(way, Way::Upstream { .. }));
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
+    is_read && !is_elsewhere && request.uri().path() == "/api/health"
 }
 
 fn refusal(cause: Cause) -> Response<Body> {

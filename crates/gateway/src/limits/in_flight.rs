@@ -57,7 +57,8 @@ pub struct InFlight {
     rule: MaxInFlight,
     suspects: Suspects,
     count: AtomicUsize,
-    waiting: AtomicUsize,
+    /// Of each class.
+    waiting: [AtomicUsize; Priority::COUNT],
     limit: AtomicUsize,
     left: Notify,
     /// Whoever finds it locked leaves his answer out: a sample is enough.
@@ -99,7 +100,7 @@ impl InFlight {
             rule,
             suspects: Suspects::new(),
             count: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
+            waiting: Default::default(),
             limit: AtomicUsize::new(limit),
             left: Notify::new(),
             times,
@@ -116,28 +117,28 @@ impl InFlight {
         &self.suspects
     }
 
-    /// Takes a request now, or not at all. Nobody overtakes those who wait.
+    /// Takes a request now, or not at all. Nobody overtakes those of his class and above who wait; those below wait for
+    /// places that they have no right to yet, and keep nobody from his own.
     pub(super) fn enter(self: &Arc<Self>, priority: Priority) -> Result<Permit, TooMany> {
-        if self.waiting.load(Ordering::Relaxed) > 0 && priority != Priority::Health {
-            return Err(TooMany);
-        }
-        self.take(priority)
+        let before = self.waiting[priority as usize..].iter().any(|class| class.load(Ordering::Relaxed) > 0);
+        if before { Err(TooMany) } else { self.take(priority) }
     }
 
     fn take(self: &Arc<Self>, priority: Priority) -> Result<Permit, TooMany> {
-        let limit = self.limit.load(Ordering::Relaxed);
-        // At least one of any class has a place, or a small limit would be none for most.
-        let share = (limit * priority.share()).div_ceil(10);
-        let may_enter = |count: usize| priority == Priority::Health || count < share;
+        let share = priority.share_of(self.limit.load(Ordering::Relaxed));
         let entered = self
             .count
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| may_enter(count).then_some(count + 1));
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| (count < share).then_some(count + 1));
         entered.map(|_| Permit { of: self.clone(), begun: Instant::now() }).map_err(|_| TooMany)
     }
 
-    /// Whether one more may wait.
-    pub(super) fn may_wait(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < self.rule.queue
+    /// Whether one more of a class may wait: of the queue it has its share, too.
+    pub(super) fn may_wait(&self, priority: Priority) -> bool {
+        self.waiting() < priority.share_of(self.rule.queue)
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting.iter().map(|class| class.load(Ordering::SeqCst)).sum()
     }
 
     /// Takes a request as soon as there is room, for which it waits if it may.
@@ -150,7 +151,7 @@ impl InFlight {
 
     /// Waits for a turn, for as long as the rule says.
     async fn wait(self: Arc<Self>, priority: Priority) -> Result<Permit, TooMany> {
-        let _waiting = Waiting::begin(&self).ok_or(TooMany)?;
+        let _waiting = Waiting::begin(&self, priority).ok_or(TooMany)?;
         let until = tokio::time::Instant::now() + self.rule.queue_timeout;
         loop {
             let mut left = std::pin::pin!(self.left.notified());
@@ -180,19 +181,22 @@ impl PartialEq for InFlight {
 impl Eq for InFlight {}
 
 /// A place in the queue.
-struct Waiting<'f>(&'f InFlight);
+struct Waiting<'f> {
+    class: &'f AtomicUsize,
+}
 
 impl<'f> Waiting<'f> {
-    fn begin(of: &'f InFlight) -> Option<Self> {
-        let one_more = |waiting: usize| (waiting < of.rule.queue).then_some(waiting + 1);
-        of.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
-        Some(Self(of))
+    fn begin(of: &'f InFlight, priority: Priority) -> Option<Self> {
+        let waiting = Self { class: &of.waiting[priority as usize] };
+        waiting.class.fetch_add(1, Ordering::SeqCst);
+        // Counted first: of two at once both may turn away, and never both stay past the bound.
+        (of.waiting() <= priority.share_of(of.rule.queue)).then_some(waiting)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.class.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -215,7 +219,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.of.count.fetch_sub(1, Ordering::SeqCst);
         // All of them, a few: the place may be one that the first of them has no right to.
-        if self.of.waiting.load(Ordering::SeqCst) > 0 {
+        if self.of.waiting() > 0 {
             self.of.left.notify_waiters();
         }
     }
@@ -274,7 +278,6 @@ mod tests {
             (Priority::GuestWrite, 1),
             (Priority::SignedInRead, 1),
             (Priority::SignedInWrite, 1),
-            (Priority::Health, 20),
         ] {
             let entered = enter(priority, 20);
             assert_eq!(entered.len(), more, "{priority:?}");
@@ -298,17 +301,36 @@ mod tests {
         let first = in_flight.enter(Priority::GuestRead).ok().unwrap();
         let wait = || tokio::spawn(in_flight.clone().wait(Priority::GuestRead));
         let (second, third) = (wait(), wait());
-        while in_flight.may_wait() {
+        while in_flight.may_wait(Priority::GuestRead) {
             tokio::task::yield_now().await;
         }
         assert!(in_flight.clone().wait(Priority::SignedInWrite).await.is_err(), "the queue is full");
         drop(first);
-        assert!(in_flight.enter(Priority::SignedInWrite).is_err(), "others wait");
+        assert!(in_flight.enter(Priority::GuestRead).is_err(), "others wait");
         let held = second.await.unwrap();
         assert!(held.is_ok());
         assert!(third.await.unwrap().is_err(), "the time is over");
         drop(held);
         assert!(in_flight.enter(Priority::GuestRead).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_without_a_right_to_a_place_keeps_nobody_above_from_his_own() {
+        let in_flight = in_flight(10, 4);
+        let begun: Vec<_> = (0..5).map_while(|_| in_flight.enter(Priority::Background).ok()).collect();
+        let waiting: Vec<_> =
+            (0..4).map(|_| tokio::spawn(in_flight.clone().wait(Priority::Background))).collect();
+        while in_flight.may_wait(Priority::Background) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(begun.len(), 5);
+        assert!(in_flight.enter(Priority::Background).is_err(), "the class has its share");
+        let written: Vec<_> = (0..5).map_while(|_| in_flight.enter(Priority::SignedInWrite).ok()).collect();
+        assert_eq!(written.len(), 5);
+        assert!(in_flight.may_wait(Priority::SignedInWrite), "half of the queue is for those above");
+        for waiting in waiting {
+            assert!(waiting.await.unwrap().is_err());
+        }
     }
 
     /// What the limit comes to where a server does so many at once, each in 10 ms, and clients always fill it.

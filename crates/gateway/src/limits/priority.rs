@@ -29,8 +29,6 @@ pub(crate) enum Priority {
     GuestWrite,
     SignedInRead,
     SignedInWrite,
-    /// Whether the server is well.
-    Health,
 }
 
 /// Addresses from which tokens came that did not count, for all request loops.
@@ -45,12 +43,12 @@ pub(super) struct Suspects {
 // === impl Priority ===
 
 impl Priority {
+    /// How many there are.
+    pub(super) const COUNT: usize = 5;
+
     /// The class of a request; a token counts as a caller until it is known not to be one's.
     /// Without suspects nobody looks at tokens, and all are guests.
     pub(super) fn of(request: &Request<Body>, suspects: Option<&Suspects>) -> Self {
-        if matches!(request.uri().path(), "/api/health") {
-            return Priority::Health;
-        }
         let headers = request.headers();
         if headers.get(PRIORITY).is_some_and(|value| has_lowest_urgency(value.as_bytes())) {
             return Priority::Background;
@@ -73,15 +71,17 @@ impl Priority {
         matches!(self, Priority::SignedInRead | Priority::SignedInWrite)
     }
 
-    /// How much of a limit is for this class and those above it, in tenths.
-    pub(super) fn share(self) -> usize {
-        match self {
+    /// How much of a limit is for this class and those below it. At least one of any class has a place, or a small limit
+    /// would be none for most.
+    pub(super) fn share_of(self, limit: usize) -> usize {
+        let tenths = match self {
             Priority::Background => 5,
             Priority::GuestRead => 7,
             Priority::GuestWrite => 8,
             Priority::SignedInRead => 9,
-            Priority::SignedInWrite | Priority::Health => 10,
-        }
+            Priority::SignedInWrite => 10,
+        };
+        (limit * tenths).div_ceil(10)
     }
 }
 
@@ -146,7 +146,6 @@ mod tests {
             of(Method::POST, "/", &[]),
             of(Method::GET, "/", &[token]),
             of(Method::PATCH, "/", &[token]),
-            of(Method::GET, "/api/health", &[]),
         ];
         assert!(ranked.is_sorted() && ranked.windows(2).all(|pair| pair[0] != pair[1]), "{ranked:?}");
     }
