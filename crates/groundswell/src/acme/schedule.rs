@@ -13,12 +13,13 @@ const FIRST_PAUSE: i64 = 60;
 /// The longest: with all its jitter less than a day.
 const LONGEST_PAUSE: i64 = 12 * HOUR;
 
-/// At two thirds of its life or so long before its end, and up to a hundredth of its life earlier, so that many servers
+/// At two thirds of its life or so long before its end, at the earliest after half of its life, and up to a hundredth of its life earlier, so that many servers
 /// do not come at once. `jitter` is from 0 to 1.
 pub(super) fn renewal(validity: Validity, renew_before: Option<Duration>, jitter: f64) -> i64 {
     let life = validity.until.saturating_sub(validity.from).max(0);
     let before = match renew_before {
-        Some(before) => i64::try_from(before.as_secs()).unwrap_or(i64::MAX),
+        // With more than it lives it would be time again as soon as it is there.
+        Some(before) => i64::try_from(before.as_secs()).unwrap_or(i64::MAX).min(life / 2),
         None => life / 3,
     };
     let earlier = (life as f64 / 100.0 * jitter) as i64;
@@ -67,7 +68,8 @@ mod tests {
         assert_eq!(renewal(NINETY_DAYS, None, 0.0), 60 * DAY);
         assert_eq!(renewal(NINETY_DAYS, None, 1.0), 60 * DAY - 90 * DAY / 100);
         assert_eq!(renewal(NINETY_DAYS, Some(Duration::from_secs(DAY as u64)), 0.0), 89 * DAY);
-        assert!(renewal(Validity { from: 5, until: 5 }, Some(Duration::MAX), 1.0) < 0, "nothing overflows");
+        assert_eq!(renewal(NINETY_DAYS, Some(Duration::from_secs(100 * DAY as u64)), 0.0), 45 * DAY);
+        assert!(renewal(Validity { from: 5, until: 5 }, Some(Duration::MAX), 1.0) <= 5, "nothing overflows");
         assert!(!is_pressing(NINETY_DAYS, 74 * DAY) && is_pressing(NINETY_DAYS, 76 * DAY));
     }
 
