@@ -254,6 +254,7 @@ impl Proxy {
         let server = begun.server.clone();
         let connect_until = || until.min(Instant::now() + self.pool.settings.connect_timeout);
         let mut connection = self.connections.get(&server, head.may_http2, connect_until()).await;
+        let mut is_repeated = false;
         loop {
             let Some(mut connected) = connection else {
                 begun.note(Outcome::Failed);
@@ -268,13 +269,22 @@ impl Proxy {
                     let answered = Answered { response, reading: Reading { connection: connected, begun } };
                     return if has_erred { Err(Missed::Erred(Box::new(answered))) } else { Ok(answered) };
                 }
-                // The server closed a kept connection: no fault of its own. The next is a new one.
-                Ok(Err(Unanswered::Unsent(request))) if connected.is_used => {
+                // The server closed a kept connection: no fault of its own. The next is a new one; where many share one,
+                // all that it had ask for one.
+                Ok(Err(Unanswered::Unsent(request))) if connected.is_used && !is_repeated => {
+                    is_repeated = true;
                     body = request.into_body();
-                    connection = self.connections.connect(&server, head.may_http2, connect_until()).await;
+                    connection = if connected.is_http2() {
+                        self.connections.get(&server, head.may_http2, connect_until()).await
+                    } else {
+                        self.connections.connect(&server, head.may_http2, connect_until()).await
+                    };
                 }
                 Ok(Err(Unanswered::Unsent(request))) => {
-                    begun.note(Outcome::Failed);
+                    // One that says no is there.
+                    if !connected.is_open_http2() {
+                        begun.note(Outcome::Failed);
+                    }
                     return Err(Missed::Unsent(request.into_body()));
                 }
                 // Nothing is known of a server whose client left.

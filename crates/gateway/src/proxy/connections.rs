@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::unconstrained;
 use tokio::time::timeout_at;
 use tracing::debug;
 
@@ -284,7 +285,8 @@ impl Link {
 
     /// Sends a request, and gives the head of the answer.
     pub(crate) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Unanswered> {
-        let mut answer = pin!(self.sender.try_send_request(request));
+        // Its turns are the driver's: made to wait because the task has had enough of them, it would tell nobody.
+        let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
         let answer = poll_fn(|cx| {
             self.drive(cx);
             answer.as_mut().poll(&mut nobody())
@@ -322,7 +324,12 @@ impl Link {
 
     /// Whether it takes a request now. Looks at what came from the server meanwhile: its end, above all.
     fn is_ready(&mut self) -> bool {
-        self.drive(&mut nobody());
+        // As above: what it did not look at now, nobody would look at later.
+        let mut drive = pin!(unconstrained(poll_fn(|cx| {
+            self.drive(cx);
+            Poll::Ready(())
+        })));
+        _ = drive.as_mut().poll(&mut nobody());
         self.driver.is_some() && self.sender.is_ready()
     }
 }
@@ -333,6 +340,11 @@ impl Connection {
     /// Whether requests go by HTTP/2.
     pub(crate) fn is_http2(&self) -> bool {
         matches!(self.way, Way::Http2(_))
+    }
+
+    /// Whether it is of HTTP/2 and takes more requests.
+    pub(crate) fn is_open_http2(&self) -> bool {
+        matches!(&self.way, Way::Http2(place) if !place.is_closed())
     }
 
     /// Sends a request, and gives the head of the answer.

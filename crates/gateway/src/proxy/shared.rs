@@ -43,7 +43,14 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The connections, by their servers. A clone shares everything.
 #[derive(Clone, Default)]
-pub(super) struct Shared(Arc<Mutex<HashMap<u64, Known>>>);
+pub(super) struct Shared(Arc<Mutex<Servers>>);
+
+#[derive(Default)]
+struct Servers {
+    known: HashMap<u64, Known>,
+    /// Whether a task looks for old ones.
+    are_swept: bool,
+}
 
 /// What is known of one server.
 #[derive(Default)]
@@ -101,14 +108,14 @@ pub(super) struct Making {
 // === impl Shared ===
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Known>> {
+    fn lock(&self) -> MutexGuard<'_, Servers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection with the fewest requests that has room; past the most connections the one with the fewest.
     pub(super) fn choose(&self, server: u64) -> Chosen {
         let mut all = self.lock();
-        let known = all.entry(server).or_default();
+        let known = all.known.entry(server).or_default();
         known.open.retain(|open| !open.sender.is_closed() && !open.load.is_retired());
         let idlest = known.open.iter().min_by_key(|open| open.load.streams());
         if let Some(idlest) = idlest
@@ -159,10 +166,10 @@ impl Shared {
             told.retire();
         });
         let mut all = self.lock();
-        if all.values().all(|known| known.open.is_empty()) {
+        if !std::mem::replace(&mut all.are_swept, true) {
             tokio::spawn(self.clone().sweep());
         }
-        let known = all.entry(server.id).or_default();
+        let known = all.known.entry(server.id).or_default();
         known.has_no_http2 = false;
         known.open.push(Kept { sender, load });
         Some(place)
@@ -170,13 +177,15 @@ impl Shared {
 
     /// From now on connections of HTTP/1.1 are made to it.
     pub(super) fn note_no_http2(&self, server: u64) {
-        self.lock().entry(server).or_default().has_no_http2 = true;
+        self.lock().known.entry(server).or_default().has_no_http2 = true;
     }
 
     /// How many have nothing to do.
     pub(super) fn idle(&self, server: u64) -> usize {
         let all = self.lock();
-        all.get(&server).map_or(0, |known| known.open.iter().filter(|open| open.load.streams() == 0).count())
+        all.known
+            .get(&server)
+            .map_or(0, |known| known.open.iter().filter(|open| open.load.streams() == 0).count())
     }
 
     /// Closes those that nobody used for a while, until there are none. Then nothing is known of any server.
@@ -184,11 +193,12 @@ impl Shared {
         loop {
             tokio::time::sleep(SWEPT_EVERY).await;
             let mut all = self.lock();
-            for known in all.values_mut() {
+            for known in all.known.values_mut() {
                 known.open.retain(|open| !open.sender.is_closed() && !open.load.is_old());
             }
-            all.retain(|_, known| known.is_making || !known.open.is_empty());
-            if all.values().all(|known| known.open.is_empty()) {
+            all.known.retain(|_, known| known.is_making || !known.open.is_empty());
+            if all.known.values().all(|known| known.open.is_empty()) {
+                all.are_swept = false;
                 return;
             }
         }
@@ -306,7 +316,7 @@ impl Made {
 /// However it went: who waits looks again.
 impl Drop for Making {
     fn drop(&mut self) {
-        if let Some(known) = self.shared.lock().get_mut(&self.server) {
+        if let Some(known) = self.shared.lock().known.get_mut(&self.server) {
             known.is_making = false;
             known.made.notify_waiters();
         }
