@@ -16,7 +16,7 @@
 mod new;
 mod old;
 
-pub(crate) use new::Predecessor;
+pub(crate) use new::{Predecessor, Released};
 pub(crate) use old::{Leaving, Listeners, Successor, passage};
 
 /// The line that asks.

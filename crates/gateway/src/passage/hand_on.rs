@@ -63,17 +63,20 @@ async fn try_to_hand_on(mut request: Request<Body>, socket: &Path) -> io::Result
     Ok(response.map(|body| Body::new(HandedOnBody { body, link })))
 }
 
-/// As a client of HTTP/1.1 says it: the host in a header, and of the target the path and the query.
+/// As a client of HTTP/1.1 says it: the host in a header, and of the target the path and the query. One of HTTP/1.0, who
+/// may name none, stays one.
 fn speak_http1(request: &mut Request<Body>) {
-    if request.version() == Version::HTTP_2
-        && let Some(authority) = request.uri().authority()
+    if request.version() < Version::HTTP_2 {
+        return;
+    }
+    *request.version_mut() = Version::HTTP_11;
+    if let Some(authority) = request.uri().authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         request.headers_mut().insert(HOST, host);
         let target = request.uri().path_and_query().cloned().map(Uri::from);
         *request.uri_mut() = target.unwrap_or_default();
     }
-    *request.version_mut() = Version::HTTP_11;
 }
 
 impl HttpBody for HandedOnBody {

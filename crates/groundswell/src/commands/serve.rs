@@ -23,7 +23,7 @@ use crate::acme::CertificateKeeper;
 use crate::app::App;
 use crate::config::{Address, GatewaySettings, Role, Settings, TlsSettings};
 use crate::control_socket::ControlSocket;
-use crate::handover::{self, Leaving, Listeners, Predecessor, Successor};
+use crate::handover::{self, Leaving, Listeners, Predecessor, Released, Successor};
 use crate::manage::{self, Management};
 use crate::node::{Node, PerLoop};
 use crate::readiness::Readiness;
@@ -92,11 +92,14 @@ pub(super) fn run(
     let GatewaySettings { routes, upstreams, options, .. } = settings.gateway.clone();
     let gateway = Gateway::new(routes, upstreams, options)?;
     gateway.replace_rules(settings.gateway.checks.in_order());
-    if let Some(predecessor) = &mut predecessor {
-        // Before it gives way: until then it answers, and nobody waits.
-        background.block_on(gateway.settle());
-        predecessor.until_released()?;
-    }
+    let released = match predecessor {
+        Some(predecessor) => {
+            // Before it gives way: until then it answers, and nobody waits.
+            background.block_on(gateway.settle());
+            Some(predecessor.until_released()?)
+        }
+        None => None,
+    };
     let told = Management { readiness: Arc::clone(&readiness), metrics, gateway: gateway.clone() };
     background.spawn(manage::serve(listeners.management.try_clone()?, told, ends.management.clone())?);
     background.block_on(gateway.settle());
@@ -137,7 +140,7 @@ pub(super) fn run(
     // An authority looks for its proofs at once.
     running.acme = acme.map(|acme| background.spawn(acme.run(ends.accepting.clone())));
     // It may be gone by now: then there is nobody who hands anything on, and this process serves all the same.
-    let arrivals = predecessor.and_then(|predecessor| match follow(predecessor, &loops) {
+    let arrivals = released.and_then(|released| match follow(released, &loops) {
         Ok(arrivals) => Some(arrivals),
         Err(error) => {
             warn!(error = format!("{error:#}"), "the other server has ended early");
@@ -254,8 +257,8 @@ async fn give_way(
 }
 
 /// Takes what the process before hands on, until that has ended.
-fn follow(predecessor: Predecessor, loops: &Arc<RequestLoops>) -> anyhow::Result<JoinHandle<()>> {
-    let (arrivals, stream) = predecessor.serving().context("tell the other server that this one serves")?;
+fn follow(released: Released, loops: &Arc<RequestLoops>) -> anyhow::Result<JoinHandle<()>> {
+    let (arrivals, stream) = released.serving().context("tell the other server that this one serves")?;
     let mut stream = tokio::net::UnixStream::from_std(stream)?;
     let loops = loops.clone();
     Ok(tokio::spawn(async move {

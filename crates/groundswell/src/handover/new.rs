@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -28,6 +28,12 @@ const BACKLOG: i32 = 4_096;
 pub(crate) struct Predecessor {
     stream: BufReader<UnixStream>,
     sockets: BTreeMap<String, TcpListener>,
+    passage: PathBuf,
+}
+
+/// The same once it has given the folder up.
+pub(crate) struct Released {
+    stream: UnixStream,
     passage: UnixListener,
 }
 
@@ -55,11 +61,7 @@ impl Predecessor {
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.write_all(REQUEST.as_bytes())?;
         let sockets = receive(&stream).context("wait for the listening sockets of the other server")?;
-        let path = dir.join(PASSAGE);
-        _ = std::fs::remove_file(&path);
-        let passage =
-            control_socket::listen(&path, BACKLOG).context("listen for what the other server hands on")?;
-        Ok(Some(Self { stream: BufReader::new(stream), sockets, passage }))
+        Ok(Some(Self { stream: BufReader::new(stream), sockets, passage: dir.join(PASSAGE) }))
     }
 
     /// Its socket for HTTP, if it listens where this process is to.
@@ -90,7 +92,7 @@ impl Predecessor {
     }
 
     /// Says that all is prepared, and waits until the folder is free.
-    pub(crate) fn until_released(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn until_released(mut self) -> anyhow::Result<Released> {
         // What this process does not listen on nobody does, from now on.
         self.sockets.clear();
         self.stream.get_mut().write_all(READY.as_bytes())?;
@@ -99,16 +101,23 @@ impl Predecessor {
         if line != RELEASED {
             bail!("the other server did not give the data folder up; see its log");
         }
-        Ok(())
+        // Not before: until then it may be that server's, for what one before it hands on.
+        _ = std::fs::remove_file(&self.passage);
+        let passage = control_socket::listen(&self.passage, BACKLOG)
+            .context("listen for what the other server hands on")?;
+        Ok(Released { stream: self.stream.into_inner(), passage })
     }
+}
 
+// === impl Released ===
+
+impl Released {
     /// Says that this process serves. What comes over the first is handed on by the other process; the second ends when that
     /// has ended.
-    pub(crate) fn serving(self) -> anyhow::Result<(UnixListener, UnixStream)> {
-        let mut stream = self.stream.into_inner();
-        stream.write_all(SERVING.as_bytes())?;
-        stream.set_nonblocking(true)?;
-        Ok((self.passage, stream))
+    pub(crate) fn serving(mut self) -> anyhow::Result<(UnixListener, UnixStream)> {
+        self.stream.write_all(SERVING.as_bytes())?;
+        self.stream.set_nonblocking(true)?;
+        Ok((self.passage, self.stream))
     }
 }
 
