@@ -139,8 +139,8 @@ pub(crate) fn sign(
     now: i64,
 ) -> Option<(String, i64)> {
     let lifetime = i64::try_from(rules.lifetime.as_secs()).unwrap_or(i64::MAX);
-    let claims = claims(audience, rules, fields, caller, now, lifetime);
-    Some((keys.sign(&claims, now)?, now.saturating_add(lifetime)))
+    let (claims, expires_at) = claims(audience, rules, fields, caller, now, lifetime);
+    Some((keys.sign(&claims, now)?, expires_at))
 }
 
 impl Default for CallerTokens {
@@ -157,6 +157,7 @@ fn address(caller: &RouteCaller) -> Option<usize> {
     }
 }
 
+/// What the token says, and until when it counts.
 fn claims(
     audience: &str,
     rules: &TokenRules,
@@ -164,7 +165,7 @@ fn claims(
     caller: &RouteCaller,
     now: i64,
     lifetime: i64,
-) -> String {
+) -> (String, i64) {
     let mut claims = ClaimsText::default();
     let mut expires_at = now.saturating_add(lifetime);
     claims.text("iss", &rules.issuer);
@@ -203,7 +204,7 @@ fn claims(
             None => tracing::warn!(field, "a token has no room for a field of its caller, and goes without"),
         }
     }
-    claims.finish()
+    (claims.finish(), expires_at)
 }
 
 fn write_field(caller: &RouteCaller, field: &str, json: &mut String) -> bool {

@@ -66,6 +66,7 @@
 //! | tokens of identity providers that are remembered (4,096 a loop) | all are forgotten, and verified anew |
 //! | the keys of an identity provider (64 in 256 KiB, 5 s) | the old ones stay |
 //! | tokens for servers that are used again (4,096 a loop) | all are forgotten, and signed anew |
+//! | bodies that are looked at for a client of realtime, on a gateway node (64 MiB) | 503 |
 //! | requests that wait while another process takes over (4,096, 10 s) | 503 |
 //! | notices kept for gateways that come back (1,024) | a gateway begins anew, and forgets all tokens |
 //! | streams of notices (256) | 503 |

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::AUTHORIZATION;
@@ -186,6 +187,10 @@ impl Callers {
         let client_ip = client_ip(&settings, peer, headers);
         let caller = match &*self.0 {
             Sources::Here { store, identity } => identity.caller(&**store, token, now()).await?,
+            // The settings by which a superuser's address is judged may have changed since.
+            Sources::Elsewhere { nodes, .. } if !nodes.is_reachable() => {
+                return Err(ApiError::unavailable(Duration::from_secs(1)));
+            }
             Sources::Elsewhere { nodes, forward } => Box::pin(nodes.caller(forward, token)).await?,
         };
         refuse_unlisted(&caller, &settings, client_ip)?;

@@ -7,6 +7,7 @@ use axum::http::{Method, Request};
 use futures_util::{StreamExt as _, stream};
 use kit::error::ApiError;
 use memchr::memmem;
+use tokio::sync::Semaphore;
 
 /// Letters of a client's id.
 const ID_LETTERS: usize = 40;
@@ -14,6 +15,11 @@ const ID_LETTERS: usize = 40;
 const MOST_BETWEEN: usize = 256;
 /// As long as the service takes them. What is longer it refuses, whichever node it goes to.
 const MOST_BYTES: usize = 4 << 20;
+/// What all bodies that are looked at may take beyond the first piece of each; past it the answer is 503. Bodies of the
+/// usual kind take none of it.
+const ALL_BYTES: usize = 64 << 20;
+const PIECE_BYTES: usize = 64 << 10;
+static PIECES: Semaphore = Semaphore::const_new(ALL_BYTES / PIECE_BYTES);
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -57,19 +63,27 @@ fn state(query: &str) -> Option<String> {
 /// All of a body, or as much as is looked at, and the body as it was.
 async fn read(body: Body) -> Result<(Vec<u8>, Body), ApiError> {
     let mut rest = body.into_data_stream();
-    let (mut pieces, mut read) = (Vec::<Bytes>::new(), Vec::new());
+    let (mut pieces, mut read, mut held) = (Vec::<Bytes>::new(), Vec::new(), Vec::new());
     let all = async {
         while read.len() < MOST_BYTES
             && let Some(piece) = rest.next().await
         {
             let piece = piece.map_err(|_| ApiError::bad_request())?;
+            while held.len() < (read.len() + piece.len()) / PIECE_BYTES {
+                held.push(PIECES.try_acquire().map_err(|_| ApiError::unavailable(Duration::from_secs(1)))?);
+            }
             read.extend_from_slice(&piece);
             pieces.push(piece);
         }
         Ok::<_, ApiError>(())
     };
     tokio::time::timeout(PATIENCE, all).await.map_err(|_| ApiError::request_timeout())??;
-    let body = Body::from_stream(stream::iter(pieces.into_iter().map(Ok)).chain(rest));
+    // Held until all of it is on its way.
+    let pieces = stream::iter(pieces).map(move |piece| {
+        let _held = &held;
+        Ok(piece)
+    });
+    let body = Body::from_stream(pieces.chain(rest));
     Ok((read, body))
 }
 
