@@ -204,7 +204,15 @@ impl Pool {
         let slow_start = self.settings.slow_start;
         match self.settings.balance {
             Balance::P2c => {
-                balance::better_of_two(servers, is_candidate, |server| server.cost(now, slow_start))
+                let cost = |server: &Server| server.cost(now, slow_start);
+                let chosen = balance::better_of_two(servers, &is_candidate, cost)?;
+                let share = chosen.share(now, slow_start);
+                if share >= 1.0 || rand::random::<f64>() < share {
+                    return Some(chosen);
+                }
+                // By its cost alone one that came back would get much while the others are slow for a moment.
+                let is_other = |server: &Arc<Server>| is_candidate(server) && !Arc::ptr_eq(server, chosen);
+                balance::better_of_two(servers, is_other, cost).or(Some(chosen))
             }
             Balance::RoundRobin => self
                 .turn
