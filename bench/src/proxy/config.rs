@@ -250,7 +250,7 @@ key = \"{KEY}\"
     server + &groundswell_pool(upstreams) + GROUNDSWELL_ROUTE
 }
 
-/// The same with some of what can be turned on, and with all else off that can be turned off.
+/// The same with some of what can be turned on.
 pub(super) fn groundswell_with_layers(
     port: u16,
     manage: u16,
@@ -259,8 +259,8 @@ pub(super) fn groundswell_with_layers(
 ) -> String {
     let mut text = groundswell_server(port, manage) + &groundswell_pool(upstreams);
     let has = |layer| layers.contains(&layer);
-    if !has(Layer::Traces) {
-        text += "[gateway]\ntrace = \"off\"\n";
+    if has(Layer::Traces) {
+        text += "[gateway]\ntrace = \"start\"\n";
     }
     if has(Layer::AccessLog) {
         let _ = writeln!(text, "[log]\naccess = \"{ACCESS_LOG}\"");
@@ -289,7 +289,7 @@ upstream = \"pool\"
 /// What of the edge can be on or off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Layer {
-    /// The only one that is on where nobody says anything.
+    /// One is begun for every request that brings none.
     Traces,
     AccessLog,
     /// By address, and never hit.
@@ -397,19 +397,18 @@ mod tests {
     #[test]
     fn a_layer_is_on_where_it_is_named_and_nowhere_else() {
         let marks = [
+            (Layer::Traces, "trace = "),
             (Layer::AccessLog, "access = "),
             (Layer::RateLimit, "rate_limit = "),
             (Layer::Scanners, "scanners = "),
             (Layer::Callers, "auth = "),
         ];
         let none = groundswell_with_layers(7001, 7002, [7003, 7004], &[]);
-        assert!(
-            none.contains("trace = \"off\"") && !marks.iter().any(|(_, mark)| none.contains(mark)),
-            "{none}"
-        );
+        assert!(!marks.iter().any(|(_, mark)| none.contains(mark)), "{none}");
         for (layer, mark) in marks {
-            let text = groundswell_with_layers(7001, 7002, [7003, 7004], &[Layer::Traces, layer]);
-            assert!(text.contains(mark) && !text.contains("trace"), "{text}");
+            let text = groundswell_with_layers(7001, 7002, [7003, 7004], &[layer]);
+            let others = marks.iter().filter(|(_, other)| text.contains(other)).count();
+            assert!(text.contains(mark) && others == 1, "{text}");
         }
     }
 

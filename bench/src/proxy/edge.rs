@@ -51,14 +51,13 @@ const SERVICES: [Shape; 2] = [
 /// The first is what the others are compared with.
 pub(super) const NO_LAYERS: &str = "plain";
 pub(super) const ALL_DEFAULT: &str = "all default, log";
-const WITH_LAYERS: [(&str, &[Layer]); 8] = [
+const WITH_LAYERS: [(&str, &[Layer]); 7] = [
     (NO_LAYERS, &[]),
+    (ALL_DEFAULT, &[Layer::AccessLog]),
     ("traces", &[Layer::Traces]),
-    ("access log", &[Layer::AccessLog]),
     ("rate limit", &[Layer::RateLimit]),
     ("scanners", &[Layer::Scanners]),
     ("callers", &[Layer::Callers]),
-    (ALL_DEFAULT, &[Layer::Traces, Layer::AccessLog]),
     ("everything", &[Layer::Traces, Layer::AccessLog, Layer::RateLimit, Layer::Scanners, Layer::Callers]),
 ];
 
