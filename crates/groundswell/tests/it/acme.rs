@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use rcgen::{CertificateParams, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -202,41 +203,48 @@ fn a_certificate_is_obtained_and_a_restart_keeps_it() {
     });
 }
 
-#[test]
-fn a_renewed_certificate_takes_the_place_of_the_one_before_and_connections_stay() {
-    in_a_network("a_renewed_certificate_takes_the_place_of_the_one_before_and_connections_stay", |caddy| {
-        let caddy = Caddy::start(caddy);
-        let trusted = caddy.trusted();
-        // Of five minutes.
-        let server = serve(&caddy.config("renew_before = \"297s\"\n"));
-        wait_until("a certificate", || served(&trusted).is_some());
-        let first = served(&trusted).unwrap();
-        let mut kept = shake("app.example", &trusted).unwrap();
-        wait_until("another certificate", || served(&trusted).is_some_and(|now| now != first));
-        std::io::Write::write_all(&mut kept, &request("GET", "/api/health", &[])).unwrap();
-        assert_eq!(read_response(&mut kept).status, 200);
-        // A loop of renewals ends at the bound.
-        wait_until("the bound of orders", || metric(&server, FAILED) >= 1.0);
-        assert_eq!(metric(&server, OBTAINED), 4.0);
-        assert!(served(&trusted).is_some());
-    });
+/// Puts a certificate that has long been due into the place of the one that the server keeps.
+fn keep_an_old_certificate(server: &Server) -> CertificateDer<'static> {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["app.example".to_owned()]).unwrap();
+    // From 1975 until the year after next: much more than half of it is over.
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let year = 1970 + i32::try_from(since_1970.as_secs() / 31_556_952).unwrap();
+    params.not_after = params.not_after.replace_year(year + 2).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let store = rusqlite::Connection::open(server.folder().join("gs_data/data.db")).unwrap();
+    let kept = store
+        .execute(
+            "UPDATE `_gs_secrets` SET `value` = json_set(`value`, '$.chain', ?1, '$.key', ?2) \
+             WHERE `name` = 'acme_certificate:app.example'",
+            [certificate.pem(), key.serialize_pem()],
+        )
+        .unwrap();
+    assert_eq!(kept, 1);
+    certificate.der().clone()
 }
 
 #[test]
-fn an_authority_that_fails_leaves_the_certificate_that_is_there() {
-    in_a_network("an_authority_that_fails_leaves_the_certificate_that_is_there", |caddy| {
+fn a_renewed_certificate_takes_the_place_of_the_one_before_and_connections_stay() {
+    in_a_network("a_renewed_certificate_takes_the_place_of_the_one_before_and_connections_stay", |caddy| {
         let mut caddy = Caddy::start(caddy);
-        let trusted = caddy.trusted();
+        let mut trusted = caddy.trusted();
         let server = serve(&caddy.config(""));
-        wait_until("a certificate", || served(&trusted).is_some());
-        let first = served(&trusted).unwrap();
         wait_until("the count", || metric(&server, OBTAINED) == 1.0);
         caddy.stop();
-        // It is due at once.
-        let config = caddy.config("renew_before = \"1h\"\n");
-        fs::write(server.folder().join("g.toml"), config).unwrap();
+        let old = keep_an_old_certificate(&server);
+        trusted.add(old.clone()).unwrap();
         let server = server.restart_with_flags(&["--http", HTTP, "--config", "g.toml"]);
+        assert_eq!(served(&trusted), Some(old.clone()));
         wait_until("a failure", || metric(&server, FAILED) >= 1.0);
-        assert_eq!(served(&trusted), Some(first));
+        assert_eq!(served(&trusted), Some(old.clone()), "the one that is there stays until there is another");
+        // The authority is back.
+        caddy.run();
+        let server = server.restart_with_flags(&["--http", HTTP, "--config", "g.toml"]);
+        let mut kept = shake("app.example", &trusted).unwrap();
+        wait_until("another certificate", || served(&trusted).is_some_and(|now| now != old));
+        std::io::Write::write_all(&mut kept, &request("GET", "/api/health", &[])).unwrap();
+        assert_eq!(read_response(&mut kept).status, 200);
+        assert_eq!(metric(&server, OBTAINED), 1.0);
     });
 }
