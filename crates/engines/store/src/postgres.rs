@@ -1,4 +1,4 @@
 //! The store on PostgreSQL.
 
 mod layout;
-mod sql;
+pub mod sql;
