@@ -148,9 +148,8 @@ pub(super) fn identifier(name: &str) -> std::borrow::Cow<'_, str> {
 /// FNV-1a of 64 bits (Fowler, Noll, Vo): the same on every machine and in every version, which names that are
 /// stored need. Not for secrets.
 fn fnv(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
