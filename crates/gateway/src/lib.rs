@@ -51,6 +51,7 @@
 //! |---|---|
 //! | connections of the process, and of one address if so configured | 503, and closed |
 //! | the header of a proxy that hands on connections (4 KiB, 5 s) | closed |
+//! | TLS handshakes under way on a loop (1,024, 10 s each), and of one address once half are (64) | closed |
 //! | a request's head (128 KiB, 256 headers) | 431 |
 //! | requests at once of a connection of HTTP/2 (128) | the stream is refused |
 //! | frames of no use on it, against answers and time | closed |

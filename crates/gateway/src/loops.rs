@@ -169,8 +169,12 @@ async fn serve<S: Upstream>(entrance: Entrance<S>, accepted: Accepted, draining:
             server.serve(stream, peer, Protocol::Http1, draining).await
         }
         (Transport::Tls, Some(handshakes)) => {
+            let judged = admitted.as_ref().filter(|admitted| !admitted.is_trusted);
+            let Some(place) = handshakes.place(judged.map(|admitted| admitted.address.ip())) else {
+                return debug!(peer = %peer.address, "refused a connection: too many TLS handshakes are under way");
+            };
             let shaken = tokio::select! {
-                shaken = handshakes.shake(stream) => shaken,
+                shaken = handshakes.shake(stream, place) => shaken,
                 () = draining.cancelled() => return,
             };
             match shaken {

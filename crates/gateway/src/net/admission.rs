@@ -61,6 +61,8 @@ struct OpenConnections {
 /// A connection that was let in. What it holds is given back when it is dropped.
 pub(crate) struct Admitted {
     pub(crate) address: SocketAddr,
+    /// Whether it is a trusted proxy's, which speaks for many.
+    pub(crate) is_trusted: bool,
     _place: Option<Place>,
 }
 
@@ -104,7 +106,7 @@ impl Admission {
             }
         };
         if rules.trusted_proxies.contain(address.ip()) {
-            return Some(Admitted { address, _place: None });
+            return Some(Admitted { address, is_trusted: true, _place: None });
         }
         if !rules.let_in(address.ip()) {
             denied.increment(1);
@@ -112,7 +114,7 @@ impl Admission {
             return None;
         }
         match self.place(address.ip()) {
-            Ok(place) => Some(Admitted { address, _place: place }),
+            Ok(place) => Some(Admitted { address, is_trusted: false, _place: place }),
             Err(TooMany) => {
                 too_many.increment(1);
                 debug!(peer = %address, "refused a connection: its address has too many");

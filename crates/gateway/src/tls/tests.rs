@@ -1,7 +1,10 @@
 use std::fs;
+use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::ServerName;
@@ -11,6 +14,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
+use super::handshakes::{HANDSHAKE_TIMEOUT, Place, Places};
 use super::*;
 
 /// Writes a certificate for these names, and its key.
@@ -38,8 +42,20 @@ fn problem(files: Vec<CertificateFiles>, folder: &TempDir) -> String {
     error.replace(&format!("{}/", folder.path().display()), "")
 }
 
+/// The handshake of somebody who has a place.
+async fn shake(handshakes: &Handshakes, server: tokio::io::DuplexStream) -> io::Result<()> {
+    let place = handshakes.place(Some(IpAddr::from([127, 0, 0, 1]))).unwrap();
+    handshakes.shake(server, place).await.map(drop)
+}
+
 /// Whether a client that trusts only this certificate comes through by this name.
 async fn is_served(tls: &Tls, trusted: &CertificateFiles, name: &str) -> bool {
+    let handshakes = tls.handshakes();
+    let place = handshakes.place(None).unwrap();
+    is_served_at(handshakes, place, trusted, name).await
+}
+
+async fn is_served_at(handshakes: Handshakes, place: Place, trusted: &CertificateFiles, name: &str) -> bool {
     let mut roots = RootCertStore::empty();
     let pem = fs::read(&trusted.certificate).unwrap();
     roots.add(rustls::pki_types::CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
@@ -49,8 +65,7 @@ async fn is_served(tls: &Tls, trusted: &CertificateFiles, name: &str) -> bool {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let (client, server) = tokio::io::duplex(64 * 1024);
-    let handshakes = tls.handshakes();
-    let server = tokio::spawn(async move { handshakes.shake(server).await.map(drop) });
+    let server = tokio::spawn(async move { handshakes.shake(server, place).await.map(drop) });
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let is_through = TlsConnector::from(Arc::new(config)).connect(name, client).await.is_ok();
     let _ = server.await.unwrap();
@@ -189,27 +204,57 @@ async fn a_client_that_drips_is_given_up_after_ten_seconds() {
         }
     });
     let begun = tokio::time::Instant::now();
-    let error = handshakes.shake(server).await.map(drop).unwrap_err();
+    let error = shake(&handshakes, server).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     assert_eq!(begun.elapsed(), HANDSHAKE_TIMEOUT);
-    assert_eq!(handshakes.at_once.load(Ordering::Relaxed), 0);
+    assert_eq!(handshakes.taken(), (0, 0));
     dripping.await.unwrap();
 }
 
 #[tokio::test]
-async fn one_handshake_too_many_is_closed_and_the_next_after_it_is_not() {
+async fn a_client_that_speaks_no_tls_is_told_so() {
     let folder = tempfile::tempdir().unwrap();
     let handshakes = any_tls(folder.path()).handshakes();
-    handshakes.at_once.store(MAX_HANDSHAKES, Ordering::Relaxed);
-    let (_client, server) = tokio::io::duplex(64);
-    let error = handshakes.shake(server).await.map(drop).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
-    handshakes.at_once.fetch_sub(1, Ordering::Relaxed);
     let (mut client, server) = tokio::io::duplex(64);
     client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    let error = handshakes.shake(server).await.map(drop).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::InvalidData, "it was taken up: {error}");
+    let error = shake(&handshakes, server).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     let mut alert = Vec::new();
     client.read_to_end(&mut alert).await.unwrap();
     assert_eq!(alert.first(), Some(&21), "{alert:?}");
+}
+
+/// A loop with few places: eight, and two for one address once four are taken.
+fn with_few_places(files: &CertificateFiles) -> Handshakes {
+    let certificates = Certificates::load(vec![files.clone()]).unwrap();
+    let Tls(config) = Tls::new(Arc::new(certificates), true).unwrap();
+    Handshakes::with_places(TlsAcceptor::from(config), Places { all: 8, of_one: 2 })
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_handshakes_and_others_have_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = write(folder.path(), "a", &["a.example"], |_| ());
+    let handshakes = with_few_places(&files);
+    let place = |address: &str| handshakes.place(Some(address.parse().unwrap()));
+    let mut of_one: Vec<Place> = (0..4).map(|_| place("127.0.0.1").unwrap()).collect();
+    assert!(place("127.0.0.1").is_none(), "half of the places are taken, and all by it");
+    let other = place("127.0.0.2").unwrap();
+    assert!(is_served_at(handshakes.clone(), other, &files, "a.example").await);
+    of_one.pop();
+    of_one.push(place("127.0.0.1").expect("less than half are taken"));
+    let of_network = [place("2001:db8::1").unwrap(), place("2001:db8::2").unwrap()];
+    assert!(place("2001:db8::3").is_none(), "a network of 64 bits is one address");
+    let others = [place("2001:db8:0:1::1").unwrap(), place("127.0.0.3").unwrap()];
+    assert!(place("127.0.0.4").is_none(), "all are taken");
+    drop((of_one, of_network, others));
+    assert_eq!(handshakes.taken(), (0, 0));
+}
+
+#[tokio::test]
+async fn an_address_that_speaks_for_many_may_take_all_handshakes() {
+    let folder = tempfile::tempdir().unwrap();
+    let handshakes = with_few_places(&write(folder.path(), "a", &["a.example"], |_| ()));
+    let _all: Vec<Place> = (0..8).map(|_| handshakes.place(None).unwrap()).collect();
+    assert!(handshakes.place(None).is_none());
 }
