@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::checks::rules::{Rule, Rules};
 use crate::identity_providers;
 use crate::limits::{CommonLimits, Limited};
 use crate::meters::{self, Cell, RouteLabels, RouteMeter, Standing, Text};
+use crate::nodes::{ServiceNodes, TOLD_AS};
 use crate::observe::{Observer, Observing};
 use crate::proxy::{Connections, Forward, Way};
 use crate::refusal::Cause;
@@ -35,6 +36,8 @@ pub struct Gateway {
     current: Arc<ArcSwap<Plan>>,
     rules: Arc<ArcSwapOption<Rules>>,
     loops: Arc<Loops>,
+    /// Told of with the pools, on a node that does not run the services.
+    services: Arc<OnceLock<Arc<ServiceNodes>>>,
 }
 
 /// The request loops that follow a gateway.
@@ -161,6 +164,12 @@ impl Gateway {
         self.rules.store(Rules::new(rules).map(Arc::new));
     }
 
+    /// Tells of these nodes as of a pool, from now on.
+    pub fn tell_of(&self, nodes: Arc<ServiceNodes>) {
+        // There is one for the process, so that it is the first.
+        let _ = self.services.set(nodes);
+    }
+
     /// Waits until it is known which servers there are, or for a while.
     pub async fn settle(&self) {
         const PATIENCE: Duration = Duration::from_secs(5);
@@ -182,6 +191,9 @@ impl Gateway {
             let idle = connections.iter().flat_map(|loop_| servers.iter().map(|server| loop_.idle(server)));
             Standing { name, pool, idle: idle.sum::<usize>() as u64 }
         });
+        // No series twice, should a pool of the configuration have that name.
+        let services = self.services.get().filter(|_| !plan.pools.contains_key(TOLD_AS));
+        let standing = standing.chain(services.map(|nodes| nodes.standing()));
         meters::tell_pools(&mut text, &standing.collect::<Vec<_>>());
         text.into_string()
     }

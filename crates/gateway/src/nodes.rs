@@ -33,6 +33,7 @@ pub use internal::{Internal, internal};
 pub use notices::Notices;
 pub use remote::Remote;
 pub use service_nodes::ServiceNodes;
+pub(crate) use service_nodes::TOLD_AS;
 
 pub(crate) use remote::CameFrom;
 

@@ -144,7 +144,8 @@ impl Callers {
 
     /// Callers whom other nodes know.
     pub fn elsewhere(nodes: Arc<ServiceNodes>) -> Self {
-        Self(Arc::new(Sources::Elsewhere { nodes, forward: Forward::default() }))
+        let forward = nodes.forward();
+        Self(Arc::new(Sources::Elsewhere { nodes, forward }))
     }
 
     /// Puts what is known of the request among its extensions. Refuses a superuser from an address that is not

@@ -23,7 +23,7 @@ const MOST_LINE_BYTES: usize = 256 << 10;
 
 /// Follows a node for ever.
 pub(super) async fn keep(nodes: &ServiceNodes, node: &Node) {
-    let forward = Forward::default();
+    let forward = nodes.forward();
     loop {
         let Err(why) = follow(nodes, node, &forward).await;
         nodes.take_loss(node, why);

@@ -38,7 +38,8 @@ pub(crate) struct CameFrom(pub(crate) IpAddr);
 impl Remote {
     /// With connections of its own.
     pub fn new(nodes: Arc<ServiceNodes>) -> Self {
-        Self { nodes, forward: Forward::default() }
+        let forward = nodes.forward();
+        Self { nodes, forward }
     }
 
     async fn answer(self, mut request: Request<Body>) -> Result<Response<Body>, ApiError> {

@@ -1,7 +1,7 @@
 //! The nodes that run the services, as a gateway knows them, and what it remembers of callers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -30,8 +30,8 @@ use tracing::{info, warn};
 
 use super::message::{Hello, Notice, Told, Whose};
 use super::{CALLER_PATH, TOKEN_PATH, link};
-use crate::meters::PoolMeter;
-use crate::proxy::{Forward, Way};
+use crate::meters::{PoolMeter, Standing};
+use crate::proxy::{Connections, Forward, Way};
 use crate::routes::{Route, Target};
 use crate::upstreams::{Pool, ServerUrl, UpstreamSettings};
 
@@ -49,6 +49,9 @@ const MOST_ANSWER_BYTES: usize = 16 << 10;
 /// How long a start waits for a first node.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What the pool is called where it is told of. A pool of the configuration may be called `services`.
+pub(crate) const TOLD_AS: &str = "gateway.services";
+
 /// When to come again after a 503.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -60,6 +63,8 @@ pub struct ServiceNodes {
     pool: Arc<Pool>,
     /// The only one that their requests have.
     route: Arc<Route>,
+    /// Of all that sends to them: a few for each request loop.
+    connections: Mutex<Vec<Connections>>,
     tokens: TokenCache,
     settings: ArcSwap<Settings>,
     /// How often a node was found or lost.
@@ -108,6 +113,7 @@ impl ServiceNodes {
             nodes: settings.servers.iter().map(node).collect(),
             route: Arc::new(Route::new("/", Target::Upstream(NAME.to_owned()))),
             pool: pool(settings),
+            connections: Mutex::default(),
             tokens: TokenCache::new(TOKENS),
             settings: ArcSwap::default(),
             changes: watch::Sender::new(0),
@@ -137,6 +143,25 @@ impl ServiceNodes {
     pub fn is_reachable(&self) -> bool {
         let now = self.now();
         self.nodes.iter().any(|node| node.is_heard_within(REACHABLE_FOR, now))
+    }
+
+    /// What sends requests to them from one more place.
+    pub(crate) fn forward(&self) -> Forward {
+        let forward = Forward::default();
+        let mut all = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(forward.connections.clone());
+        forward
+    }
+
+    /// All nodes as one pool, as it is told of.
+    pub(crate) fn standing(&self) -> Standing<'_> {
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let pools = || std::iter::once(&self.pool).chain(self.nodes.iter().map(|node| &node.alone));
+        let idle_of = |pool: &Arc<Pool>| -> usize {
+            let servers = pool.servers();
+            connections.iter().flat_map(|of| servers.iter().map(|server| of.idle(server))).sum()
+        };
+        Standing { name: TOLD_AS, pool: &self.pool, idle: pools().map(idle_of).sum::<usize>() as u64 }
     }
 
     /// The settings that the edge goes by; as they are by default before the first node is known.

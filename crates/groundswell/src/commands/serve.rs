@@ -105,6 +105,9 @@ pub(super) fn run(
     background.block_on(gateway.settle());
     let node =
         background.block_on(Node::open(settings, ends.streams.clone())).context("open the application")?;
+    if let Node::Gateway { nodes, .. } = &node {
+        gateway.tell_of(nodes.clone());
+    }
     let keys = node.app().map(|app| Arc::new(app.key_keeper()));
     let mut keeping_keys = None;
     if let Some(keys) = &keys {

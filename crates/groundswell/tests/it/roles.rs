@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::app::{App, json_of, wait_until};
+use crate::connections::read_management;
 use crate::realtime::{open, read_until};
 use crate::server::{Response, Server, between, groundswell, run};
 use crate::upstreams::echo;
@@ -122,6 +123,23 @@ fn a_gateway_node_answers_as_one_process_does() {
         assert_ne!(direct.status, 0, "{method} {target}");
         assert_eq!(comparable(&through), comparable(&direct), "{method} {target} {headers:?}");
     }
+}
+
+#[test]
+fn a_gateway_node_tells_of_the_services_as_of_a_pool() {
+    let pair = Pair::start();
+    assert_eq!(pair.gateway.request("GET", "/api/health", &[]).status, 200);
+    let metrics = read_management(&pair.gateway, "/metrics");
+    let value = |series: &str| -> u64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series));
+        line.unwrap_or_else(|| panic!("no {series} in {metrics}")).trim().parse().unwrap()
+    };
+    let of_services =
+        |name: &str| value(&format!("groundswell_upstream_{name}{{upstream=\"gateway.services\"}}"));
+    assert_eq!((of_services("servers"), of_services("servers_healthy")), (1, 1));
+    let answered = "groundswell_upstream_tries_total{upstream=\"gateway.services\",outcome=\"answered\"}";
+    assert!(value(answered) >= 1);
+    assert!(of_services("connections") >= 1);
 }
 
 #[test]
