@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
@@ -19,7 +20,7 @@ use tower::Service;
 use crate::checks::paths;
 use crate::checks::rules::{Rule, Rules};
 use crate::identity_providers;
-use crate::limits::{CommonLimits, Limited};
+use crate::limits::{self, CommonLimits, Limited};
 use crate::meters::{self, Cell, RouteLabels, RouteMeter, Standing, Text};
 use crate::nodes::{ServiceNodes, TOLD_AS};
 use crate::observe::{Observer, Observing};
@@ -101,6 +102,7 @@ struct Found {
     /// Where it is counted.
     cell: Arc<Cell>,
     limited: Option<Limited>,
+    min_body_rate: Option<NonZeroU32>,
     tracing: Tracing,
 }
 
@@ -234,6 +236,7 @@ impl<L, F> Routed<L, F> {
             way,
             cell: cell(meter),
             limited: Limited::by(&plan.options.limits, None),
+            min_body_rate: plan.options.limits.min_body_rate,
             tracing: plan.options.trace,
         };
         if let Some(rules) = self.gateway.rules.load().as_ref()
@@ -261,6 +264,7 @@ impl<L, F> Routed<L, F> {
             way,
             cell: cell(&plan.counted[position]),
             limited: Limited::by(&plan.options.limits, Some(route)),
+            min_body_rate: plan.options.limits.min_body_rate,
             tracing: plan.options.trace,
         }
     }
@@ -276,10 +280,11 @@ impl<L: Upstream, F: Upstream> Service<Request<Body>> for Routed<L, F> {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Found { way, cell, limited, tracing } = self.find(&mut request);
+        let Found { way, cell, limited, min_body_rate, tracing } = self.find(&mut request);
         let goes_on = matches!(way, Some(Way::Upstream { .. }));
         let trace = tracing.of(request.headers_mut(), goes_on);
-        let observed = self.observer.begin(&mut request, cell, trace, goes_on);
+        let awaited = limits::pace(&mut request, min_body_rate);
+        let observed = self.observer.begin(&mut request, cell, trace, goes_on).awaited(awaited);
         if let Some(limited) = limited {
             request.extensions_mut().insert(limited);
         }

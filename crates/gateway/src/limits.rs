@@ -3,12 +3,14 @@
 //! The [`Gateway`](crate::Gateway) notes in a request which limits it falls under, and layers of both stacks apply them:
 //! what tells addresses apart before anybody is asked who calls, what tells callers apart afterwards.
 
+mod body_rate;
 mod buckets;
 mod holding;
 mod in_flight;
 mod priority;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -18,6 +20,7 @@ use kit::error::ApiError;
 use kit::request::CallInfo;
 use model::context::Caller;
 
+pub(crate) use body_rate::{Awaited, pace};
 pub use buckets::{RateBy, RateRule, TokenBuckets};
 pub(crate) use holding::HoldPlaces;
 pub use in_flight::{InFlight, MaxInFlight, Most};
@@ -45,13 +48,15 @@ pub struct RouteLimits {
     pub in_flight: Option<Arc<InFlight>>,
 }
 
-/// The limits of everything that is asked for. By default there are none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The limits of everything that is asked for. By default a body has to come at a rate, and there is no other.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommonLimits {
     /// How often.
     pub rate: Option<Arc<TokenBuckets>>,
     /// How many requests at once.
     pub in_flight: Option<Arc<InFlight>>,
+    /// Bytes a second at which a body has to come while somebody waits for it, before there is an answer.
+    pub min_body_rate: Option<NonZeroU32>,
 }
 
 /// A request's extension: which limits it falls under. Most have none.
@@ -97,10 +102,19 @@ fn keep<T: PartialEq>(limit: &mut Option<Arc<T>>, before: &Option<Arc<T>>) {
 // === impl CommonLimits ===
 
 impl CommonLimits {
+    /// Bytes a second. The slowest links of telephones have ten times as much.
+    pub const MIN_BODY_RATE: NonZeroU32 = NonZeroU32::new(256).expect("it is not zero");
+
     /// Keeps what was counted under the limits that stay.
     pub(crate) fn go_on_from(&mut self, before: &Self) {
         keep(&mut self.rate, &before.rate);
         keep(&mut self.in_flight, &before.in_flight);
+    }
+}
+
+impl Default for CommonLimits {
+    fn default() -> Self {
+        Self { rate: None, in_flight: None, min_body_rate: Some(Self::MIN_BODY_RATE) }
     }
 }
 

@@ -20,8 +20,9 @@ use self::told_body::ToldBody;
 use crate::access_log::{AccessLog, Line};
 use crate::gateway::Gateway;
 use crate::layers::request_id;
+use crate::limits::Awaited;
 use crate::meters::Cell;
-use crate::refusal::{Refusal, Refusals};
+use crate::refusal::{Cause, Refusal, Refusals};
 use crate::trace::TraceId;
 use crate::upstream::Answer;
 use crate::upstreams::Served;
@@ -52,6 +53,8 @@ pub(crate) struct Observed {
     /// By the observer's clock, in nanoseconds.
     started: u64,
     told: Option<Box<Told>>,
+    /// Its body is told when it is answered.
+    awaited: Option<Awaited>,
 }
 
 /// What is told of a request beyond counts.
@@ -100,7 +103,7 @@ impl Observer {
             let span = has_span.then(|| span(&line));
             Box::new(Told { line, span })
         });
-        Observed { observer: self.clone(), cell: Some(cell), started: self.now(), told }
+        Observed { observer: self.clone(), cell: Some(cell), started: self.now(), told, awaited: None }
     }
 
     fn now(&self) -> u64 {
@@ -148,6 +151,12 @@ fn line(request: &Request<Body>, cell: &Cell, trace: Option<TraceId>) -> Line {
 // === impl Observed ===
 
 impl Observed {
+    /// With what waits for its answer, too.
+    pub(crate) fn awaited(mut self, awaited: Option<Awaited>) -> Self {
+        self.awaited = awaited;
+        self
+    }
+
     /// The request's answer.
     pub(crate) fn on<F>(self, answer: F) -> Observing<F> {
         Observing { answer, observed: self }
@@ -162,13 +171,17 @@ impl Observed {
         if let Some(cell) = self.cell.take() {
             cell.answered(status, took);
         }
+        if let Some(awaited) = self.awaited.take() {
+            awaited.answered();
+        }
         let means = &self.observer.0;
-        let refusal = response.extensions().get::<Refusal>();
+        let served = response.extensions().get::<Served>();
+        let late = late_body(status, served.is_some());
+        let refusal = response.extensions().get::<Refusal>().or(late.as_ref());
         if let Some(refusal) = refusal {
             means.refusals.count(refusal.cause);
         }
         let told = self.told.take();
-        let served = response.extensions().get::<Served>();
         if status == StatusCode::INTERNAL_SERVER_ERROR && served.is_none() {
             let id = response.headers().get(request_id::X_REQUEST_ID).and_then(|id| id.to_str().ok());
             let trace = told.as_ref().and_then(|told| told.line.trace).map(tracing::field::display);
@@ -195,6 +208,12 @@ impl Observed {
         let body = ToldBody::new(log, line, took);
         if has_no_body { body.over(response) } else { response.map(|inner| body.around(inner)) }
     }
+}
+
+/// The services answer 408 for a body that does not come, and for nothing else. They know no refusals.
+fn late_body(status: StatusCode, is_of_server: bool) -> Option<Refusal> {
+    let is_late = status == StatusCode::REQUEST_TIMEOUT && !is_of_server;
+    is_late.then_some(Refusal { cause: Cause::ClientLate, rule: None })
 }
 
 /// A client that leaves ends its request.

@@ -289,6 +289,7 @@ impl Proxy {
                 }
                 // Nothing is known of a server whose client left.
                 Ok(Err(Unanswered::Lost)) if upload.is_too_large() => return Err(Missed::TooLarge),
+                Ok(Err(Unanswered::Lost)) if upload.is_too_slow() => return Err(Missed::ClientLate),
                 Ok(Err(Unanswered::Lost)) if upload.has_failed() => return Err(Missed::ClientLeft),
                 Ok(Err(Unanswered::Lost)) => {
                     // One that was kept may have been closed while the request was on its way.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request};
 use futures_util::{StreamExt as _, stream};
+use kit::body::is_too_slow;
 use kit::error::ApiError;
 use memchr::memmem;
 use tokio::sync::Semaphore;
@@ -68,7 +69,10 @@ async fn read(body: Body) -> Result<(Vec<u8>, Body), ApiError> {
         while read.len() < MOST_BYTES
             && let Some(piece) = rest.next().await
         {
-            let piece = piece.map_err(|_| ApiError::bad_request())?;
+            let piece = piece.map_err(|error| match is_too_slow(&error) {
+                true => ApiError::request_timeout(),
+                false => ApiError::bad_request(),
+            })?;
             while held.len() < (read.len() + piece.len()) / PIECE_BYTES {
                 held.push(PIECES.try_acquire().map_err(|_| ApiError::unavailable(Duration::from_secs(1)))?);
             }

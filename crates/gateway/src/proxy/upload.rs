@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use axum::Error;
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
-use kit::body::is_past_its_limit;
+use kit::body::{is_past_its_limit, is_too_slow};
 use tokio::time::Instant;
 
 /// What is known of a body that somebody else sends. Without a body nothing ever happens.
@@ -22,6 +22,7 @@ struct Progress {
     waits_for_client: AtomicBool,
     has_failed: AtomicBool,
     is_too_large: AtomicBool,
+    is_too_slow: AtomicBool,
 }
 
 struct Followed {
@@ -57,6 +58,11 @@ impl Upload {
         self.0.as_ref().is_some_and(|progress| progress.is_too_large.load(Ordering::Relaxed))
     }
 
+    /// Whether it came more slowly than it has to.
+    pub(super) fn is_too_slow(&self) -> bool {
+        self.0.as_ref().is_some_and(|progress| progress.is_too_slow.load(Ordering::Relaxed))
+    }
+
     /// Whether the client broke off.
     pub(super) fn has_failed(&self) -> bool {
         self.0.as_ref().is_some_and(|progress| progress.has_failed.load(Ordering::Relaxed))
@@ -78,6 +84,7 @@ impl HttpBody for Followed {
         *self.progress.moved.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         if let Some(Err(error)) = &frame {
             self.progress.is_too_large.store(is_past_its_limit(error), Ordering::Relaxed);
+            self.progress.is_too_slow.store(is_too_slow(error), Ordering::Relaxed);
             self.progress.has_failed.store(true, Ordering::Relaxed);
         }
         Poll::Ready(frame)

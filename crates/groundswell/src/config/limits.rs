@@ -33,7 +33,14 @@ pub(super) fn of_route(section: &mut Section<'_>) -> RouteLimits {
 
 /// `[gateway.limits]`
 pub(super) fn common(mut section: Section<'_>) -> CommonLimits {
-    let limits = CommonLimits { rate: rate_limit(&mut section), in_flight: in_flight(&mut section) };
+    let min_body_rate =
+        section.parsed("min_body_rate", "bytes a second, or 0 for any", |text| text.parse().ok());
+    let limits = CommonLimits {
+        rate: rate_limit(&mut section),
+        in_flight: in_flight(&mut section),
+        min_body_rate: min_body_rate
+            .map_or(Some(CommonLimits::MIN_BODY_RATE), |(rate, _): (u32, _)| NonZeroU32::new(rate)),
+    };
     section.finish();
     limits
 }

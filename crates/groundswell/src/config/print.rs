@@ -1,6 +1,7 @@
 //! The resolved configuration as TOML that could be read again, with secrets masked.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use gateway::{
@@ -194,9 +195,10 @@ fn print_gateway(gateway: &GatewaySettings, f: &mut fmt::Formatter<'_>) -> fmt::
         writeln!(f, "lifetime = {}", quoted(seconds(rules.lifetime)))?;
         writeln!(f, "rotate_every = {}", quoted(seconds(*rotate_every)))?;
     }
-    let CommonLimits { rate, in_flight } = &gateway.options.limits;
-    if rate.is_some() || in_flight.is_some() {
+    let CommonLimits { rate, in_flight, min_body_rate } = &gateway.options.limits;
+    if gateway.options.limits != CommonLimits::default() {
         writeln!(f, "\n[gateway.limits]")?;
+        writeln!(f, "min_body_rate = {}", min_body_rate.map_or(0, NonZeroU32::get))?;
         print_rate(rate.as_deref(), f)?;
         print_in_flight(in_flight.as_deref(), f)?;
     }

@@ -192,7 +192,7 @@ fn lists_of_addresses_are_printed_as_they_can_be_read_again() {
     assert!(printed.contains("max_connections_per_ip = 100"), "{printed}");
     assert_eq!(printed.matches("allow_ips").count(), 2, "{printed}");
     let route = "rate_limit = { by = \"header:x-api-key\", requests = 5, per = \"60s\", burst = 10 }";
-    let common = "[gateway.limits]\nrate_limit = { by = \"ip\", requests = 100, per = \"1s\", burst = 100 }";
+    let common = "[gateway.limits]\nmin_body_rate = 256\nrate_limit = { by = \"ip\", requests = 100, per = \"1s\", burst = 100 }";
     assert!(printed.contains(route) && printed.contains(common), "{printed}");
     let at_once = "max_in_flight = 5\nqueue = 3\nqueue_timeout = \"1s\"";
     assert!(printed.contains(at_once) && printed.contains("max_in_flight = \"adaptive\""), "{printed}");

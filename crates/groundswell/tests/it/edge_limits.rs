@@ -479,3 +479,44 @@ fn an_adaptive_bound_finds_what_a_slow_server_can_do() {
     assert!(seen.median() < 6 * quiet.median(), "{:?}, quiet {:?}", seen.median(), quiet.median());
     println!("quiet {:?}, taken {:?}", quiet.median(), seen.median());
 }
+
+/// What is answered to a body of which a byte comes now and then, for half a minute at most.
+fn drip(server: &Server, target: &str) -> Response {
+    const PAUSE: Duration = Duration::from_millis(500);
+    let mut stream = connect(&server.address);
+    let headers = ["Content-Type: application/json", "Content-Length: 100000"];
+    stream.write_all(&request("POST", target, &headers)).unwrap();
+    stream.set_read_timeout(Some(PAUSE)).unwrap();
+    let until = Instant::now() + PATIENCE.max(Duration::from_secs(30));
+    while stream.peek(&mut [0]).is_err() {
+        assert!(Instant::now() < until, "{target} is not answered");
+        stream.write_all(b" ").unwrap();
+    }
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    read_response(&mut stream)
+}
+
+#[test]
+fn a_body_that_drips_is_answered_408_by_services_and_routes() {
+    let patient = upstream(|stream| {
+        let _ = read_head(stream);
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let shop = "[[gateway.routes]]\npath = \"/shop\"\nupstream = \"pool\"\n";
+    let pool = format!("[gateway.upstreams.pool]\nservers = [\"http://{patient}\"]\n{shop}");
+    let server = server("", &pool);
+    thread::scope(|scope| {
+        let targets = ["/shop", "/api/collections/_superusers/auth-with-password"];
+        let answers = targets.map(|target| {
+            scope.spawn({
+                let server = &server;
+                move || drip(server, target)
+            })
+        });
+        for answer in answers.map(|answer| answer.join().unwrap()) {
+            assert_eq!(answer.status, 408, "{}", answer.head);
+            assert!(answer.text().contains("\"status\":408"), "{}", answer.text());
+        }
+    });
+    assert!(metric(&server, "groundswell_refused_total{cause=\"client_late\"} 2"));
+}

@@ -306,6 +306,17 @@ fn merge_payloads(object: &mut JsonObject, payloads: &[String]) -> Result<(), Bo
     Ok(())
 }
 
+/// Why a body breaks off that comes more slowly than it has to.
+#[derive(Debug, thiserror::Error)]
+#[error("the body comes too slowly")]
+pub struct TooSlow;
+
+/// Whether it broke off for that.
+pub fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.into_iter().any(|error| error.is::<TooSlow>())
+}
+
 /// Whether a body broke off because somebody before us has a smaller limit for it (`http_body_util::Limited`).
 pub fn is_past_its_limit(error: &(dyn std::error::Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |error| error.source());
@@ -378,9 +389,10 @@ impl Chunks {
             let until = self.deadline.min(Instant::now() + self.stall);
             let frame = timeout_at(until, self.body.frame()).await.map_err(|_| BodyError::Timeout)?;
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|error| match is_past_its_limit(&error) {
-                true => BodyError::TooLarge,
-                false => BodyError::Malformed(error.to_string().into()),
+            let frame = frame.map_err(|error| match &error {
+                error if is_past_its_limit(error) => BodyError::TooLarge,
+                error if is_too_slow(error) => BodyError::Timeout,
+                error => BodyError::Malformed(error.to_string().into()),
             })?;
             // What is no data is a trailer, which nothing here reads.
             let Ok(data) = frame.into_data() else { continue };
