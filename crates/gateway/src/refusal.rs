@@ -28,6 +28,8 @@ macro_rules! causes {
 causes! {
     /// The head is too large.
     HeadSize => "head_size",
+    /// The head is no HTTP.
+    BadHead => "bad_head",
     /// Its body has two ends.
     Framing => "framing",
     /// Its path does not decode.

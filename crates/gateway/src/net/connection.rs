@@ -25,6 +25,7 @@ use super::lingering::LingeringStream;
 use super::preface::{self, First};
 use super::request_target::RewritingStream;
 use crate::layers::head_size::MAX_HEAD_BYTES;
+use crate::refusal::{Cause, Refusals};
 use crate::upstream::Upstream;
 
 /// How many headers a request may have. Clients behind chains of proxies send dozens; the contract asks for 200.
@@ -66,6 +67,7 @@ pub(crate) enum Protocol {
 pub struct ConnectionServer<S> {
     http: http1::Builder,
     stack: S,
+    refusals: Arc<Refusals>,
     head_timeout: Duration,
     has_plain_http2: bool,
 }
@@ -81,7 +83,8 @@ impl<S: Upstream> ConnectionServer<S> {
             .keep_alive(true)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER_BYTES);
-        Self { http, stack, head_timeout, has_plain_http2: false }
+        let refusals = Arc::new(Refusals::new());
+        Self { http, stack, refusals, head_timeout, has_plain_http2: false }
     }
 
     /// Whether clients without TLS may begin with HTTP/2 at once, as those do that were told of it.
@@ -150,10 +153,16 @@ impl<S: Upstream> ConnectionServer<S> {
                 None
             }
         };
-        match ended {
-            Some(ended) => ended?,
-            None => connection.await?,
+        let ended = match ended {
+            Some(ended) => ended,
+            None => connection.await,
+        };
+        if let Err(error) = &ended
+            && let Some(cause) = refused_head(error)
+        {
+            self.refusals.count(cause);
         }
+        ended?;
         // What has no end of its own ends when the process is asked to: clients connect again, elsewhere.
         if let Some(then) = then.take() {
             tokio::select! {
@@ -163,6 +172,12 @@ impl<S: Upstream> ConnectionServer<S> {
         }
         Ok(())
     }
+}
+
+/// Why hyper has refused a head itself: no layer has seen it, and the connection ends with it.
+fn refused_head(error: &hyper::Error) -> Option<Cause> {
+    let cause = if error.is_parse_too_large() { Cause::HeadSize } else { Cause::BadHead };
+    error.is_parse().then_some(cause)
 }
 
 // === impl Peer ===

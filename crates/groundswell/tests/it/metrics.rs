@@ -119,6 +119,19 @@ fn refusals_are_counted_by_their_cause() {
     assert_eq!(samples[r#"groundswell_requests_total{route="none",status="4xx"}"#], 1.0);
 }
 
+#[test]
+fn heads_that_no_layer_sees_are_counted_by_their_cause() {
+    let server = server(&shop(&["127.0.0.1:1"], ""));
+    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(300));
+    assert_eq!(server.send(b"GET / HTTP/1.1\r\nno header\r\n\r\n").status, 400);
+    assert_eq!(server.send(many.as_bytes()).status, 431);
+    let is = |cause: &str| {
+        samples(&server).get(&format!("groundswell_refused_total{{cause=\"{cause}\"}}")) == Some(&1.0)
+    };
+    // They are counted once the connection has ended, which the client may see first.
+    wait_until("the count of both", || is("bad_head") && is("head_size"));
+}
+
 /// Prometheus's own check of names, types and labels. Where there is no promtool nothing is checked.
 #[test]
 fn prometheus_has_nothing_to_say_about_the_metrics() {
