@@ -2,7 +2,7 @@
 //!
 //! [`PocketBase::start`] and [`Groundswell::start`] both give a [`Server`] that already answers, has
 //! the superuser [`ROOT_EMAIL`] / [`ROOT_PASSWORD`], and ends when dropped. [`Client`] sends any bytes
-//! to it, also such as a decent client would never send. What the answers ought to be is left to the
+//! to it, also such as a decent client would never send. [`postgres::Postgres`] is the store's server. What the answers ought to be is left to the
 //! suites that use this crate.
 //!
 //! [`store_suite!`] is the store's contract as tests, [`blob_suite!`] that of the blobs, [`broker_suite!`] the broker's,
@@ -13,10 +13,12 @@ pub mod broker_suite;
 mod client;
 mod groundswell;
 mod pocketbase;
+pub mod postgres;
 pub mod receiver;
 mod server;
 pub mod store_suite;
 mod stream;
+mod supervisor;
 
 use std::path::{Path, PathBuf};
 

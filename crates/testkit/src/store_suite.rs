@@ -56,11 +56,15 @@ pub struct Opened {
 }
 
 /// Makes a test of every case of the suite. `$open` names an `async fn(StoreOptions) -> Opened` of the
-/// adapter.
+/// adapter. With `unless`, a function says whether the server that it needs is missing here, and says so to
+/// who runs the tests.
 #[macro_export]
 macro_rules! store_suite {
     ($open:ident) => {
-        $crate::store_suite! { $open, batches:
+        $crate::store_suite! { $open unless $crate::store_suite::nothing_is_missing }
+    };
+    ($open:ident unless $is_missing:path) => {
+        $crate::store_suite! { $open, $is_missing, batches:
             a_batch_happens_whole_or_not_at_all
             a_step_sees_what_those_before_it_wrote
             concurrent_modifiers_all_count
@@ -74,14 +78,14 @@ macro_rules! store_suite {
             a_batch_past_its_deadline_is_not_carried_out
             observers_know_of_a_changed_sign_in_before_it_is_acknowledged
         }
-        $crate::store_suite! { $open, uploads:
+        $crate::store_suite! { $open, $is_missing, uploads:
             a_write_takes_the_notes_of_the_files_that_it_names
             a_file_without_a_note_is_named_by_no_write
             a_refused_write_leaves_the_notes
             a_file_that_was_given_up_is_named_by_no_write
             only_old_notes_are_stale
         }
-        $crate::store_suite! { $open, rules:
+        $crate::store_suite! { $open, $is_missing, rules:
             a_create_rule_denies_what_it_does_not_allow
             a_create_rule_may_ask_for_other_records
             an_update_rule_judges_the_stored_record
@@ -89,7 +93,7 @@ macro_rules! store_suite {
             a_delete_rule_may_ask_for_records_that_point_back
             a_rule_that_is_denied_says_nothing_of_the_values
         }
-        $crate::store_suite! { $open, lists:
+        $crate::store_suite! { $open, $is_missing, lists:
             any_of_several_relations_may_fit_a_sign_with_a_question_mark
             all_of_several_relations_must_fit_a_sign_without
             two_conditions_on_one_path_speak_of_the_same_record
@@ -102,7 +106,7 @@ macro_rules! store_suite {
             records_come_in_the_order_in_which_they_were_made
             equal_records_come_newest_first_where_an_index_is_read_backwards
         }
-        $crate::store_suite! { $open, reads:
+        $crate::store_suite! { $open, $is_missing, reads:
             a_record_is_there_only_if_the_conditions_hold
             several_records_are_found_by_id
             records_that_refer_to_one_are_found
@@ -112,18 +116,18 @@ macro_rules! store_suite {
             a_read_past_its_deadline_is_stopped
             a_closed_store_refuses_writes
         }
-        $crate::store_suite! { $open, values:
+        $crate::store_suite! { $open, $is_missing, values:
             values_come_back_as_they_were_answered
             json_comes_back_in_its_exact_form
         }
-        $crate::store_suite! { $open, deletes:
+        $crate::store_suite! { $open, $is_missing, deletes:
             a_delete_takes_along_what_must_go_with_it
             a_delete_empties_relations_that_may_be_empty
             a_delete_is_refused_where_a_relation_must_not_be_empty
             the_last_superuser_stays
             an_emptied_collection_takes_along_what_must_go_with_it
         }
-        $crate::store_suite! { $open, schema:
+        $crate::store_suite! { $open, $is_missing, schema:
             a_new_field_is_empty_in_the_records_that_are_there
             a_renamed_field_keeps_its_values
             a_dropped_field_takes_its_values_along
@@ -134,7 +138,7 @@ macro_rules! store_suite {
             a_change_of_an_older_schema_is_refused
             a_query_of_an_older_schema_is_refused
         }
-        $crate::store_suite! { $open, views:
+        $crate::store_suite! { $open, $is_missing, views:
             a_view_has_the_records_of_its_query
             ids_of_a_view_are_texts
             an_id_that_a_view_has_twice_counts_once
@@ -148,11 +152,11 @@ macro_rules! store_suite {
             a_view_without_an_end_is_stopped_when_it_is_read
             a_view_that_no_longer_fits_has_no_answer
         }
-        $crate::store_suite! { $open, secrets:
+        $crate::store_suite! { $open, $is_missing, secrets:
             a_secret_is_replaced_only_as_it_was_known
             nobody_is_told_of_a_secret
         }
-        $crate::store_suite! { $open, outbox:
+        $crate::store_suite! { $open, $is_missing, outbox:
             a_consumer_gets_every_change_in_order
             a_batch_has_its_events_together_and_a_refused_one_has_none
             a_delete_has_an_event_for_all_that_went
@@ -167,7 +171,7 @@ macro_rules! store_suite {
             a_batch_that_is_too_large_is_split
             observers_know_the_newest_event
         }
-        $crate::store_suite! { $open, jobs:
+        $crate::store_suite! { $open, $is_missing, jobs:
             a_job_is_left_with_its_batch_or_not_at_all
             a_claimed_job_is_nobody_elses_until_the_lease_ends
             jobs_come_when_they_are_due_and_in_that_order
@@ -185,23 +189,31 @@ macro_rules! store_suite {
             all_dead_jobs_of_a_queue_can_be_replayed
             a_queue_that_is_cleared_has_no_jobs_and_no_log
         }
-        $crate::store_suite! { $open, hooks:
+        $crate::store_suite! { $open, $is_missing, hooks:
             webhooks_are_kept_by_name
             a_webhook_is_replaced_only_as_it_was_known
             no_more_webhooks_are_kept_than_may_be
             nobody_is_told_of_a_webhook
         }
     };
-    ($open:ident, $module:ident: $($case:ident)*) => {
+    ($open:ident, $is_missing:path, $module:ident: $($case:ident)*) => {
         mod $module {
             $(
                 #[test]
                 fn $case() {
+                    if $is_missing() {
+                        return;
+                    }
                     $crate::store_suite::run(super::$open, $crate::store_suite::$module::$case);
                 }
             )*
         }
     };
+}
+
+/// For adapters that need no server.
+pub fn nothing_is_missing() -> bool {
+    false
 }
 
 /// Runs one case on a fresh store.
