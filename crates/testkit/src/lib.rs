@@ -19,6 +19,7 @@ mod server;
 pub mod store_suite;
 mod stream;
 mod supervisor;
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 

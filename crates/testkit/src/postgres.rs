@@ -2,11 +2,15 @@
 //!
 //! [`Postgres::shared`] is one server for all tests of a process; each takes a [`Database`] of its own from it, with an
 //! owner who may do nothing beyond it. Tests that break servers start their own by [`Postgres::start`]. Servers are gone
-//! with what holds them, and with the process however that ends.
+//! with what holds them, and with the process however that ends. [`Postgres::standby_of`] follows one, [`PgBouncer`] stands
+//! before a database, and [`crate::wire::Proxy`] between anything.
 
 mod admin;
 mod database;
+mod pgbouncer;
 mod programs;
+mod standby;
+mod tls;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -23,6 +27,7 @@ use crate::supervisor::{Supervisor, is_running};
 
 pub use admin::Rows;
 pub use database::Database;
+pub use pgbouncer::PgBouncer;
 
 /// A loaded two-core machine has been seen to need seconds where half of one is usual.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -43,6 +48,8 @@ pub struct Postgres {
 pub struct PostgresOptions {
     /// Whether what is committed outlives the machine. Off it is quicker, and still outlives [`Postgres::kill`].
     pub fsync: bool,
+    /// Whether clients must use TLS. [`Postgres::root_certificate`] is what they verify the server by.
+    pub tls: bool,
     /// More lines of `postgresql.conf`, which win over those of the kit.
     pub settings: Vec<(String, String)>,
 }
@@ -52,6 +59,7 @@ struct Cluster {
     folder: PathBuf,
     port: u16,
     password: String,
+    options: PostgresOptions,
     supervisor: Mutex<Supervisor>,
     is_paused: AtomicBool,
 }
@@ -73,9 +81,12 @@ impl Postgres {
         let password = programs::random_password();
         initialise(folder.path(), &password)?;
         let data = folder.path().join("data");
-        std::fs::write(data.join("pg_hba.conf"), access_rules())?;
+        std::fs::write(data.join("pg_hba.conf"), access_rules(options.tls))?;
+        if options.tls {
+            tls::put_certificates(&data)?;
+        }
         std::fs::write(data.join("postgresql.conf"), configuration(folder.path(), &options)?)?;
-        let postgres = Self::launch(folder, password)?;
+        let postgres = Self::launch(folder, password, options)?;
         if has_statement_statistics()? {
             postgres.sql("CREATE EXTENSION pg_stat_statements")?;
         }
@@ -104,6 +115,11 @@ impl Postgres {
     /// A URL of the superuser, in the database `postgres`.
     pub fn superuser_url(&self) -> String {
         self.superuser_url_of(SUPERUSER)
+    }
+
+    /// What signed the server's certificate, as a PEM file; one of a server without TLS has none.
+    pub fn root_certificate(&self) -> Option<PathBuf> {
+        self.cluster.options.tls.then(|| self.cluster.folder.join("data").join(tls::AUTHORITY))
     }
 
     /// Runs SQL as the superuser in the database `postgres`, which also has `pg_stat_statements`. May be called anywhere, also
@@ -149,7 +165,7 @@ impl Postgres {
     }
 
     /// Takes the folder, which holds a data folder, and starts a server on a free port.
-    fn launch(folder: TempDir, password: String) -> Result<Postgres> {
+    fn launch(folder: TempDir, password: String, options: PostgresOptions) -> Result<Postgres> {
         let program = programs::command_line("postgres", [Path::new("-D"), &folder.path().join("data")])?;
         let mut supervisor = Supervisor::new(folder, "QUIT", program)?;
         let port = run_on_free_port(&mut supervisor)?;
@@ -158,6 +174,7 @@ impl Postgres {
             folder,
             port,
             password,
+            options,
             supervisor: Mutex::new(supervisor),
             is_paused: AtomicBool::new(false),
         };
@@ -165,13 +182,16 @@ impl Postgres {
     }
 
     fn superuser_url_of(&self, database: &str) -> String {
-        format!("postgres://{SUPERUSER}:{}@{}/{database}", self.cluster.password, self.address())
+        let tls = if self.cluster.options.tls { "?sslmode=require" } else { "" };
+        format!("postgres://{SUPERUSER}:{}@{}/{database}{tls}", self.cluster.password, self.address())
     }
 
     /// By the socket, so that it is no matter what clients have to do about TLS.
     fn sql_in(&self, database: &str, sql: &str) -> Result<Rows> {
         let mut config = tokio_postgres::Config::new();
         config.host_path(&self.cluster.folder).port(self.cluster.port);
+        // It must not wait for a standby that a test has stopped.
+        config.options("-c synchronous_commit=local");
         config.user(SUPERUSER).password(&self.cluster.password).dbname(database);
         admin::run(&config, sql)
     }
@@ -213,10 +233,13 @@ fn initialise(folder: &Path, password: &str) -> Result<()> {
     Ok(())
 }
 
-fn access_rules() -> &'static str {
-    "local all all scram-sha-256\n\
-     host all all 127.0.0.1/32 scram-sha-256\n\
-     host replication all 127.0.0.1/32 scram-sha-256\n"
+fn access_rules(tls: bool) -> String {
+    let host = if tls { "hostssl" } else { "host" };
+    format!(
+        "local all all scram-sha-256\n\
+         {host} all all 127.0.0.1/32 scram-sha-256\n\
+         {host} replication all 127.0.0.1/32 scram-sha-256\n"
+    )
 }
 
 fn configuration(folder: &Path, options: &PostgresOptions) -> Result<String> {
@@ -236,6 +259,7 @@ fn configuration(folder: &Path, options: &PostgresOptions) -> Result<String> {
     let mut settings: Vec<(String, String)> =
         fixed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     settings.push(("unix_socket_directories".to_owned(), folder.display().to_string()));
+    settings.push(("ssl".to_owned(), on_if(options.tls)));
     settings.push(("fsync".to_owned(), on_if(options.fsync)));
     settings.push(("full_page_writes".to_owned(), on_if(options.fsync)));
     if has_statement_statistics()? {
@@ -289,7 +313,7 @@ fn takes_connections(state_file: &Path, pid: u32) -> bool {
     let state = std::fs::read_to_string(state_file).unwrap_or_default();
     let mut lines = state.lines().map(str::trim);
     let is_ours = lines.next() == Some(pid.to_string().as_str());
-    is_ours && matches!(lines.nth(6), Some("ready" | "standby"))
+    is_ours && lines.nth(6) == Some("ready")
 }
 
 fn send(pid: u32, signal: Signal) -> Result<()> {

@@ -25,10 +25,7 @@ pub(crate) fn run(config: &Config, sql: &str) -> Result<Rows> {
 }
 
 async fn run_here(config: &Config, sql: &str) -> Result<Rows> {
-    let mut config = config.clone();
-    // It must not wait for a standby that a test has stopped.
-    config.options("-c synchronous_commit=local");
-    let (client, connection) = config.connect(NoTls).await.context("connect as the superuser")?;
+    let (client, connection) = config.connect(NoTls).await.context("connect")?;
     let query = async move { client.simple_query(sql).await };
     // The query ends the connection by dropping its client.
     let (messages, _) = futures_util::future::join(query, connection).await;

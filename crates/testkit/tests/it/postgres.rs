@@ -1,11 +1,12 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testkit::postgres::{Postgres, PostgresOptions};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
+
+use crate::{connect, wait_until};
 
 /// Says to the test below that it is the child of another.
 const CHILD: &str = "TESTKIT_CHILD_OF_A_TEST";
@@ -152,7 +153,8 @@ async fn a_server_of_ones_own_dies_comes_back_and_is_gone_at_last() {
     if Postgres::is_missing() {
         return;
     }
-    let options = PostgresOptions { fsync: true, settings: vec![("work_mem".into(), "7MB".into())] };
+    let options =
+        PostgresOptions { fsync: true, tls: false, settings: vec![("work_mem".into(), "7MB".into())] };
     let postgres = Postgres::start(options).unwrap();
     assert_eq!(postgres.sql("SHOW fsync").unwrap(), [[Some("on".to_owned())]]);
     assert_eq!(postgres.sql("SHOW work_mem").unwrap(), [[Some("7MB".to_owned())]]);
@@ -199,17 +201,86 @@ async fn a_paused_server_answers_when_it_goes_on() {
     answer.await.unwrap();
 }
 
-/// Connects, and drives the connection until the client is dropped.
-async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
+#[tokio::test]
+async fn clients_of_a_server_with_tls_must_use_it_and_can_verify_it() {
+    if Postgres::is_missing() {
+        return;
+    }
+    let postgres = Postgres::start(PostgresOptions { tls: true, ..Default::default() }).unwrap();
+    let database = postgres.database("tls").unwrap();
+    let error = connect(&database.url()).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION), "{error:?}");
+
+    let root = postgres.root_certificate().unwrap();
+    let with_root = |root: &Path| {
+        let url = format!("{}?sslmode=verify-full&sslrootcert={}", database.url(), root.display());
+        psql(&url, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    };
+    assert_eq!(with_root(&root).unwrap(), "t\n");
+    let other = Postgres::start(PostgresOptions { tls: true, ..Default::default() }).unwrap();
+    let error = with_root(&other.root_certificate().unwrap()).unwrap_err();
+    // Its words depend on the version.
+    assert!(error.contains("SSL error"), "{error}");
+    assert_eq!(psql(&postgres.superuser_url(), "SELECT 1").unwrap(), "1\n");
+    assert!(Postgres::shared().unwrap().root_certificate().is_none());
 }
 
-fn wait_until(claim: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not in time: {claim}");
-        std::thread::sleep(Duration::from_millis(5));
+#[tokio::test]
+async fn a_standby_follows_and_shows_it_when_it_may() {
+    if Postgres::is_missing() {
+        return;
     }
+    let primary = Postgres::start(PostgresOptions::default()).unwrap();
+    let database = primary.database("followed").unwrap();
+    let standby = Postgres::standby_of(&primary, false).unwrap();
+    let client = connect(&database.url()).await.unwrap();
+    client.batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)").await.unwrap();
+    standby.catch_up_with(&primary).unwrap();
+    let on_standby = connect(&database.url_at(standby.address())).await.unwrap();
+    let count = async || -> i64 { on_standby.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0) };
+    assert_eq!(count().await, 1);
+    let error = on_standby.batch_execute("INSERT INTO t VALUES (2)").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION));
+
+    standby.pause_replay().unwrap();
+    client.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
+    assert_eq!(count().await, 1);
+    standby.resume_replay().unwrap();
+    standby.catch_up_with(&primary).unwrap();
+    assert_eq!(count().await, 2);
+}
+
+#[tokio::test]
+async fn a_synchronous_standby_has_what_was_acknowledged_when_it_is_promoted() {
+    if Postgres::is_missing() {
+        return;
+    }
+    let primary = Postgres::start(PostgresOptions::default()).unwrap();
+    let database = primary.database("failover").unwrap();
+    let standby = Postgres::standby_of(&primary, true).unwrap();
+    let client = connect(&database.url()).await.unwrap();
+    client.batch_execute("CREATE TABLE t (n int)").await.unwrap();
+
+    standby.pause().unwrap();
+    let write = client.batch_execute("INSERT INTO t VALUES (1)");
+    tokio::pin!(write);
+    let waited = tokio::time::timeout(Duration::from_millis(100), &mut write).await;
+    assert!(waited.is_err(), "a commit did not wait for its standby");
+    standby.resume().unwrap();
+    write.await.unwrap();
+
+    primary.kill().unwrap();
+    standby.promote().unwrap();
+    let client = connect(&database.url_at(standby.address())).await.unwrap();
+    client.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
+    let count: i64 = client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0);
+    assert_eq!(count, 2);
+}
+
+/// What PostgreSQL's own client says.
+fn psql(url: &str, sql: &str) -> Result<String, String> {
+    let folder = std::env::var("POSTGRES_BIN").unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".to_owned());
+    let output = Command::new(Path::new(&folder).join("psql")).args(["-XtAc", sql, url]).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
