@@ -4,5 +4,7 @@
 //! in groups, a pool of reader threads, and the physical layout of CONTRACT §3.2 and §10.2.
 //! [`postgres`] keeps it in a database that several nodes may share.
 
+mod batch;
+mod interest;
 pub mod postgres;
 pub mod sqlite;

@@ -1,10 +1,8 @@
 //! The store on SQLite: one data file, one writer thread that commits batches in groups, a pool of
 //! reader threads.
 
-mod apply;
 mod at_hand;
 mod attempts;
-mod cascade;
 mod checkpoint;
 mod connection;
 mod consumers;
@@ -28,6 +26,7 @@ mod secrets;
 mod shared;
 mod text_columns;
 mod text_lookup;
+mod transaction;
 mod uploads;
 mod view_guard;
 mod views;

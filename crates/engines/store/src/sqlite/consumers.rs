@@ -3,13 +3,13 @@
 //! How far consumers are is kept here and brought into `_gs_consumers` now and then, with whatever else is
 //! written: an acknowledgement waits for no disk, and one that a crash forgets only repeats its events.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contract::event::Interest;
-use model::collection::Collection;
-use model::json::Json;
 use rusqlite::{Connection, params};
+
+use crate::interest::{Wanted, interest_of, interest_text};
 
 /// The consumers that are known.
 #[derive(Default)]
@@ -23,14 +23,6 @@ pub(super) struct Consumer {
     pub(super) position: i64,
     /// The position that the table has.
     stored: i64,
-}
-
-/// What all consumers together want.
-#[derive(Default)]
-pub(super) struct Wanted {
-    all: bool,
-    files: bool,
-    collections: HashSet<String>,
 }
 
 /// Where consumers are at one moment.
@@ -92,15 +84,7 @@ impl Consumers {
 
     /// What they want.
     pub(super) fn wanted(&self) -> Wanted {
-        let mut wanted = Wanted::default();
-        for consumer in self.lock().values() {
-            match &*consumer.interest {
-                Interest::All => wanted.all = true,
-                Interest::Files => wanted.files = true,
-                Interest::Collections(ids) => wanted.collections.extend(ids.iter().cloned()),
-            }
-        }
-        wanted
+        Wanted::of(self.lock().values().map(|consumer| &*consumer.interest))
     }
 
     /// Makes a consumer known, in the table and here.
@@ -145,20 +129,6 @@ impl Consumer {
     }
 }
 
-// === impl Wanted ===
-
-impl Wanted {
-    /// Whether changes of the collection's records may leave events.
-    pub(super) fn covers(&self, collection: &Collection) -> bool {
-        self.covers_change(collection, self.files && collection.has_files())
-    }
-
-    /// Whether a change leaves an event.
-    pub(super) fn covers_change(&self, collection: &Collection, loses_files: bool) -> bool {
-        self.all || self.files && loses_files || self.collections.contains(&collection.id)
-    }
-}
-
 // === impl Positions ===
 
 impl Positions {
@@ -167,41 +137,5 @@ impl Positions {
         let mut statement =
             conn.prepare_cached("UPDATE `_gs_consumers` SET `position` = ?2 WHERE `name` = ?1")?;
         self.moved.iter().try_for_each(|moved| statement.execute(params![moved.0, moved.1]).map(drop))
-    }
-}
-
-/// `*`, `files`, or a JSON list of collection ids.
-fn interest_text(interest: &Interest) -> String {
-    match interest {
-        Interest::All => "*".to_owned(),
-        Interest::Files => "files".to_owned(),
-        Interest::Collections(ids) => {
-            Json::Array(ids.iter().map(|id| Json::from(id.as_str())).collect()).to_string()
-        }
-    }
-}
-
-/// What cannot be read is taken for everything, so that no event is missed.
-fn interest_of(text: &str) -> Interest {
-    match (text, Json::parse_whole(text)) {
-        ("files", _) => Interest::Files,
-        (_, Ok(Json::Array(ids))) => {
-            Interest::Collections(ids.iter().filter_map(|id| Some(id.as_str()?.to_owned())).collect())
-        }
-        _ => Interest::All,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_interest_comes_back_as_it_was_stored() {
-        let some = Interest::Collections(vec!["a".to_owned(), "b\"c".to_owned()]);
-        for interest in [Interest::All, Interest::Files, Interest::Collections(Vec::new()), some] {
-            assert_eq!(interest_of(&interest_text(&interest)), interest);
-        }
-        assert_eq!(interest_of("nonsense"), Interest::All);
     }
 }

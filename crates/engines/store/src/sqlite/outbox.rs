@@ -12,6 +12,8 @@ use model::time::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::batch::NewEvent;
+
 use super::OutboxBounds;
 use super::consumers::Positions;
 
@@ -21,18 +23,6 @@ const EVENT_BYTES: usize = 200;
 const MOST_REMOVED: i64 = 10_000;
 /// Most events that one read looks at. Those that others wanted are skipped at little cost.
 const MOST_LOOKED_AT: usize = 50_000;
-
-/// An event about to be written; the rest is the transaction's.
-pub(super) struct NewEvent<'a> {
-    pub(super) collection: &'a str,
-    pub(super) loses_files: bool,
-    pub(super) record: &'a str,
-    pub(super) action: Action,
-    pub(super) schema_version: u64,
-    pub(super) caller: &'a str,
-    pub(super) before: Option<JsonObject>,
-    pub(super) after: Option<JsonObject>,
-}
 
 /// Where an event lies.
 #[derive(Debug, Clone, Copy)]

@@ -34,7 +34,7 @@ struct Select<'a> {
 
 /// One record by id, if every condition holds. What can be judged in memory is.
 pub(super) fn get(conn: &Connection, query: &GetRecord) -> rusqlite::Result<Option<Record>> {
-    let Some(record) = super::apply::load(conn, &query.collection, &query.id)? else { return Ok(None) };
+    let Some(record) = super::transaction::load(conn, &query.collection, &query.id)? else { return Ok(None) };
     for condition in &query.conditions {
         match condition.judge(&record) {
             Verdict::Yes => {}
@@ -141,7 +141,7 @@ pub(super) fn referring(conn: &Connection, query: &ReferringRecords) -> rusqlite
 /// Which conditions hold for a row as it is given. Where it is stored so, the stored row is asked.
 pub(super) fn judge(conn: &Connection, query: &JudgeRow) -> rusqlite::Result<Vec<bool>> {
     let row = &*query.row;
-    let stored = super::apply::load(conn, &row.collection, row.id())?;
+    let stored = super::transaction::load(conn, &row.collection, row.id())?;
     let is_stored = stored.is_some_and(|stored| is_same_row(&stored, row));
     let holds = |condition: &Condition| match condition.judge(row) {
         Verdict::Yes => Ok(true),

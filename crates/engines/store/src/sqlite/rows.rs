@@ -8,8 +8,8 @@ use model::step::Why;
 use model::value::Value;
 use rusqlite::{Connection, ErrorCode, ffi};
 
-use super::apply::{StepFailure, execute};
 use super::layout::{push_quoted, quoted};
+use super::transaction::{StepFailure, execute};
 
 /// Writes a new row.
 pub(super) fn insert(conn: &Connection, record: &Record) -> Result<(), StepFailure> {

@@ -10,8 +10,10 @@ use model::schema::Schema;
 use model::step::Why;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::apply::{Effects, StepFailure};
+use crate::batch::Effects;
+
 use super::layout::{self, quoted};
+use super::transaction::StepFailure;
 use super::{schema_rows, views};
 
 /// Makes or changes a collection.
@@ -77,8 +79,7 @@ fn put(
     effects: &mut Effects,
 ) -> Result<(), StepFailure> {
     let version = schema_rows::next_version(conn)?;
-    effects.schema = Arc::new(Schema::new(version, collections));
-    effects.commit.schema_changed = true;
+    effects.change_schema(Schema::new(version, collections));
     Ok(())
 }
 
@@ -120,7 +121,7 @@ fn apply_all(conn: &Connection, changes: &[SchemaChange]) -> Result<(), StepFail
 pub(super) fn apply_own(conn: &Connection, change: &SchemaChange) -> rusqlite::Result<()> {
     match apply(conn, change) {
         Ok(()) => Ok(()),
-        Err(StepFailure::Sql(error)) => Err(error),
+        Err(StepFailure::Engine(error)) => Err(error),
         Err(StepFailure::Refused(why)) => {
             tracing::error!(?why, "a system collection was refused");
             Err(rusqlite::Error::InvalidQuery)

@@ -6,7 +6,7 @@ use model::step::{Guard, Uploads, Why};
 use model::time::Timestamp;
 use rusqlite::{Connection, params};
 
-use super::apply::StepFailure;
+use super::transaction::StepFailure;
 
 pub(super) fn note(conn: &Connection, keys: &[String], now: Timestamp) -> rusqlite::Result<()> {
     let mut insert = conn.prepare_cached(

@@ -15,9 +15,11 @@ use model::schema::Schema;
 use model::step::Why;
 use rusqlite::{Connection, ErrorCode};
 
-use super::apply::{Effects, StepFailure};
+use crate::batch::Effects;
+
 use super::connection::with_time;
 use super::layout::{self, quoted};
+use super::transaction::StepFailure;
 use super::view_guard::strictly;
 use super::{schema_rows, schema_steps};
 

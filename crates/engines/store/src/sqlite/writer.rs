@@ -22,11 +22,14 @@ use model::time::Timestamp;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
-use super::apply::{self, Effects};
+use crate::batch::{self, Effects, Failure};
+use crate::interest::Wanted;
+
 use super::checkpoint::{Checkpoints, LogEnd};
-use super::consumers::{Positions, Wanted};
+use super::consumers::Positions;
 use super::outbox::{self, Removal};
 use super::shared::Shared;
+use super::transaction::{BatchTransaction, at_once};
 use super::views::{self, Tried};
 use super::{Options, OutboxBounds};
 
@@ -398,16 +401,19 @@ impl WriterThread {
     fn run_batch(&mut self, batch: &WriteBatch, effects: &mut Effects) -> rusqlite::Result<BatchResult> {
         self.conn.prepare_cached("SAVEPOINT batch")?.execute([])?;
         let mut own = effects.for_batch();
-        let applied =
-            std::panic::catch_unwind(AssertUnwindSafe(|| apply::batch(&self.conn, batch, &mut own)));
-        let result = match applied {
+        let mut transaction = BatchTransaction::new(&self.conn);
+        let carried_out = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            at_once(batch::carry_out(&mut transaction, batch, &mut own))
+        }));
+        own.commit.newest_event = transaction.newest_event();
+        let result = match carried_out {
             Ok(Ok(results)) => Ok(Ok(results)),
-            Ok(Err(apply::Failure::Refused(refused))) => Ok(Err(refused)),
-            Ok(Err(apply::Failure::TooManyJobs)) => {
+            Ok(Err(Failure::Refused(refused))) => Ok(Err(refused)),
+            Ok(Err(Failure::TooManyJobs)) => {
                 self.undo_batch()?;
                 return Ok(Err(StoreError::Busy));
             }
-            Ok(Err(apply::Failure::Sql(error))) => Err(error),
+            Ok(Err(Failure::Engine(error))) => Err(error),
             Err(_) => {
                 tracing::error!("a write panicked");
                 self.undo_batch()?;
