@@ -46,6 +46,23 @@ impl Sql {
         self.text.push_str(text);
     }
 
+    /// Appends another piece; its parameters are numbered after those that are here.
+    pub fn append(&mut self, other: Sql) {
+        let before = self.params.len();
+        let mut rest = other.text.as_str();
+        while let Some(at) = rest.find('$') {
+            let (text, number) = rest.split_at(at + 1);
+            self.text.push_str(text);
+            let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+            if let Ok(number) = number[..digits].parse::<usize>() {
+                let _ = write!(self.text, "{}", number + before);
+            }
+            rest = &number[digits..];
+        }
+        self.text.push_str(rest);
+        self.params.extend(other.params);
+    }
+
     /// Appends a name in quotes, in the form in which the database has it.
     pub fn name(&mut self, name: &str) {
         super::layout::push_identifier(name, &mut self.text);

@@ -1,0 +1,174 @@
+//! Connections that are kept: a pool for each thread that asks, so that a request loop drives its own.
+//!
+//! A node holds at most threads × [`PoolOptions::size`] connections, made when they are needed. With request
+//! loops and two background threads: (loops + 2) × size for each node.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::connector::Connector;
+use super::error::Error;
+use super::session::Session;
+
+/// Who may wait for a connection of one pool; one more is refused as busy.
+const WAITING: usize = 1_024;
+
+/// The bounds of pools.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolOptions {
+    /// Most connections of one thread.
+    pub size: usize,
+    /// How long one may be waited for.
+    pub wait: Duration,
+}
+
+/// The pools of a node.
+pub(super) struct Pools {
+    connector: Arc<Connector>,
+    options: PoolOptions,
+    by_thread: Mutex<HashMap<ThreadId, Arc<Pool>>>,
+}
+
+/// The connections of one thread.
+struct Pool {
+    idle: Mutex<Vec<Arc<Session>>>,
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+/// A connection for a while. It goes back when it is [finished](Lease::finish) with; otherwise what it is at is
+/// stopped, and it is closed.
+pub(super) struct Lease {
+    session: Arc<Session>,
+    pool: Arc<Pool>,
+    _place: OwnedSemaphorePermit,
+    is_finished: bool,
+}
+
+// === impl Pools ===
+
+impl Pools {
+    pub(super) fn new(connector: Arc<Connector>, options: PoolOptions) -> Pools {
+        Pools { connector, options, by_thread: Mutex::default() }
+    }
+
+    /// A connection of this thread, made now when none is idle.
+    pub(super) async fn lease(&self) -> Result<Lease, Error> {
+        let pool = self.of_this_thread();
+        let place = timeout(self.options.wait, pool.place())
+            .await
+            .map_err(|_| Error::NoConnection(format!("all were in use for {:?}", self.options.wait)))??;
+        let session = match pool.take_idle() {
+            Some(session) => session,
+            None => {
+                let connected = timeout(self.options.wait, self.connector.connect()).await;
+                Arc::new(connected.map_err(|_| {
+                    Error::NoConnection(format!("the server took none in {:?}", self.options.wait))
+                })??)
+            }
+        };
+        Ok(Lease { session, pool, _place: place, is_finished: false })
+    }
+
+    /// Forgets what is prepared on idle connections, when the tables have changed.
+    pub(super) fn forget_prepared(&self) {
+        for pool in lock(&self.by_thread).values() {
+            lock(&pool.idle).iter().for_each(|session| session.forget_prepared());
+        }
+    }
+
+    /// Closes what is idle; nothing is made any more.
+    pub(super) fn close(&self) {
+        for pool in lock(&self.by_thread).values() {
+            pool.places.close();
+            lock(&pool.idle).clear();
+        }
+    }
+
+    fn of_this_thread(&self) -> Arc<Pool> {
+        let mut pools = lock(&self.by_thread);
+        pools.entry(std::thread::current().id()).or_insert_with(|| Arc::new(Pool::new(self.options.size))).clone()
+    }
+}
+
+// === impl Pool ===
+
+impl Pool {
+    fn new(size: usize) -> Pool {
+        Pool {
+            idle: Mutex::default(),
+            places: Arc::new(Semaphore::new(size)),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let closed = || Error::NoConnection("the store is closed".to_owned());
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return Ok(place);
+        }
+        /// One who waits less, also when that is given up.
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        if before >= WAITING {
+            return Err(Error::Busy);
+        }
+        self.places.clone().acquire_owned().await.map_err(|_| closed())
+    }
+
+    /// The connection that was used last: those that were not needed for long end at the server's timeout.
+    fn take_idle(&self) -> Option<Arc<Session>> {
+        let mut idle = lock(&self.idle);
+        idle.retain(|session| !session.is_closed());
+        idle.pop()
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    pub(super) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Nothing is under way on it.
+    pub(super) fn finish(mut self) {
+        self.is_finished = true;
+    }
+
+    /// The server does not answer: the connection ends at once.
+    pub(super) fn abort(mut self) {
+        self.is_finished = true;
+        self.session.abort();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.is_finished {
+            if !self.session.is_closed() && !self.pool.places.is_closed() {
+                lock(&self.pool.idle).push(self.session.clone());
+            }
+        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let session = self.session.clone();
+            // Ends by itself, within a deadline.
+            runtime.spawn(async move { session.cancel().await });
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
