@@ -30,7 +30,7 @@ mod uploads;
 mod views;
 mod writes;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -110,6 +110,10 @@ struct Inner {
     /// A place for each write.
     writes: Semaphore,
     is_closed: AtomicBool,
+    /// The newest event of this node's writes.
+    newest_own_event: AtomicI64,
+    /// Whether somebody looked for events while some were not settled.
+    has_held_up: AtomicBool,
     /// Woken by a commit that left an event.
     event_left: tokio::sync::Notify,
 }
@@ -160,6 +164,8 @@ impl PostgresStore {
             horizon: tokio::sync::Mutex::default(),
             writes: Semaphore::new(WRITES),
             is_closed: AtomicBool::new(false),
+            newest_own_event: AtomicI64::new(0),
+            has_held_up: AtomicBool::new(false),
             event_left: tokio::sync::Notify::new(),
         });
         let tasks = Tasks::start(&inner);
@@ -456,7 +462,15 @@ impl Inner {
         let lease = self.pools.lease().await.map_err(Error::into_store_error)?;
         let session = lease.session().clone();
         let read = async {
-            let settled = self.horizon.lock().await.advance(&session).await?;
+            let settled = {
+                let mut horizon = self.horizon.lock().await;
+                let settled = horizon.advance(&session).await?;
+                if horizon.is_behind() {
+                    self.has_held_up.store(true, Ordering::Relaxed);
+                    self.event_left.notify_one();
+                }
+                settled
+            };
             outbox::next(&session, &interest, after, settled, limit).await
         };
         let read = tokio::time::timeout(self.options.read_deadline, read).await;

@@ -187,12 +187,12 @@ pub async fn trying_a_view_keeps_nothing(stage: Stage) {
 pub async fn passwords_and_token_keys_are_in_no_view(stage: Stage) {
     stage.collection("people", r#"{"type": "auth", "fields": []}"#).await;
     stage.create_user("people", "ann").await;
-    let query = "SELECT id, password, tokenKey, (password) AS hash, substr(tokenKey, 1, 3) AS start, \
-                 (tokenKey > '') AS is_more, email FROM people";
+    let query = "SELECT id, password, \"tokenKey\", (password) AS hash, substr(\"tokenKey\", 1, 3) AS start, \
+                 (\"tokenKey\" > '') AS is_more, email FROM people";
     let tried = try_view(&stage, query).await.unwrap();
     assert_eq!(tried.trial.fault, None);
     view(&stage, "v", query).await;
-    view(&stage, "vv", "SELECT id, hash, start AS is_more, password, tokenKey, email FROM v").await;
+    view(&stage, "vv", "SELECT id, hash, start AS is_more, password, \"tokenKey\", email FROM v").await;
     let seen =
         [tried.records, vec![stage.get("v", "ann").await.unwrap(), stage.get("vv", "ann").await.unwrap()]];
     for record in seen.iter().flatten() {

@@ -291,7 +291,7 @@ fn keep(queue: &str, attempt: AttemptId, end: &AttemptEnd, log: &AttemptLog) -> 
     let forget = statement(
         "DELETE FROM _gs_attempts WHERE queue = $1 AND id <= \
          (SELECT id FROM _gs_attempts WHERE queue = $1 ORDER BY id DESC LIMIT 1 OFFSET $2) \
-         AND (SELECT count(*) FROM _gs_attempts WHERE queue = $1) > $2 + $3",
+         AND (SELECT count(*) FROM _gs_attempts WHERE queue = $1) >= $2 + $3",
         vec![Param::from(queue), Param::Integer(bound(log.keep)), Param::Integer(bound(LOG_MARGIN))],
     );
     [insert, forget]

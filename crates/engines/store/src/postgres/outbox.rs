@@ -76,6 +76,11 @@ fn without_nul(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\\u0000") } else { text }
 }
 
+/// The last sequence that the batch of an event may have.
+pub(super) fn end_of_batch(sequence: i64) -> i64 {
+    sequence | PLACES as i64
+}
+
 /// The newest sequence that may have been given, as SQL.
 pub(super) const NEWEST: &str = "((coalesce(pg_sequence_last_value('_gs_batches'), 0) + 1) << 20) - 1";
 
@@ -134,6 +139,26 @@ pub(super) async fn next(
     settled: i64,
     limit: usize,
 ) -> Result<EventPage, Error> {
+    let mut looked_at = 4 * i64::try_from(limit.clamp(1, MAX_EVENTS)).unwrap_or(i64::MAX) + 100;
+    loop {
+        let page = look(session, interest, after, settled, limit, looked_at).await?;
+        // A batch may be larger than what was looked at.
+        match page {
+            Some(page) => return Ok(page),
+            None => looked_at = (looked_at * 8).min(MOST_LOOKED_AT),
+        }
+    }
+}
+
+/// The same of so many events. None when they are the beginning of one batch, and more may be looked at.
+async fn look(
+    session: &Session,
+    interest: &Interest,
+    after: i64,
+    settled: i64,
+    limit: usize,
+    looked_at: i64,
+) -> Result<Option<EventPage>, Error> {
     let floor = Sql::new("SELECT value FROM _gs_meta WHERE key = 'outbox_floor'");
     let mut sql = Sql::new(
         "SELECT sequence, batch, collection, record, action, schema_version, caller, written, loses_files, before, after \
@@ -143,13 +168,12 @@ pub(super) async fn next(
     sql.push(" AND sequence <= ");
     sql.param(Param::Integer(settled));
     sql.push(" ORDER BY sequence LIMIT ");
-    let looked_at = MOST_LOOKED_AT.min(i64::try_from(limit.clamp(1, MAX_EVENTS)).unwrap_or(i64::MAX) * 4 + 100);
     sql.param(Param::Integer(looked_at));
     let (floor, found) = futures_util::future::try_join(session.run(&floor), session.run(&sql)).await?;
     let floor: i64 = floor.rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
     if after < floor {
         let from = floor.unsigned_abs();
-        return Ok(EventPage { events: Events::Resync { from }, through: from });
+        return Ok(Some(EventPage { events: Events::Resync { from }, through: from }));
     }
     let mut delivery = Delivery::new(limit, after.unsigned_abs());
     let is_cut = found.rows.len() as i64 == looked_at;
@@ -162,11 +186,15 @@ pub(super) async fn next(
             break;
         }
     }
-    if is_cut && !is_full && delivery.whole > 0 {
-        // The last batch may go on after what was looked at.
-        delivery.end(delivery.whole);
+    if is_cut && !is_full {
+        if delivery.whole > 0 {
+            // The last batch may go on after what was looked at.
+            delivery.end(delivery.whole);
+        } else if !delivery.events.is_empty() && looked_at < MOST_LOOKED_AT {
+            return Ok(None);
+        }
     }
-    Ok(EventPage { events: Events::Some(delivery.events), through: delivery.through })
+    Ok(Some(EventPage { events: Events::Some(delivery.events), through: delivery.through }))
 }
 
 /// A delivery that fills up.

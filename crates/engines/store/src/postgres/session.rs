@@ -60,16 +60,18 @@ impl Session {
     /// Runs a statement. It is on its way with the first poll once it is prepared ([`Session::prepare`]): what
     /// is polled later comes after it, without waiting for its outcome.
     pub(super) async fn run(&self, sql: &Sql) -> Result<Outcome, Error> {
-        let params = sql.params.iter();
-        let stream = if self.connector.is_pooled() {
-            let typed: Vec<(&(dyn ToSql + Sync), Type)> =
-                params.map(|param| (param as &(dyn ToSql + Sync), param.pg_type())).collect();
-            self.client.query_typed_raw(&sql.text, typed).await?
-        } else {
-            let statement = self.prepare(sql).await?;
-            self.client.query_raw(&statement, params).await?
-        };
-        outcome(stream).await
+        if self.connector.is_pooled() {
+            return self.run_once(sql).await;
+        }
+        let statement = self.prepare(sql).await?;
+        outcome(self.client.query_raw(&statement, sql.params.iter()).await?).await
+    }
+
+    /// Runs a statement that is not worth being prepared. It is on its way with the first poll.
+    pub(super) async fn run_once(&self, sql: &Sql) -> Result<Outcome, Error> {
+        let typed: Vec<(&(dyn ToSql + Sync), Type)> =
+            sql.params.iter().map(|param| (param as &(dyn ToSql + Sync), param.pg_type())).collect();
+        outcome(self.client.query_typed_raw(&sql.text, typed).await?).await
     }
 
     /// Runs statements without parameters and without rows, one after the other.

@@ -1,5 +1,6 @@
 //! What a store on PostgreSQL does by itself.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -73,7 +74,11 @@ async fn follow_events(inner: Arc<Inner>) {
                 continue;
             }
         };
-        if settled.through > told {
+        // What this node has left itself was told with its commit, if it was settled when somebody looked.
+        let own = inner.newest_own_event.load(Ordering::Relaxed);
+        let is_news = settled.through > outbox::end_of_batch(own).max(told);
+        let was_held_up = !settled.is_behind && inner.has_held_up.swap(false, Ordering::Relaxed);
+        if is_news || was_held_up {
             told = settled.through;
             inner.shared.tell(&Commit { newest_event: Some(told.unsigned_abs()), ..Commit::default() });
         }

@@ -60,6 +60,7 @@ pub(super) struct BatchTransaction {
     /// What is written before the commit, when all rows are locked.
     events: Vec<Waiting>,
     newest_event: Option<i64>,
+    has_counted_settings: bool,
     /// Whether COMMIT is on its way.
     is_committing: bool,
 }
@@ -174,6 +175,7 @@ impl BatchTransaction {
             sent: VecDeque::new(),
             events: Vec::new(),
             newest_event: None,
+            has_counted_settings: false,
             is_committing: false,
         }
     }
@@ -243,7 +245,8 @@ impl BatchTransaction {
     /// Runs a statement whose failure is to be survived, and gives that. Nothing else may be under way.
     pub(super) async fn attempt(&mut self, sql: Sql) -> Result<Result<Outcome, tokio_postgres::Error>, Error> {
         self.ask(Sql::new("SAVEPOINT attempt")).await?;
-        let attempted = self.start(sql).await?;
+        let session = self.session.clone();
+        let attempted = under_way(async move { session.run_once(&sql).await }).await;
         match self.wait_for(attempted).await {
             Ok(outcome) => {
                 self.tell(Sql::new("RELEASE attempt")).await?;
@@ -272,14 +275,7 @@ impl BatchTransaction {
             }
         }
         let session = self.session.clone();
-        let running: Running = Box::pin(async move { session.run(&sql).await });
-        let mut outcome = Box::pin(maybe_done(running));
-        std::future::poll_fn(|cx| {
-            let _ = outcome.as_mut().poll(cx);
-            Poll::Ready(())
-        })
-        .await;
-        Ok(outcome)
+        Ok(under_way(async move { session.run(&sql).await }).await)
     }
 
     async fn wait_for(&mut self, mut outcome: Pin<Box<MaybeDone<Running>>>) -> Result<Outcome, Error> {
@@ -529,12 +525,29 @@ impl Transaction for BatchTransaction {
     }
 
     async fn save_settings(&mut self, settings: &Settings, now: Timestamp) -> Result<(), Error> {
-        let mut count = Sql::new("UPDATE _gs_versions SET settings = settings + 1 WHERE 1 / (settings = ");
-        count.param(Param::Integer(self.versions.settings));
-        count.push(")::int = 1");
-        self.send(count, Expected::Versions).await?;
+        if !self.has_counted_settings {
+            self.has_counted_settings = true;
+            let mut count = Sql::new("UPDATE _gs_versions SET settings = settings + 1 WHERE 1 / (settings = ");
+            count.param(Param::Integer(self.versions.settings));
+            count.push(")::int = 1");
+            self.send(count, Expected::Versions).await?;
+        }
         self.tell(schema_rows::save_settings(settings, now)).await
     }
+}
+
+/// A statement that has been put on its way.
+async fn under_way(
+    running: impl Future<Output = Result<Outcome, Error>> + Send + 'static,
+) -> Pin<Box<MaybeDone<Running>>> {
+    let running: Running = Box::pin(running);
+    let mut outcome = Box::pin(maybe_done(running));
+    std::future::poll_fn(|cx| {
+        let _ = outcome.as_mut().poll(cx);
+        Poll::Ready(())
+    })
+    .await;
+    outcome
 }
 
 fn silence(patience: Duration) -> Error {

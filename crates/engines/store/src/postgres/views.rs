@@ -133,8 +133,7 @@ pub(super) async fn drop_all(
     transaction: &mut BatchTransaction,
     schema: &Schema,
 ) -> Result<Vec<Arc<Collection>>, Error> {
-    let there = Sql::new("SELECT viewname::text FROM pg_catalog.pg_views WHERE schemaname = current_schema()");
-    let there = texts(&transaction.ask(there).await?.rows)?;
+    let there = there(transaction).await?;
     let is_there = |collection: &Arc<Collection>| {
         collection.is_view() && there.iter().any(|name| *name == identifier(&collection.name))
     };
@@ -144,6 +143,12 @@ pub(super) async fn drop_all(
         drop_view(transaction, &view.name).await?;
     }
     Ok(views)
+}
+
+/// The views that the database has.
+async fn there(transaction: &mut BatchTransaction) -> Result<Vec<String>, Error> {
+    let sql = Sql::new("SELECT viewname::text FROM pg_catalog.pg_views WHERE schemaname = current_schema()");
+    texts(&transaction.ask(sql).await?.rows)
 }
 
 /// Makes views anew that were dropped, whichever of them reads another. The text says which cannot be made any
@@ -158,7 +163,9 @@ pub(super) async fn make_all(
         let mut refused = String::new();
         for view in &views {
             if let Err(text) = make(transaction, schema, view).await? {
-                refused = format!("error in view {}: {text}", view.name);
+                if refused.is_empty() {
+                    refused = format!("error in view {}: {text}", view.name);
+                }
                 left.push(view.clone());
             }
         }
@@ -418,12 +425,17 @@ async fn follow_each(
         .filter(|collection| collection.is_view() && collection.id != except)
         .cloned()
         .collect();
+    let there = there(transaction).await?;
     for view in views {
         let tried = try_query(transaction, &effects.schema, query(&view)).await?;
         if let Some(fault) = &tried.trial.fault {
             return Ok(Err(fault.to_string()));
         }
         if view::is_same(&view.fields, &tried.trial.fields) {
+            // One that went with what it reads is there again with it.
+            if !there.contains(&identifier(&view.name).into_owned()) {
+                let _ = transaction.attempt(create(&view.name, &tried.select)).await?;
+            }
             continue;
         }
         let after = Collection { updated: effects.now.to_text(), ..(*view).clone() };

@@ -193,10 +193,12 @@ impl Inner {
                 self.pools.forget_prepared();
             }
         }
-        self.shared.tell(&effects.commit);
-        if effects.commit.newest_event.is_some() {
+        if let Some(newest) = effects.commit.newest_event {
+            let newest = i64::try_from(newest).unwrap_or(i64::MAX);
+            self.newest_own_event.fetch_max(newest, Ordering::Relaxed);
             self.event_left.notify_one();
         }
+        self.shared.tell(&effects.commit);
     }
 
     /// Changes who follows what: with nobody writing, so that no write is under way that does not know.
