@@ -26,14 +26,15 @@ use kit::rate_limits::RateLimits;
 use kit::spool::{Spool, SpoolBounds};
 use rand::distr::{Alphanumeric, SampleString};
 use realtime::Realtime;
-use store::sqlite::{self, SqliteStore};
+use store::sqlite::FolderLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::caller_keys::KeyKeeper;
-use crate::config::{Settings, Synchronous};
+use crate::config::Settings;
 use crate::hook_queues;
 use crate::readiness::has_superuser;
+use crate::stores::{self, Stores};
 use crate::unmatched::{StaticFolder, unmatched};
 
 /// What the services of this process stand on. One for the process, shared by its request loops.
@@ -53,6 +54,8 @@ pub(crate) struct App {
     /// What gateways on other nodes are told, if there may be any.
     notices: Option<Arc<Notices>>,
     tasks: Tasks,
+    /// Held until nothing of it is used any more.
+    _folder: Option<FolderLock>,
 }
 
 /// What runs beside the requests, in the background runtime.
@@ -87,8 +90,8 @@ impl App {
             rate_limits.clone(),
         ];
         observers.extend(notices.clone().map(|notices| notices as Arc<dyn CommitObserver>));
-        let store = open_store(settings, observers)?;
-        let secrets = store.clone();
+        let Stores { store, jobs: job_store, hooks: hook_store, secrets, folder } =
+            stores::open(settings, observers).await?;
         rate_limits.take(&store.settings());
         let files = Arc::new(open_files(settings)?);
         let has_superuser = has_superuser(&*store).await.context("look for a superuser")?;
@@ -96,7 +99,7 @@ impl App {
             StaticFolder::new(settings.server.public_dir.clone(), settings.server.index_fallback);
         let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(store.clone(), new_events));
         let crons = Crons::start(jobs::built_in(store.clone()), kit::app::now);
-        let jobs = Jobs { store: store.clone(), crons: Arc::new(crons) };
+        let jobs = Jobs { store: job_store.clone(), crons: Arc::new(crons) };
         let worker = Arc::new(Worker::start(&jobs.store, &new_jobs, queues(store.clone(), &files)));
         let tasks = Tasks { stop: CancellationToken::new(), running: TaskTracker::new(), worker };
         let sweeper = files::sweeper::run(store.clone(), files.blobs.clone(), tasks.stop.clone());
@@ -104,7 +107,7 @@ impl App {
         tasks.running.spawn(cleanup::run(store.clone(), broker.clone(), tasks.stop.clone()));
         let outbound = Outbound::new(settings.outbound.policy.clone());
         let hooks =
-            Hooks::load(store.clone(), store.clone(), settings.hooks.clone(), outbound.sibling()).await?;
+            Hooks::load(hook_store, job_store.clone(), settings.hooks.clone(), outbound.sibling()).await?;
         tasks.running.spawn(hooks::follow(
             hooks.clone(),
             store.clone(),
@@ -138,6 +141,7 @@ impl App {
             outbound,
             notices,
             tasks,
+            _folder: folder,
         })
     }
 
@@ -245,20 +249,4 @@ fn start_realtime(
     draining: CancellationToken,
 ) -> Realtime {
     Realtime::start(app, broker, realtime::Options { node_code, ..Default::default() }, draining)
-}
-
-/// The store of the data folder. Fails with a sentence when the folder cannot be used.
-pub(crate) fn open_store(
-    settings: &Settings,
-    observers: Vec<Arc<dyn CommitObserver>>,
-) -> Result<Arc<SqliteStore>, sqlite::OpenError> {
-    let mut options = sqlite::Options::new(settings.server.dir.clone());
-    options.synchronous = match settings.store.synchronous {
-        Synchronous::Full => sqlite::Synchronous::Full,
-        Synchronous::Normal => sqlite::Synchronous::Normal,
-    };
-    options.readers = settings.store.readers;
-    options.read_deadline = settings.server.query_timeout;
-    options.observers = observers;
-    Ok(Arc::new(SqliteStore::open(options)?))
 }

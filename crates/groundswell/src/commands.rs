@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::cli::{self, Command, CommandLine, ServeFlags};
 use crate::config::Role;
+use crate::stores::OpenError;
 use crate::{certificates, config, output, reload};
 
 /// The code for a configuration that cannot be.
@@ -71,7 +72,11 @@ fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(format_args!("{error:#}"));
-            ExitCode::FAILURE
+            let of_store = error.chain().find_map(|cause| cause.downcast_ref::<OpenError>());
+            match of_store.is_some_and(OpenError::is_of_configuration) {
+                true => ExitCode::from(EXIT_CONFIGURATION),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

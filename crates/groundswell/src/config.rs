@@ -27,7 +27,7 @@ pub(crate) use acme::AcmeSettings;
 pub(crate) use gateway::GatewaySettings;
 pub(crate) use nodes::Role;
 pub(crate) use problem::Problems;
-pub(crate) use settings::{Address, LogFormat, LogSettings, Settings, Synchronous};
+pub(crate) use settings::{Address, LogFormat, LogSettings, Settings, StoreUrl, Synchronous};
 pub(crate) use tls::TlsSettings;
 pub(crate) use tree::Tree;
 

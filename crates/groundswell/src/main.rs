@@ -25,6 +25,7 @@ mod readiness;
 mod reload;
 mod runtimes;
 mod shutdown;
+mod stores;
 mod superusers;
 mod unmatched;
 

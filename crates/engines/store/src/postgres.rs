@@ -126,7 +126,7 @@ impl Options {
         Options {
             url: url.into(),
             direct_url: None,
-            pool: PoolOptions { size: 8, wait: Duration::from_secs(5) },
+            pool: PoolOptions::default(),
             connect_timeout: Duration::from_secs(5),
             read_deadline: Duration::from_secs(30),
             write_deadline: Duration::from_secs(30),

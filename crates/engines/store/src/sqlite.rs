@@ -59,9 +59,10 @@ use model::time::Timestamp;
 
 use rusqlite::Connection;
 
+pub use folder::FolderLock;
 pub use layout::FORMAT;
 pub use migrate::MigrateError;
-pub use open::{Inspection, OpenError, inspect};
+pub use open::{Inspection, OpenError, hold, inspect};
 
 use jobs::Kept;
 use read_pool::{ReadPool, Weight};

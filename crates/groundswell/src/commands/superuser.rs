@@ -4,13 +4,13 @@ use std::io::{self, BufRead};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use contract::store::Store as _;
-use store::sqlite::OpenError;
+use store::sqlite;
 
 use crate::cli::{Credentials, SuperuserAction};
 use crate::config::Settings;
 use crate::superusers::{self, Outcome, SuperuserChange};
-use crate::{app, control_socket, output};
+use crate::stores::{self, OpenError, Stores};
+use crate::{control_socket, output};
 
 /// Runs `superuser …`.
 pub(super) fn run(settings: &Settings, action: SuperuserAction) -> ExitCode {
@@ -31,13 +31,16 @@ pub(super) fn run(settings: &Settings, action: SuperuserAction) -> ExitCode {
 
 /// Writes the change through the store, or through the server that holds the data folder.
 fn apply(settings: &Settings, change: &SuperuserChange) -> anyhow::Result<Outcome> {
-    let store = match app::open_store(settings, Vec::new()) {
-        Ok(store) => store,
-        Err(OpenError::Held(dir)) => return control_socket::send(&dir, change),
-        Err(error) => return Err(error.into()),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().context("start a runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     runtime.block_on(async {
+        let Stores { store, folder: _folder, .. } = match stores::open(settings, Vec::new()).await {
+            Ok(stores) => stores,
+            Err(OpenError::Sqlite(sqlite::OpenError::Held(dir))) => {
+                return control_socket::send(&dir, change);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let outcome = superusers::apply(&*store, change).await?;
         store.close().await?;
         Ok(outcome)

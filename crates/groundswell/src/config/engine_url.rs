@@ -18,6 +18,11 @@ impl EngineUrl {
         is_scheme.then(|| Self(text.to_owned()))
     }
 
+    /// The URL as it was given, for those who connect. It must not be shown.
+    pub(crate) fn with_secrets(&self) -> &str {
+        &self.0
+    }
+
     /// What comes before the first colon.
     pub(crate) fn scheme(&self) -> &str {
         self.0.split(':').next().unwrap_or_default()

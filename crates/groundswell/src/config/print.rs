@@ -47,6 +47,10 @@ impl fmt::Display for Settings {
         }
         writeln!(f, "\n[store]")?;
         writeln!(f, "url = {}", quoted(&store.url))?;
+        if let Some(url) = &store.direct_url {
+            writeln!(f, "direct_url = {}", quoted(url))?;
+        }
+        writeln!(f, "pool = {}", store.pool)?;
         writeln!(f, "synchronous = {}", quoted(store.synchronous))?;
         writeln!(f, "readers = {}", store.readers)?;
         writeln!(f, "\n[blobs]")?;

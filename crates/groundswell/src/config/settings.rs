@@ -12,6 +12,7 @@ use ::hooks::Hook;
 use blobs::MasterKeys;
 use gateway::ConnectionRules;
 use kit::spool::SpoolBounds;
+use store::postgres::PoolOptions;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::engine_url::EngineUrl;
@@ -69,9 +70,22 @@ pub(crate) struct ServerSettings {
 /// `[store]`
 #[derive(Debug, Clone)]
 pub(crate) struct StoreSettings {
-    pub(crate) url: EngineUrl,
+    pub(crate) url: StoreUrl,
+    /// Where the same database is without a pooler in between.
+    pub(crate) direct_url: Option<EngineUrl>,
+    /// Connections of each thread to a database.
+    pub(crate) pool: usize,
     pub(crate) synchronous: Synchronous,
     pub(crate) readers: usize,
+}
+
+/// Where the data are, by the adapter for it.
+#[derive(Debug, Clone)]
+pub(crate) enum StoreUrl {
+    /// In the data folder.
+    Sqlite(EngineUrl),
+    /// In a database of PostgreSQL.
+    Postgres(EngineUrl),
 }
 
 /// `[blobs]`
@@ -203,10 +217,17 @@ impl ServerSettings {
     }
 }
 
+/// A database's URL as it is written.
+const POSTGRES_URL: &str = "\"postgres://user:password@host:5432/database\"";
+/// The same, or the embedded store's.
+const STORE_URL: &str = "\"sqlite:\" or \"postgres://user:password@host:5432/database\"";
+
 impl StoreSettings {
     fn read(mut section: Section<'_>) -> Self {
         let settings = Self {
-            url: embedded_url(&mut section, "sqlite:"),
+            url: StoreUrl::read(&mut section),
+            direct_url: postgres_url(&mut section, "direct_url"),
+            pool: count(&mut section, "pool").unwrap_or(PoolOptions::default().size),
             synchronous: section
                 .parsed("synchronous", "FULL or NORMAL", Synchronous::parse)
                 .map_or(Synchronous::Full, |(value, _)| value),
@@ -215,6 +236,44 @@ impl StoreSettings {
         section.finish();
         settings
     }
+}
+
+impl StoreUrl {
+    fn read(section: &mut Section<'_>) -> Self {
+        let embedded = Self::Sqlite(EngineUrl::parse("sqlite:").expect("a scheme is a URL here"));
+        let Some(text) = section.text("url") else { return embedded };
+        match EngineUrl::parse(&text.value) {
+            Some(url) if url.scheme() == "sqlite" => return Self::Sqlite(url),
+            Some(url) if is_postgres(&url) => return Self::Postgres(url),
+            Some(url) => section.refuse(
+                &text.origin,
+                "url",
+                format!("the kind {:?} is not available; write {STORE_URL}", url.scheme()),
+            ),
+            None => section.refuse(&text.origin, "url", format!("is not a URL; write {STORE_URL}")),
+        }
+        embedded
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Sqlite(url) | Self::Postgres(url)) = self;
+        url.fmt(f)
+    }
+}
+
+fn is_postgres(url: &EngineUrl) -> bool {
+    matches!(url.scheme(), "postgres" | "postgresql")
+}
+
+fn postgres_url(section: &mut Section<'_>, key: &'static str) -> Option<EngineUrl> {
+    let text = section.text(key)?;
+    let url = EngineUrl::parse(&text.value).filter(is_postgres);
+    if url.is_none() {
+        section.refuse(&text.origin, key, format!("is no such URL; write {POSTGRES_URL}"));
+    }
+    url
 }
 
 impl BlobSettings {

@@ -57,8 +57,9 @@ fn all_problems_are_told_at_once() {
 #[test]
 fn a_refused_store_url_is_not_shown() {
     check_problem(
-        "[store]\nurl = \"postgres://a:hunter2@b/c\"",
-        "groundswell.toml:2: store.url: the kind \"postgres\" is not available; write \"sqlite:\"",
+        "[store]\nurl = \"mysql://a:hunter2@b/c\"",
+        "groundswell.toml:2: store.url: the kind \"mysql\" is not available; write \"sqlite:\" or \
+         \"postgres://user:password@host:5432/database\"",
     );
 }
 

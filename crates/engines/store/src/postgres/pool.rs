@@ -28,6 +28,13 @@ pub struct PoolOptions {
     pub wait: Duration,
 }
 
+impl Default for PoolOptions {
+    /// Eight for each thread: with two request loops, 32 for a node.
+    fn default() -> PoolOptions {
+        PoolOptions { size: 8, wait: Duration::from_secs(5) }
+    }
+}
+
 /// The pools of a node.
 pub(super) struct Pools {
     connector: Arc<Connector>,

@@ -14,7 +14,7 @@ const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
 /// Holds the folder until it is dropped; the system lets go when the process dies.
-pub(super) struct FolderLock {
+pub struct FolderLock {
     _file: File,
 }
 

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::at_hand::AtHand;
 use super::checkpoint::Checkpoints;
 use super::consumers::Consumers;
-use super::folder::{self, FolderError};
+use super::folder::{self, FolderError, FolderLock};
 use super::migrate::{self, MigrateError};
 use super::read_pool::ReadPool;
 use super::schema_rows::{self, LoadError};
@@ -84,11 +84,17 @@ pub struct Inspection {
     pub is_held: bool,
 }
 
+/// Takes a data folder for what is in it beside the store, making it when it is missing. Whoever holds it holds it
+/// alone.
+pub fn hold(dir: &Path) -> Result<FolderLock, OpenError> {
+    folder::take(dir).map_err(|error| match error {
+        FolderError::Held => OpenError::Held(dir.to_owned()),
+        FolderError::Io(source) => OpenError::Folder { dir: dir.to_owned(), source },
+    })
+}
+
 pub(super) fn open(options: Options) -> Result<SqliteStore, OpenError> {
-    let lock = folder::take(&options.dir).map_err(|error| match error {
-        FolderError::Held => OpenError::Held(options.dir.clone()),
-        FolderError::Io(source) => OpenError::Folder { dir: options.dir.clone(), source },
-    })?;
+    let lock = hold(&options.dir)?;
     let file = options.dir.join(DATA_FILE);
     let unreadable = |detail: String| OpenError::Unreadable { file: file.clone(), detail };
     // Before anything may write to it: a writer turns the file into WAL mode, whosever it is.
