@@ -30,8 +30,8 @@ mod uploads;
 mod views;
 mod writes;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use contract::event::{EventPage, Interest};

@@ -8,8 +8,8 @@ use store::sqlite;
 
 use crate::cli::{Credentials, SuperuserAction};
 use crate::config::Settings;
-use crate::superusers::{self, Outcome, SuperuserChange};
 use crate::stores::{self, OpenError, Stores};
+use crate::superusers::{self, Outcome, SuperuserChange};
 use crate::{control_socket, output};
 
 /// Runs `superuser …`.

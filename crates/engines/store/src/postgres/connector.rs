@@ -47,8 +47,9 @@ impl Connector {
     pub(super) fn new(url: &str, is_pooled: bool, connect_timeout: Duration) -> Result<Connector, UrlError> {
         let (plain, tls) = split_tls(url)?;
         // The driver's words may hold a part of the URL, and so its password.
-        let mut config = Config::from_str(&plain)
-            .map_err(|_| UrlError("it is none like postgres://user:password@host:5432/database".to_owned()))?;
+        let mut config = Config::from_str(&plain).map_err(|_| {
+            UrlError("it is none like postgres://user:password@host:5432/database".to_owned())
+        })?;
         if config.get_dbname().is_none() {
             return Err(UrlError("it names no database".to_owned()));
         }
@@ -218,7 +219,10 @@ mod tests {
     use super::*;
 
     fn refusal(url: &str) -> String {
-        Connector::new(url, false, Duration::from_secs(1)).err().map(|error| error.to_string()).unwrap_or_default()
+        Connector::new(url, false, Duration::from_secs(1))
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
     }
 
     #[test]
@@ -226,7 +230,10 @@ mod tests {
         for (url, why) in [
             ("postgres://app:hidden@db/app?sslmode=perhaps", "its sslmode \"perhaps\" is none of"),
             ("postgres://app:hidden@db/app?sslmode=verify-full", "must name the file of the authorities"),
-            ("postgres://app:hidden@db/app?sslmode=verify-full&sslrootcert=/nowhere", "/nowhere cannot be used"),
+            (
+                "postgres://app:hidden@db/app?sslmode=verify-full&sslrootcert=/nowhere",
+                "/nowhere cannot be used",
+            ),
             ("postgres://app:hidden@db/app?nonsense=1", "none like postgres://"),
             ("postgres://app:hidden@db:port/app", "none like postgres://"),
             ("postgres://app:hidden@db", "names no database"),
@@ -234,6 +241,9 @@ mod tests {
             let refusal = refusal(url);
             assert!(refusal.contains(why) && !refusal.contains("hidden"), "{url}: {refusal}");
         }
-        assert_eq!(refusal("postgres://app:hidden@db/app?sslmode=require&target_session_attrs=read-write"), "");
+        assert_eq!(
+            refusal("postgres://app:hidden@db/app?sslmode=require&target_session_attrs=read-write"),
+            ""
+        );
     }
 }

@@ -62,6 +62,11 @@ impl Error {
         }
     }
 
+    /// Whether the server said nothing in time: what it is at is not known.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Error::NoConnection(_) | Error::Commit(_))
+    }
+
     /// Whether the server itself said so.
     pub(super) fn is_told(&self) -> bool {
         matches!(self, Error::Postgres(error) if error.as_db_error().is_some())

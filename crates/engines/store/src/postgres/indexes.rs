@@ -13,8 +13,11 @@ pub(super) fn statement(collection: &Collection, index: &Index) -> Result<String
     let unique = if index.unique { "UNIQUE " } else { "" };
     let columns: Vec<String> =
         index.columns.iter().map(|column| column_sql(collection, column)).collect::<Result<_, _>>()?;
-    let condition =
-        if index.condition.is_empty() { String::new() } else { format!(" WHERE {}", requoted(&index.condition)) };
+    let condition = if index.condition.is_empty() {
+        String::new()
+    } else {
+        format!(" WHERE {}", requoted(&index.condition))
+    };
     let (name, table) = (quoted(&index.name), quoted(&index.table));
     Ok(format!("CREATE {unique}INDEX {name} ON {table} ({}){condition}", columns.join(", ")))
 }

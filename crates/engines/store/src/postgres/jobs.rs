@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use contract::jobs::{
     AttemptEnd, AttemptId, AttemptLog, AttemptPage, Claimed, DeadJob, DeadJobs, Job, JobStore, LOG_MARGIN,
-    LoggedAttempt, MAX_DEAD_JOBS, Outcome as AttemptOutcome, QueueStatus,
+    LoggedAttempt, MAX_DEAD_JOBS, MAX_JOBS, Outcome as AttemptOutcome, QueueStatus,
 };
 use contract::store::{Answer, Commit, StoreError};
 use model::json::Json;
@@ -34,6 +34,11 @@ pub(super) fn enqueue(job: &NewJob, now: Timestamp) -> Sql {
             Param::Integer(job.due().0),
         ],
     )
+}
+
+/// How many there are that are not dead, those of other nodes too; counted up to the most that there may be.
+pub(super) fn count() -> Sql {
+    Sql::new(format!("SELECT count(*) FROM (SELECT 1 FROM _gs_jobs LIMIT {MAX_JOBS}) AS some"))
 }
 
 impl JobStore for PostgresStore {
@@ -88,7 +93,12 @@ async fn claim(inner: &Inner, queue: String, limit: usize, lease: Duration) -> R
         "UPDATE _gs_jobs SET due = $1, attempts = attempts + 1, is_running = true WHERE id IN \
          (SELECT id FROM _gs_jobs WHERE queue = $2 AND due <= $3 ORDER BY due, id LIMIT $4 FOR UPDATE SKIP LOCKED) \
          RETURNING id, attempts, payload, created",
-        vec![Param::Integer(until), Param::from(queue.as_str()), Param::Integer(now.0), Param::Integer(limit)],
+        vec![
+            Param::Integer(until),
+            Param::from(queue.as_str()),
+            Param::Integer(now.0),
+            Param::Integer(limit),
+        ],
     );
     let next = statement(
         "SELECT due FROM _gs_jobs WHERE queue = $1 ORDER BY due LIMIT 1",
@@ -232,7 +242,8 @@ async fn replay_where(inner: &Inner, which: &str, mut params: Vec<Param>) -> Res
          INSERT INTO _gs_jobs (queue, payload, created, due) \
          SELECT queue, payload, created, $1 FROM gone ORDER BY id RETURNING queue"
     );
-    let queues = rows_of(&inner.run(Sql { text, params }).await?.rows, |row| Ok(row.try_get::<_, String>(0)?))?;
+    let queues =
+        rows_of(&inner.run(Sql { text, params }).await?.rows, |row| Ok(row.try_get::<_, String>(0)?))?;
     inner.shared.jobs.fetch_add(queues.len() as u64, Ordering::Relaxed);
     let replayed = queues.len() as u64;
     if let Some(queue) = queues.into_iter().next() {

@@ -60,7 +60,9 @@ pub enum OpenError {
         grant: String,
     },
     /// Its tables are not ours.
-    #[error("the schema {schema} of the database {database} holds {what}; give Groundswell a database or a schema of its own")]
+    #[error(
+        "the schema {schema} of the database {database} holds {what}; give Groundswell a database or a schema of its own"
+    )]
     Foreign {
         /// The database's name.
         database: String,
@@ -70,7 +72,9 @@ pub enum OpenError {
         what: String,
     },
     /// A newer version wrote it.
-    #[error("the database {database} was written by a newer version (format {found}, this version knows {known}); use that version")]
+    #[error(
+        "the database {database} was written by a newer version (format {found}, this version knows {known}); use that version"
+    )]
     Newer {
         /// Its name.
         database: String,
@@ -99,7 +103,11 @@ pub(super) struct Opened {
 
 /// Checks the database, makes what is missing in one transaction, and reads what a node must know. Nodes that
 /// start at once wait for each other.
-pub(super) async fn open(session: &Arc<Session>, database: &str, options: &Options) -> Result<Opened, OpenError> {
+pub(super) async fn open(
+    session: &Arc<Session>,
+    database: &str,
+    options: &Options,
+) -> Result<Opened, OpenError> {
     let other = |error: Error| OpenError::Other { database: database.to_owned(), detail: error.to_string() };
     check_server(session, database).await?;
     session.run_script("BEGIN; SELECT pg_advisory_xact_lock(7165206870436115)").await.map_err(other)?;
@@ -189,7 +197,8 @@ async fn check_tables(session: &Session, database: &str) -> Result<bool, OpenErr
     let get = |error: tokio_postgres::Error| other(error.into());
     let (schema, role): (String, String) = (row.try_get(0).map_err(get)?, row.try_get(1).map_err(get)?);
     let (may_create, tables): (bool, i64) = (row.try_get(2).map_err(get)?, row.try_get(3).map_err(get)?);
-    let (has_meta, has_collections): (bool, bool) = (row.try_get(4).map_err(get)?, row.try_get(5).map_err(get)?);
+    let (has_meta, has_collections): (bool, bool) =
+        (row.try_get(4).map_err(get)?, row.try_get(5).map_err(get)?);
     if schema.is_empty() || !may_create {
         let schema = if schema.is_empty() { "public".to_owned() } else { schema };
         return Err(OpenError::Privilege {
@@ -199,14 +208,17 @@ async fn check_tables(session: &Session, database: &str) -> Result<bool, OpenErr
         });
     }
     if !has_meta && tables > 0 {
-        let what = if has_collections { "tables like PocketBase's, but not Groundswell's" } else { "other tables" };
+        let what =
+            if has_collections { "tables like PocketBase's, but not Groundswell's" } else { "other tables" };
         return Err(OpenError::Foreign { database: database.to_owned(), schema, what: what.to_owned() });
     }
     if !has_meta {
         return Ok(false);
     }
-    let format = session.run(&Sql::new("SELECT value FROM _gs_meta WHERE key = 'format'")).await.map_err(other)?;
-    let found: i64 = format.rows.first().map(|row| row.try_get(0)).transpose().map_err(get)?.unwrap_or_default();
+    let format =
+        session.run(&Sql::new("SELECT value FROM _gs_meta WHERE key = 'format'")).await.map_err(other)?;
+    let found: i64 =
+        format.rows.first().map(|row| row.try_get(0)).transpose().map_err(get)?.unwrap_or_default();
     if found > FORMAT {
         return Err(OpenError::Newer { database: database.to_owned(), found, known: FORMAT });
     }
@@ -219,7 +231,10 @@ async fn install_functions(session: &Session, database: &str, is_ours: bool) -> 
     let other = |error: Error| OpenError::Other { database: database.to_owned(), detail: error.to_string() };
     let version = filter_sql::FUNCTIONS_VERSION;
     if is_ours {
-        let found = session.run(&Sql::new("SELECT value FROM _gs_meta WHERE key = 'functions'")).await.map_err(other)?;
+        let found = session
+            .run(&Sql::new("SELECT value FROM _gs_meta WHERE key = 'functions'"))
+            .await
+            .map_err(other)?;
         let found: Option<i64> =
             found.rows.first().map(|row| row.try_get(0)).transpose().map_err(|error| other(error.into()))?;
         if found.is_some_and(|found| found >= version) {
@@ -248,7 +263,8 @@ async fn create(session: &Arc<Session>, options: &Options) -> Result<(), Error> 
     let mut transaction = BatchTransaction::within(session.clone(), options.write_deadline);
     let collections = system::fresh_install(now, &mut rand::rng());
     for collection in collections {
-        let made = schema_steps::apply_all(&mut transaction, &collection, &diff(None, Some(&collection))).await;
+        let made =
+            schema_steps::apply_all(&mut transaction, &collection, &diff(None, Some(&collection))).await;
         made.map_err(|failure| match failure {
             StepFailure::Engine(error) => error,
             refused => Error::Unexpected(format!("a system collection was refused: {refused:?}")),

@@ -102,7 +102,8 @@ impl Horizon {
         let running = Sql::new(
             "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() AS s",
         );
-        let (newest, running) = futures_util::future::try_join(session.run(&newest), session.run(&running)).await?;
+        let (newest, running) =
+            futures_util::future::try_join(session.run(&newest), session.run(&running)).await?;
         let (Some(newest), Some(running)) = (newest.rows.first(), running.rows.first()) else {
             return Ok(self.settled);
         };

@@ -100,7 +100,10 @@ impl Pools {
 
     fn of_this_thread(&self) -> Arc<Pool> {
         let mut pools = lock(&self.by_thread);
-        pools.entry(std::thread::current().id()).or_insert_with(|| Arc::new(Pool::new(self.options.size))).clone()
+        pools
+            .entry(std::thread::current().id())
+            .or_insert_with(|| Arc::new(Pool::new(self.options.size)))
+            .clone()
     }
 }
 
@@ -108,11 +111,7 @@ impl Pools {
 
 impl Pool {
     fn new(size: usize) -> Pool {
-        Pool {
-            idle: Mutex::default(),
-            places: Arc::new(Semaphore::new(size)),
-            waiting: AtomicUsize::new(0),
-        }
+        Pool { idle: Mutex::default(), places: Arc::new(Semaphore::new(size)), waiting: AtomicUsize::new(0) }
     }
 
     async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {

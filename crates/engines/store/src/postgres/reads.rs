@@ -7,9 +7,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use contract::store::{
-    FindByField, GetRecord, GetRecords, JudgeRow, ListRecords, ReferringRecords,
-};
+use contract::store::{FindByField, GetRecord, GetRecords, JudgeRow, ListRecords, ReferringRecords};
 use model::collection::Collection;
 use model::condition::Condition;
 use model::filter::Sort;
@@ -143,7 +141,11 @@ pub(super) fn is_same_row(stored: &Record, given: &Record) -> bool {
 
 /// A row if a condition holds for a record: for the stored one, or for one that is not stored.
 pub(super) fn holds(record: &Record, is_stored: bool, condition: &Condition) -> Result<Sql, Error> {
-    if is_stored { holds_stored(record, condition) } else { holds_for(record, RootKind::NewRow, filter_sql::new_row(record), condition) }
+    if is_stored {
+        holds_stored(record, condition)
+    } else {
+        holds_for(record, RootKind::NewRow, filter_sql::new_row(record), condition)
+    }
 }
 
 /// A row if a condition holds for a stored record.

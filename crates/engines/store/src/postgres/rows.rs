@@ -51,7 +51,8 @@ fn value(field: &Field, row: &Row, column: usize) -> Result<Value, Error> {
 /// A view's row. A field without a column is empty.
 fn view_record(collection: &Arc<Collection>, text: &str) -> Record {
     let row = Json::parse_whole(text).unwrap_or_default();
-    let value = |field: &Field| row.get(&identifier(&field.name)).map_or(Value::Null, |json| view_value(field, json));
+    let value =
+        |field: &Field| row.get(&identifier(&field.name)).map_or(Value::Null, |json| view_value(field, json));
     Record { collection: collection.clone(), values: collection.fields.iter().map(value).collect() }
 }
 

@@ -254,7 +254,8 @@ async fn replace_column(
         format!("ALTER TABLE {table_name} RENAME COLUMN {column} TO {old_name}"),
     ];
     statements.push(added_columns(table, field));
-    statements.push(format!("UPDATE {table_name} SET {column} = {}", expression.replace("COLUMN", &old_name)));
+    statements
+        .push(format!("UPDATE {table_name} SET {column} = {}", expression.replace("COLUMN", &old_name)));
     statements.push(format!("ALTER TABLE {table_name} DROP COLUMN {old_name}"));
     for statement in statements {
         alter(transaction, Sql::new(statement), "").await?;

@@ -48,7 +48,12 @@ pub(super) struct Versions {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(known: Known, observers: Vec<Arc<dyn CommitObserver>>, jobs: u64, durability: String) -> Shared {
+    pub(super) fn new(
+        known: Known,
+        observers: Vec<Arc<dyn CommitObserver>>,
+        jobs: u64,
+        durability: String,
+    ) -> Shared {
         Shared {
             known: ArcSwap::from_pointee(known),
             refreshing: tokio::sync::Mutex::new(()),

@@ -12,9 +12,10 @@ pub(super) async fn run<T>(
     work: impl AsyncFnOnce(&mut BatchTransaction) -> Result<T, Error>,
 ) -> Result<T, StoreError> {
     let lease = inner.pools.lease().await.map_err(Error::into_store_error)?;
-    let mut transaction = BatchTransaction::begin_plain(lease.session().clone(), inner.options.write_deadline)
-        .await
-        .map_err(Error::into_store_error)?;
+    let mut transaction =
+        BatchTransaction::begin_plain(lease.session().clone(), inner.options.write_deadline)
+            .await
+            .map_err(Error::into_store_error)?;
     let answer = work(&mut transaction).await.map_err(Error::into_store_error)?;
     match transaction.commit().await {
         Ok(()) => {

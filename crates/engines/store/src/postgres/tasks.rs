@@ -9,14 +9,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::error::Error;
-use super::{Inner, clock, outbox};
+use super::{Inner, clock, jobs, outbox};
 
 /// How often a node looks whether another one has changed what it must know, and left events.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often while events are not settled.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How often positions are stored and the outbox is tidied.
-const TIDY: Duration = Duration::from_secs(1);
+const TIDY: Duration = Duration::from_secs(2);
 
 /// The tasks of a store. They end with it.
 pub(super) struct Tasks {
@@ -135,7 +135,11 @@ async fn tidy_once(inner: &Inner) -> Result<(), Error> {
     let lease = inner.pools.lease().await?;
     let session = lease.session().clone();
     let cut = outbox::tidy(&session, inner.options.outbox, clock()).await?;
+    let jobs = session.run(&jobs::count()).await?;
     lease.finish();
+    if let Some(row) = jobs.rows.first() {
+        inner.shared.jobs.store(row.try_get::<_, i64>(0)?.unsigned_abs(), Ordering::Relaxed);
+    }
     if let Some(through) = cut {
         tracing::warn!(through, "events were cut off that a consumer had not seen");
     }

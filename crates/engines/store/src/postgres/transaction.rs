@@ -128,8 +128,7 @@ impl BatchTransaction {
         versions: Versions,
         patience: Duration,
     ) -> Result<BatchTransaction, Error> {
-        let mut transaction =
-            BatchTransaction::new(session, Isolation::ReadCommitted, versions, patience);
+        let mut transaction = BatchTransaction::new(session, Isolation::ReadCommitted, versions, patience);
         transaction.send(Sql::new("BEGIN"), Expected::Success).await?;
         // What is done to a schema may take long, and is not to be cut off half way.
         transaction.send(Sql::new("SET LOCAL statement_timeout = 0"), Expected::Success).await?;
@@ -243,7 +242,10 @@ impl BatchTransaction {
     }
 
     /// Runs a statement whose failure is to be survived, and gives that. Nothing else may be under way.
-    pub(super) async fn attempt(&mut self, sql: Sql) -> Result<Result<Outcome, tokio_postgres::Error>, Error> {
+    pub(super) async fn attempt(
+        &mut self,
+        sql: Sql,
+    ) -> Result<Result<Outcome, tokio_postgres::Error>, Error> {
         self.ask(Sql::new("SAVEPOINT attempt")).await?;
         let session = self.session.clone();
         let attempted = under_way(async move { session.run_once(&sql).await }).await;
@@ -281,7 +283,10 @@ impl BatchTransaction {
     async fn wait_for(&mut self, mut outcome: Pin<Box<MaybeDone<Running>>>) -> Result<Outcome, Error> {
         let patience = self.patience;
         tokio::time::timeout(patience, outcome.as_mut()).await.map_err(|_| silence(patience))?;
-        outcome.as_mut().take_output().unwrap_or_else(|| Err(Error::Unexpected("an outcome was taken twice".to_owned())))
+        outcome
+            .as_mut()
+            .take_output()
+            .unwrap_or_else(|| Err(Error::Unexpected("an outcome was taken twice".to_owned())))
     }
 
     async fn outcome_of(&mut self, sent: Sent) -> Result<(), Error> {
@@ -301,7 +306,9 @@ impl BatchTransaction {
                 Err(Error::Commit(error.to_string()))
             }
             // Without the server's word it may have got as far as COMMIT.
-            (_, Err(error)) if self.is_committing && !error.is_told() => Err(Error::Commit(error.to_string())),
+            (_, Err(error)) if self.is_committing && !error.is_told() => {
+                Err(Error::Commit(error.to_string()))
+            }
             (_, Err(error)) => Err(error),
             (Expected::Upload, Ok(outcome)) if outcome.affected == 0 => {
                 Err(refused(Why::Guard(Guard::Upload)))
@@ -438,7 +445,11 @@ impl Transaction for BatchTransaction {
         Ok(self.ask(sql).await?.affected)
     }
 
-    async fn satellites(&mut self, satellite: &Arc<Collection>, owner: &Record) -> Result<Vec<Record>, Error> {
+    async fn satellites(
+        &mut self,
+        satellite: &Arc<Collection>,
+        owner: &Record,
+    ) -> Result<Vec<Record>, Error> {
         let mut sql = select_rows(satellite);
         sql.push(" WHERE r.\"collectionRef\" = ");
         sql.param(Param::from(owner.collection.id.as_str()));
@@ -527,7 +538,8 @@ impl Transaction for BatchTransaction {
     async fn save_settings(&mut self, settings: &Settings, now: Timestamp) -> Result<(), Error> {
         if !self.has_counted_settings {
             self.has_counted_settings = true;
-            let mut count = Sql::new("UPDATE _gs_versions SET settings = settings + 1 WHERE 1 / (settings = ");
+            let mut count =
+                Sql::new("UPDATE _gs_versions SET settings = settings + 1 WHERE 1 / (settings = ");
             count.param(Param::Integer(self.versions.settings));
             count.push(")::int = 1");
             self.send(count, Expected::Versions).await?;
@@ -573,7 +585,10 @@ fn refuse_nul(record: &Record) -> Result<(), Why> {
         {
             errors.add(
                 &field.name,
-                FieldError::new("validation_invalid_character", "The value must not contain the character U+0000."),
+                FieldError::new(
+                    "validation_invalid_character",
+                    "The value must not contain the character U+0000.",
+                ),
             );
         }
     }

@@ -139,7 +139,8 @@ impl Inner {
             }
         };
         if (effects.commit.schema_changed || effects.settings_changed)
-            && let Err(error) = transaction.tell(Sql::new("SELECT pg_notify('groundswell', 'versions')")).await
+            && let Err(error) =
+                transaction.tell(Sql::new("SELECT pg_notify('groundswell', 'versions')")).await
         {
             return self.failed(lease, Some(transaction), error).await;
         }
@@ -156,6 +157,8 @@ impl Inner {
     async fn failed(&self, lease: Lease, transaction: Option<BatchTransaction>, error: Error) -> Attempt {
         let was_committing = transaction.as_ref().is_some_and(BatchTransaction::is_committing);
         match transaction {
+            // It would not answer to a ROLLBACK either; without its client the server does it by itself.
+            _ if error.is_silence() => lease.abort(),
             // COMMIT has ended the transaction, whichever way.
             Some(_) if was_committing && !lease.session().is_closed() => lease.finish(),
             Some(transaction) => roll_back(lease, transaction).await,
