@@ -141,11 +141,15 @@ impl Options {
 impl PostgresStore {
     /// Opens the database, makes what is missing, and starts the tasks, on the runtime that this is called on.
     pub async fn open(options: Options) -> Result<PostgresStore, OpenError> {
-        let connector =
-            Arc::new(Connector::new(&options.url, options.direct_url.is_some(), options.connect_timeout)?);
+        // This node itself gives up before.
+        let longest = options.read_deadline.max(options.write_deadline) + Duration::from_secs(5);
+        let connector = |url: &str, is_pooled| {
+            Connector::new(url, is_pooled, options.connect_timeout, longest).map(Arc::new)
+        };
+        let connector_of_url = connector(&options.url, options.direct_url.is_some())?;
         let direct = match &options.direct_url {
-            Some(url) => Arc::new(Connector::new(url, false, options.connect_timeout)?),
-            None => connector.clone(),
+            Some(url) => connector(url, false)?,
+            None => connector_of_url.clone(),
         };
         let database = direct.database().to_owned();
         let session = direct.connect().await.map_err(|error| OpenError::Unreachable {
@@ -157,7 +161,7 @@ impl PostgresStore {
         opened.positions.iter().for_each(|(name, position)| positions.learn(name, *position));
         let inner = Arc::new(Inner {
             shared: Shared::new(opened.known, options.observers.clone(), opened.jobs, opened.durability),
-            pools: Pools::new(connector, options.pool),
+            pools: Pools::new(connector_of_url, options.pool),
             direct,
             options,
             positions,

@@ -44,7 +44,14 @@ impl Connector {
     ///
     /// `sslmode` is `disable`, `prefer` (the default), `require` or `verify-full`, and `sslrootcert` the file of
     /// the authorities, as libpq has them; of libpq's parameters those are known that `tokio_postgres` knows.
-    pub(super) fn new(url: &str, is_pooled: bool, connect_timeout: Duration) -> Result<Connector, UrlError> {
+    ///
+    /// The server itself stops statements and transactions of clients that are gone or still: after `longest`.
+    pub(super) fn new(
+        url: &str,
+        is_pooled: bool,
+        connect_timeout: Duration,
+        longest: Duration,
+    ) -> Result<Connector, UrlError> {
         let (plain, tls) = split_tls(url)?;
         // The driver's words may hold a part of the URL, and so its password.
         let mut config = Config::from_str(&plain).map_err(|_| {
@@ -56,7 +63,11 @@ impl Connector {
         config.ssl_mode(tls.mode).connect_timeout(connect_timeout).application_name("groundswell");
         // Through a pooler nothing may be asked for at the start that it does not know.
         if !is_pooled {
-            config.options("-c client_min_messages=warning -c standard_conforming_strings=on");
+            let longest = longest.as_millis();
+            config.options(format!(
+                "-c client_min_messages=warning -c standard_conforming_strings=on -c statement_timeout={longest} \
+                 -c idle_in_transaction_session_timeout={longest} -c client_connection_check_interval=5000"
+            ));
         }
         let tls = match tls.verify {
             _ if tls.mode == SslMode::Disable => None,
@@ -219,7 +230,7 @@ mod tests {
     use super::*;
 
     fn refusal(url: &str) -> String {
-        Connector::new(url, false, Duration::from_secs(1))
+        Connector::new(url, false, Duration::from_secs(1), Duration::from_secs(1))
             .err()
             .map(|error| error.to_string())
             .unwrap_or_default()
