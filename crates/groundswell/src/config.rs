@@ -24,6 +24,7 @@ mod tree;
 use std::path::Path;
 
 pub(crate) use acme::AcmeSettings;
+pub(crate) use engine_url::EngineUrl;
 pub(crate) use gateway::GatewaySettings;
 pub(crate) use nodes::Role;
 pub(crate) use problem::Problems;

@@ -6,7 +6,7 @@ use std::io;
 use tokio::runtime::{self, Runtime};
 
 /// Threads of the background runtime. Its work waits much and computes little.
-const BACKGROUND_THREADS: usize = 2;
+pub(crate) const BACKGROUND_THREADS: usize = 2;
 
 /// Builds the background runtime.
 pub(crate) fn background() -> io::Result<Runtime> {

@@ -9,7 +9,7 @@ use contract::store::{CommitObserver, Store};
 use store::postgres::{self, PostgresStore};
 use store::sqlite::{self, FolderLock, SqliteStore};
 
-use crate::config::{Settings, StoreUrl, Synchronous};
+use crate::config::{EngineUrl, Settings, StoreUrl, Synchronous};
 
 /// One store, by each of the contracts that it keeps.
 pub(crate) struct Stores {
@@ -47,16 +47,20 @@ pub(crate) async fn open(
         StoreUrl::Postgres(url) => {
             // Files and the control socket are in it.
             let folder = sqlite::hold(&settings.server.dir)?;
-            let store = &settings.store;
-            let options = postgres::Options {
-                direct_url: store.direct_url.as_ref().map(|url| url.with_secrets().to_owned()),
-                pool: postgres::PoolOptions { size: store.pool, ..postgres::PoolOptions::default() },
-                read_deadline: settings.server.query_timeout,
-                observers,
-                ..postgres::Options::new(url.with_secrets())
-            };
+            let options = postgres::Options { observers, ..postgres_options(settings, url) };
             Ok(Stores::of(Arc::new(PostgresStore::open(options).await?), Some(folder)))
         }
+    }
+}
+
+/// How the database of a URL is opened.
+pub(crate) fn postgres_options(settings: &Settings, url: &EngineUrl) -> postgres::Options {
+    let store = &settings.store;
+    postgres::Options {
+        direct_url: store.direct_url.as_ref().map(|url| url.with_secrets().to_owned()),
+        pool: postgres::PoolOptions { size: store.pool, ..postgres::PoolOptions::default() },
+        read_deadline: settings.server.query_timeout,
+        ..postgres::Options::new(url.with_secrets())
     }
 }
 

@@ -10,6 +10,7 @@ mod error;
 pub mod filter_sql;
 mod hooks;
 mod indexes;
+mod inspect;
 mod jobs;
 mod layout;
 mod open;
@@ -51,6 +52,7 @@ use model::time::Timestamp;
 use tokio::sync::Semaphore;
 
 pub use connector::UrlError;
+pub use inspect::{Inspection, Place};
 pub use layout::FORMAT;
 pub use open::OpenError;
 pub use outbox::OutboxBounds;
@@ -139,6 +141,18 @@ impl Options {
 // === impl PostgresStore ===
 
 impl PostgresStore {
+    /// Looks at a database, and changes nothing in it. Fails where opening it would fail.
+    pub async fn inspect(options: &Options) -> Result<Inspection, OpenError> {
+        let url = options.direct_url.as_ref().unwrap_or(&options.url);
+        let connector = Connector::new(url, false, options.connect_timeout, options.read_deadline)?;
+        let connector = Arc::new(connector);
+        let session = connector.connect().await.map_err(|error| OpenError::Unreachable {
+            database: connector.database().to_owned(),
+            detail: error.to_string(),
+        })?;
+        inspect::inspect(&Arc::new(session), connector.database()).await
+    }
+
     /// Opens the database, makes what is missing, and starts the tasks, on the runtime that this is called on.
     pub async fn open(options: Options) -> Result<PostgresStore, OpenError> {
         // This node itself gives up before.

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use gateway::CertificateProblem;
+use store::postgres::{self, Place, PostgresStore};
 use store::sqlite::{self, Inspection};
 
 use super::EXIT_CONFIGURATION;
-use crate::config::{Role, Settings};
-use crate::{certificates, output};
+use crate::config::{EngineUrl, Role, Settings, StoreUrl};
+use crate::{certificates, output, runtimes, stores};
 
 /// Checks certificates, the folder and the ports; that the configuration is right is known already.
 pub(super) fn run(settings: &Settings) -> ExitCode {
@@ -24,6 +25,9 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
     let mut is_fine = true;
     if server.role != Role::Gateway {
         is_fine &= report("data folder", folder(&server.dir));
+        if let StoreUrl::Postgres(url) = &settings.store.url {
+            is_fine &= report("store", database(settings, url));
+        }
     }
     if server.role != Role::Services {
         is_fine &= report("http port", port(server.http.socket));
@@ -64,6 +68,71 @@ fn report(what: &str, finding: Result<String, String>) -> bool {
             output::error(format_args!("{what}: {text}"));
             false
         }
+    }
+}
+
+/// What the database is, in a sentence for each thing that matters. Changes nothing.
+fn database(settings: &Settings, url: &EngineUrl) -> Result<String, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("start a runtime: {error}"))?;
+    let options = stores::postgres_options(settings, url);
+    let found = runtime.block_on(PostgresStore::inspect(&options)).map_err(|error| error.to_string())?;
+    let Place { database, schema, role } = &found.place;
+    if found.is_standby {
+        return Err(format!("the server of {database} is a standby, on which nothing can be written"));
+    }
+    if !found.may_create && found.format.is_none() {
+        return Err(format!(
+            "{role} may not make the schema groundswell; run as the database's owner: \
+             GRANT CREATE ON DATABASE {database} TO {role}"
+        ));
+    }
+    let content = match found.format {
+        Some(format) => format!("with data of format {format}"),
+        None => "without data yet".to_owned(),
+    };
+    output::line(format_args!(
+        "store: PostgreSQL {}, database {database}, schema {schema}, {content}",
+        found.version
+    ));
+    if found.is_superuser {
+        output::line(format_args!(
+            "store: {role} is a superuser, which is never needed: give the URL a role of its own"
+        ));
+    }
+    output::line(connections(settings, &found));
+    for (name, value) in &found.settings {
+        output::line(format_args!("store: {name} = {value}{}", meaning(name, value)));
+    }
+    let extensions =
+        if found.extensions.is_empty() { "none".to_owned() } else { found.extensions.join(", ") };
+    output::line(format_args!("store: extensions: {extensions} (none is needed)"));
+    Ok(format!("{role} can use {database}"))
+}
+
+/// How many connections this node may make, beside how many there can be.
+fn connections(settings: &Settings, found: &postgres::Inspection) -> String {
+    // Request loops, and the threads of the background runtime.
+    let threads = settings.server.request_loops + runtimes::BACKGROUND_THREADS;
+    let of_node = threads * settings.store.pool;
+    let all = found.number("max_connections").unwrap_or_default();
+    let reserved = found.number("superuser_reserved_connections").unwrap_or_default();
+    let nodes = all.saturating_sub(reserved) / of_node.max(1) as u64;
+    format!(
+        "store: this node makes up to {of_node} connections ({threads} threads of {}): {nodes} such nodes fit",
+        settings.store.pool
+    )
+}
+
+/// What a setting's value comes to, where that is not plain.
+fn meaning(name: &str, value: &str) -> &'static str {
+    match (name, value) {
+        ("synchronous_commit", "off" | "local") => ": an acknowledged write may be lost with the server",
+        ("fsync" | "full_page_writes", "off") => ": a power cut may take all data",
+        ("wal_level", "minimal") => ": no replicas",
+        ("wal_level", "replica") => ": replicas work; logical replication does not",
+        ("max_prepared_transactions", "0") => ": no shards, which are not there yet",
+        _ => "",
     }
 }
 

@@ -159,7 +159,7 @@ async fn read_locked(session: &Session) -> Result<(Known, Vec<(String, i64)>), E
     Ok((known, rows.into_iter().map(|(name, position, _)| (name, position)).collect()))
 }
 
-async fn check_server(session: &Session, database: &str) -> Result<(), OpenError> {
+pub(super) async fn check_server(session: &Session, database: &str) -> Result<(), OpenError> {
     let sql = Sql::new(
         "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
          current_setting('server_encoding')",
@@ -182,7 +182,7 @@ async fn check_server(session: &Session, database: &str) -> Result<(), OpenError
 }
 
 /// Whether our tables are there. Refused when others are, or ours of a newer version.
-async fn check_tables(session: &Session, database: &str) -> Result<bool, OpenError> {
+pub(super) async fn check_tables(session: &Session, database: &str) -> Result<bool, OpenError> {
     let other = |error: Error| OpenError::Other { database: database.to_owned(), detail: error.to_string() };
     let sql = Sql::new(
         "SELECT coalesce(current_schema()::text, ''), current_user::text, \
