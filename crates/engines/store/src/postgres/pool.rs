@@ -50,11 +50,12 @@ struct Pool {
 }
 
 /// A connection for a while. It goes back when it is [finished](Lease::finish) with; otherwise what it is at is
-/// stopped, and it is closed.
+/// stopped, and it goes back once the server has said so, or is closed.
 pub(super) struct Lease {
     session: Arc<Session>,
     pool: Arc<Pool>,
-    _place: OwnedSemaphorePermit,
+    /// Taken out where it goes on with the connection.
+    place: Option<OwnedSemaphorePermit>,
     is_finished: bool,
 }
 
@@ -80,7 +81,7 @@ impl Pools {
                 })??)
             }
         };
-        Ok(Lease { session, pool, _place: place, is_finished: false })
+        Ok(Lease { session, pool, place: Some(place), is_finished: false })
     }
 
     /// Forgets what is prepared on idle connections, when the tables have changed.
@@ -134,6 +135,12 @@ impl Pool {
         self.places.clone().acquire_owned().await.map_err(|_| closed())
     }
 
+    fn put_back(&self, session: Arc<Session>) {
+        if !session.is_closed() && !self.places.is_closed() {
+            lock(&self.idle).push(session);
+        }
+    }
+
     /// The connection that was used last: those that were not needed for long end at the server's timeout.
     fn take_idle(&self) -> Option<Arc<Session>> {
         let mut idle = lock(&self.idle);
@@ -164,13 +171,18 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if self.is_finished {
-            if !self.session.is_closed() && !self.pool.places.is_closed() {
-                lock(&self.pool.idle).push(self.session.clone());
-            }
+            self.pool.put_back(self.session.clone());
         } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let session = self.session.clone();
-            // Ends by itself, within a deadline.
-            runtime.spawn(async move { session.cancel().await });
+            let (session, pool, place) = (self.session.clone(), self.pool.clone(), self.place.take());
+            // Ends by itself, within two deadlines.
+            runtime.spawn(async move {
+                if session.stop().await {
+                    pool.put_back(session);
+                } else {
+                    session.abort();
+                }
+                drop(place);
+            });
         }
     }
 }

@@ -234,15 +234,15 @@ impl<'a> Select<'a> {
     fn condition(&mut self, condition: &Condition) -> Result<(), Error> {
         let Condition { filter, context, body } = condition;
         self.sql.push(" AND ");
-        let query = filter.resolve(context, body);
-        filter_sql::push_condition(&query, self.root, &mut self.sql)
+        filter_sql::push_filter(filter, (context, body), self.collection, self.root, &mut self.sql);
+        Ok(())
     }
 
     fn order_by(&mut self, sort: &Sort) -> Result<(), Error> {
         let start = self.sql.text.len();
         self.sql.push(" ORDER BY ");
         let before = self.sql.text.len();
-        filter_sql::push_order_by(sort, self.root, &mut self.sql)?;
+        filter_sql::push_order_by(sort, self.collection, self.root, &mut self.sql);
         if self.sql.text.len() == before {
             self.sql.text.truncate(start);
         }

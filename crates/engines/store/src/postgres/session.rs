@@ -17,7 +17,7 @@ use super::sql::{Param, Sql};
 /// kilobytes for each.
 const PREPARED: usize = 256;
 
-/// Longest time for a request to stop a statement.
+/// Longest time for a request to stop a statement, and for its end after it.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A connection.
@@ -105,12 +105,16 @@ impl Session {
         *self.prepared() = Prepared::default();
     }
 
-    /// Asks the server to stop what the connection is at.
-    pub(super) async fn cancel(&self) {
+    /// Stops what the connection is at, and its transaction. True once nothing is under way on it: to close it
+    /// before that makes PgBouncer 1.18 end itself (seen).
+    pub(super) async fn stop(&self) -> bool {
         let cancelled = self.connector.cancel(self.client.cancel_token());
         if tokio::time::timeout(CANCEL_DEADLINE, cancelled).await.is_err() {
             tracing::warn!("the database did not take the request to stop a statement");
+            return false;
         }
+        let ended = self.client.batch_execute("ROLLBACK");
+        matches!(tokio::time::timeout(CANCEL_DEADLINE, ended).await, Ok(Ok(())))
     }
 
     /// Ends the connection without waiting for the server.

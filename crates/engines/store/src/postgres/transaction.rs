@@ -81,7 +81,7 @@ enum Expected {
     Versions,
     /// A unique index of the collection may refuse it.
     Row(Arc<Collection>),
-    /// It finds a row, or a file is gone that was to be named.
+    /// It fails when a file is gone that was to be named.
     Upload,
     /// It gives the sequence of an event.
     Event,
@@ -296,6 +296,9 @@ impl BatchTransaction {
             (Expected::Versions, Err(Error::Postgres(error))) if error::is_guard(&error) => {
                 Err(Error::SchemaChanged)
             }
+            (Expected::Upload, Err(Error::Postgres(error))) if error::is_guard(&error) => {
+                Err(refused(Why::Guard(Guard::Upload)))
+            }
             (Expected::Row(collection), Err(Error::Postgres(error)))
                 if error::kind(&error) == Kind::NotUnique =>
             {
@@ -310,9 +313,6 @@ impl BatchTransaction {
                 Err(Error::Commit(error.to_string()))
             }
             (_, Err(error)) => Err(error),
-            (Expected::Upload, Ok(outcome)) if outcome.affected == 0 => {
-                Err(refused(Why::Guard(Guard::Upload)))
-            }
             (Expected::Event, Ok(outcome)) => {
                 let sequence = outcome.rows.first().map(|row| row.try_get(0)).transpose()?;
                 self.newest_event = sequence.or(self.newest_event);

@@ -15,10 +15,12 @@ pub(super) fn note(keys: &[String], now: Timestamp) -> Sql {
     sql
 }
 
-/// Takes a note away, if its file was not given up.
+/// Takes a note away. It fails, by dividing by zero, where there is none or its file was given up: what comes after
+/// it is under way already, and must not be kept.
 pub(super) fn take(key: &str) -> Sql {
-    let mut sql = Sql::new("DELETE FROM _gs_uploads WHERE NOT doomed AND key = ");
+    let mut sql = Sql::new("WITH gone AS (DELETE FROM _gs_uploads WHERE NOT doomed AND key = ");
     sql.param(Param::from(key));
+    sql.push(" RETURNING 1) SELECT 1 / count(*) FROM gone");
     sql
 }
 

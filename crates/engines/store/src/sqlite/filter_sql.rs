@@ -27,6 +27,7 @@ use rusqlite::types::Value as SqlValue;
 use super::layout::column_type;
 
 pub use functions::add_functions;
+pub(crate) use operands::with_patterns;
 pub use order::order_by;
 
 /// A piece of SQL and what its `?` stand for, in order.

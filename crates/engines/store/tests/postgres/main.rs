@@ -20,7 +20,12 @@ async fn open(wanted: StoreOptions) -> Opened {
     driver.await.unwrap().unwrap();
     let StoreOptions { read_deadline, observers } = wanted;
     let url = format!("postgres://app:secret@127.0.0.1:54991/{name}");
-    let options = Options { read_deadline, observers, ..Options::new(url) };
+    let mut options = Options { read_deadline, observers, ..Options::new(url.clone()) };
+    if std::env::var_os("PGB").is_some() {
+        options.url = format!("postgres://app:secret@127.0.0.1:54992/{name}");
+        options.direct_url = Some(url);
+        options.pool.size = 3;
+    }
     let store = Arc::new(PostgresStore::open(options).await.unwrap());
     Opened {
         store: store.clone(),

@@ -268,7 +268,7 @@ fn constant(operand: &Operand) -> Cell<'_> {
 
 /// On the right of `~` the contract makes patterns of a function's own literals; one that has none is
 /// matched as a column is.
-fn with_patterns(operand: &Operand) -> Option<Operand> {
+pub(crate) fn with_patterns(operand: &Operand) -> Option<Operand> {
     let pattern = |text: &str| like_pattern(text).into_owned();
     match operand {
         Operand::Time(call) => {
