@@ -439,7 +439,12 @@ impl Inner {
     async fn run_on(&self, lease: Lease, sql: &Sql) -> Result<Result<Outcome, Error>, StoreError> {
         let session = lease.session().clone();
         // Dropped at the deadline or with the caller, the lease stops the statement.
-        match tokio::time::timeout(self.options.read_deadline, session.run(sql)).await {
+        match tokio::time::timeout(
+            self.options.read_deadline,
+            session.run_within(sql, self.options.read_deadline),
+        )
+        .await
+        {
             Ok(result) => {
                 lease.finish();
                 Ok(result)

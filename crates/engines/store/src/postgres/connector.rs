@@ -1,10 +1,7 @@
 //! Where the database is, and how it is connected to.
 
-use std::io;
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,10 +9,7 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{CancelToken, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -109,71 +103,12 @@ impl Connector {
 
     /// Asks the server to stop what a connection is at.
     pub(super) async fn cancel(&self, token: CancelToken) {
-        let pooler = if self.is_pooled { self.dial_pooler().await } else { None };
-        let cancelled = match (pooler, &self.tls) {
-            (Some(stream), None) => token.cancel_query_raw(stream, NoTls).await,
-            (Some(stream), Some(tls)) => match self.tls_of(tls) {
-                Ok(tls) => token.cancel_query_raw(stream, tls).await,
-                Err(_) => return,
-            },
-            (None, None) => token.cancel_query(NoTls).await,
-            (None, Some(tls)) => token.cancel_query(tls.clone()).await,
+        let cancelled = match &self.tls {
+            None => token.cancel_query(NoTls).await,
+            Some(tls) => token.cancel_query(tls.clone()).await,
         };
         if let Err(error) = cancelled {
             tracing::debug!(error = told(&error), "a statement could not be stopped");
-        }
-    }
-}
-
-impl Connector {
-    /// A connection to a pooler for a request to stop a statement.
-    async fn dial_pooler(&self) -> Option<UntilClosed> {
-        let Some(Host::Tcp(host)) = self.config.get_hosts().first() else { return None };
-        let port = self.config.get_ports().first().copied().unwrap_or(5432);
-        Some(UntilClosed(TcpStream::connect((host.as_str(), port)).await.ok()?))
-    }
-
-    fn tls_of(&self, tls: &MakeRustlsConnect) -> Result<RustlsConnectOf, ()> {
-        let Some(Host::Tcp(host)) = self.config.get_hosts().first() else { return Err(()) };
-        MakeTlsConnect::<UntilClosed>::make_tls_connect(&mut tls.clone(), host).map_err(|_| ())
-    }
-}
-
-type RustlsConnectOf = <MakeRustlsConnect as MakeTlsConnect<UntilClosed>>::TlsConnect;
-
-/// A connection that ends only after the other side has closed it, as libpq does when it asks to stop a statement:
-/// when the client closes first, PgBouncer 1.18 ends itself (seen).
-struct UntilClosed(TcpStream);
-
-impl AsyncRead for UntilClosed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for UntilClosed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    /// Waits for the other side's end first. Whoever calls has a deadline.
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut bytes = [0; 64];
-        loop {
-            let mut buffer = ReadBuf::new(&mut bytes);
-            match Pin::new(&mut self.0).poll_read(cx, &mut buffer) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
-                Poll::Ready(_) => return Pin::new(&mut self.0).poll_shutdown(cx),
-            }
         }
     }
 }

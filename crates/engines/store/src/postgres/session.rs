@@ -53,6 +53,11 @@ impl Session {
         Session { client, connector, prepared: Mutex::default(), driver }
     }
 
+    /// Whether a pooler gives each transaction another connection.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.connector.is_pooled()
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
@@ -65,6 +70,26 @@ impl Session {
         }
         let statement = self.prepare(sql).await?;
         outcome(self.client.query_raw(&statement, sql.params.iter()).await?).await
+    }
+
+    /// Runs a statement, which the server itself stops after a while. Through a pooler that takes a transaction of its
+    /// own; without one the connection's settings say so.
+    pub(super) async fn run_within(&self, sql: &Sql, longest: Duration) -> Result<Outcome, Error> {
+        if !self.connector.is_pooled() {
+            return self.run(sql).await;
+        }
+        let (begin, end) = (Sql::new("BEGIN"), Sql::new("COMMIT"));
+        let bound = bound(longest);
+        let (begun, bounded, outcome, ended) = futures_util::future::join4(
+            self.run_once(&begin),
+            self.run_once(&bound),
+            self.run_once(sql),
+            self.run_once(&end),
+        )
+        .await;
+        begun.and(bounded)?;
+        let outcome = outcome?;
+        ended.map(|_| outcome)
     }
 
     /// Runs a statement that is not worth being prepared. It is on its way with the first poll.
@@ -105,9 +130,14 @@ impl Session {
         *self.prepared() = Prepared::default();
     }
 
-    /// Stops what the connection is at, and its transaction. True once nothing is under way on it: to close it
-    /// before that makes PgBouncer 1.18 end itself (seen).
+    /// Stops what the connection is at, and its transaction. True once nothing is under way on it.
+    ///
+    /// A pooler is not asked: PgBouncer 1.18 ends itself over a request to stop a statement (seen: "bad client
+    /// state"). There the server's own bound stops it.
     pub(super) async fn stop(&self) -> bool {
+        if self.connector.is_pooled() {
+            return false;
+        }
         let cancelled = self.connector.cancel(self.client.cancel_token());
         if tokio::time::timeout(CANCEL_DEADLINE, cancelled).await.is_err() {
             tracing::warn!("the database did not take the request to stop a statement");
@@ -139,6 +169,11 @@ impl Prepared {
         self.order.push_back(key.clone());
         self.statements.insert(key, statement);
     }
+}
+
+/// Bounds the statements of a transaction.
+pub(super) fn bound(longest: Duration) -> Sql {
+    Sql::new(format!("SET LOCAL statement_timeout = {}", longest.as_millis()))
 }
 
 async fn outcome(stream: RowStream) -> Result<Outcome, Error> {

@@ -31,7 +31,7 @@ use crate::batch::{self, Effects, NewEvent, Transaction};
 use super::error::{self, Error, Kind};
 use super::layout::{json_column, quoted};
 use super::outbox::Waiting;
-use super::session::{Outcome, Session};
+use super::session::{self, Outcome, Session};
 use super::shared::Versions;
 use super::sql::{Param, Sql};
 use super::{jobs, outbox, reads, rows, schema_rows, schema_steps, uploads};
@@ -111,6 +111,9 @@ impl BatchTransaction {
             Isolation::Serializable => "BEGIN ISOLATION LEVEL SERIALIZABLE, READ WRITE",
         };
         transaction.send(Sql::new(begin), Expected::Success).await?;
+        if transaction.session.is_pooled() {
+            transaction.send(session::bound(patience), Expected::Success).await?;
+        }
         // The read locks the table against those who change a version, until the end of the transaction.
         let mut guard = Sql::new("SELECT 1 / (schema = ");
         guard.param(Param::Integer(versions.schema));
