@@ -3,7 +3,7 @@
 use model::collection::Collection;
 use model::collection::index::{Index, IndexColumn};
 
-use super::layout::quoted;
+use super::layout::{ColumnKind, column_kind, quoted};
 
 /// The statement that makes an index of a collection; the text says why there is none.
 ///
@@ -24,7 +24,10 @@ pub(super) fn statement(collection: &Collection, index: &Index) -> Result<String
 
 fn column_sql(collection: &Collection, column: &IndexColumn) -> Result<String, String> {
     let order = if column.order.eq_ignore_ascii_case("desc") { " DESC NULLS LAST" } else { " NULLS FIRST" };
-    let what = match collection.field(&column.name) {
+    let field = collection.field(&column.name);
+    let has_case =
+        field.is_none_or(|field| matches!(column_kind(field), ColumnKind::Text | ColumnKind::Json));
+    let what = match field {
         Some(field) => quoted(&field.name),
         None if column.name.contains(['(', ' ']) => format!("({})", requoted(&column.name)),
         None => quoted(&column.name),
@@ -32,6 +35,7 @@ fn column_sql(collection: &Collection, column: &IndexColumn) -> Result<String, S
     match column.collate.to_ascii_lowercase().as_str() {
         "" | "binary" => Ok(format!("{what}{order}")),
         // In the collation "C" it is ASCII's.
+        "nocase" if !has_case => Ok(format!("{what}{order}")),
         "nocase" => Ok(format!("lower({what}){order}")),
         other => Err(format!("the collation {other} is not known here; NOCASE and BINARY are")),
     }

@@ -3,9 +3,13 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+use model::filter::semantics::number_in_text;
+use model::json;
 use model::value::Value;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+
+use super::layout::ColumnKind;
 
 /// A statement or a piece of one. Parameters are numbered in the order in which they come.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -90,13 +94,30 @@ impl Param {
     }
 
     /// The parameter for a stored value, in a column of this kind.
-    pub(super) fn of_value(column: super::layout::ColumnKind, value: &Value) -> Param {
+    pub(super) fn of_value(column: ColumnKind, value: &Value) -> Param {
         match (column, value) {
-            (super::layout::ColumnKind::Bool, value) => Param::Bool(value.as_bool()),
+            (ColumnKind::Bool, value) => Param::Bool(value.as_bool()),
             (_, Value::Null) => Param::Null,
-            (_, Value::Number(number)) => Param::Number(*number),
+            // Nought has no sign, as an integer has none.
+            (_, Value::Number(number)) => Param::Number(*number + 0.0),
+            (ColumnKind::Json, Value::Json(text)) => Param::Text(as_stored(text)),
             (_, Value::Text(text) | Value::Json(text)) => Param::Text(text.clone()),
         }
+    }
+}
+
+/// A JSON text as SQLite's column of this kind keeps it, on which the contract stands: a number in its plainest form.
+fn as_stored(text: &str) -> String {
+    let is_number =
+        text.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '-' | '+' | '.' | ' '));
+    let number = if is_number { number_in_text(text) } else { None };
+    match number.and_then(|number| number.to_number()) {
+        Some(number) => {
+            let mut plain = String::new();
+            json::write_number(number, &mut plain);
+            plain
+        }
+        None => text.to_owned(),
     }
 }
 
