@@ -221,6 +221,53 @@ fn an_upgraded_connection_is_joined_to_the_servers() {
 }
 
 #[test]
+fn frames_pass_an_upgraded_connection_byte_by_byte_and_each_side_ends_for_itself() {
+    let socket = upstream(|stream| {
+        read_head(stream);
+        let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let _ = stream.get_mut().write_all(head.as_bytes());
+        // Answers only when the client has ended its side.
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        let _ = stream.get_mut().write_all(&said);
+    });
+    let server = gateway(&format!("{}{ALL}", pool(&[&socket], "")));
+    let mut reader = BufReader::new(server.connect());
+    let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    reader.get_mut().write_all(head.as_bytes()).unwrap();
+    assert!(read_head(&mut reader).unwrap()[0].contains("101"));
+    let mask = [1, 2, 3, 4];
+    let mut said = Vec::new();
+    // A message of 1 MiB in frames of 64 KiB with a ping between them, a pong nobody asked for, reserved bits, a close.
+    for part in 0..16u8 {
+        said.extend([
+            if part == 0 {
+                0x02
+            } else if part == 15 {
+                0x80
+            } else {
+                0x00
+            },
+            0xff,
+        ]);
+        said.extend(65_536u64.to_be_bytes());
+        said.extend(mask);
+        said.extend((0..65_536u32).map(|at| at.to_le_bytes()[0] ^ part));
+        said.extend([&[0x89, 0x81][..], &mask, &[part]].concat());
+    }
+    said.extend(
+        [&[0x8a, 0x80][..], &mask, &[0xf3, 0x80], &mask, &[0x88, 0x82], &mask, &[0x03, 0xe9]].concat(),
+    );
+    for piece in said.chunks(10_007) {
+        reader.get_mut().write_all(piece).unwrap();
+    }
+    reader.get_mut().shutdown(std::net::Shutdown::Write).unwrap();
+    let mut heard = Vec::new();
+    reader.read_to_end(&mut heard).unwrap();
+    assert!(heard == said, "{} of {} bytes came back, or others", heard.len(), said.len());
+}
+
+#[test]
 fn without_an_answer_the_client_gets_one_in_the_contracts_shape() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let silent = upstream(|stream| while read_head(stream).is_some() {});

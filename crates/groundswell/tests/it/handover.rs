@@ -21,9 +21,9 @@ struct Client {
 
 /// What clients have seen.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     created: AtomicUsize,
-    failed: AtomicUsize,
+    pub(crate) failed: AtomicUsize,
     slowest_ms: AtomicUsize,
 }
 
@@ -67,7 +67,7 @@ fn create(number: usize) -> String {
 const READ: &str = "GET /api/collections/notes/records?perPage=1 HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// Reads and writes in turns until it is told to stop; with `is_kept` over one connection.
-fn load(address: &str, is_kept: bool, stop: &Arc<AtomicBool>, seen: &Arc<Seen>) -> JoinHandle<()> {
+pub(crate) fn load(address: &str, is_kept: bool, stop: &Arc<AtomicBool>, seen: &Arc<Seen>) -> JoinHandle<()> {
     let (mut client, stop, seen) = (Client::new(address), stop.clone(), seen.clone());
     thread::spawn(move || {
         for number in 0.. {
@@ -90,7 +90,7 @@ fn load(address: &str, is_kept: bool, stop: &Arc<AtomicBool>, seen: &Arc<Seen>) 
 }
 
 /// Waits until so many more records were made.
-fn until_created(seen: &Seen, more: usize) {
+pub(crate) fn until_created(seen: &Seen, more: usize) {
     let enough = seen.created.load(Ordering::Relaxed) + more;
     wait_until("progress", || seen.created.load(Ordering::Relaxed) >= enough);
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::app::{App, json_of, wait_until};
 use crate::connections::read_management;
+use crate::handover::{Seen, load, until_created};
 use crate::realtime::{open, read_until};
 use crate::server::{Response, Server, between, groundswell, run};
 use crate::upstreams::echo;
@@ -376,6 +377,31 @@ fn write_until(is_over: &AtomicBool, acknowledged: &AtomicUsize, address: &str) 
         }
     }
     (ids, others)
+}
+
+#[test]
+fn the_services_are_replaced_behind_a_gateway_and_no_request_fails() {
+    let pair = Pair::start();
+    pair.app.collection("notes", &json!([{"name": "title", "type": "text"}]));
+    let (id, user) = pair.user("a@acme.test");
+    let own = format!("/api/collections/users/records/{id}");
+    assert_eq!(pair.gateway.request("GET", &own, &[&user]).status, 200);
+    let (stop, seen) = (Arc::<AtomicBool>::default(), Arc::<Seen>::default());
+    let address = &pair.gateway.address;
+    let clients: Vec<_> = (0..4).map(|which| load(address, which < 3, &stop, &seen)).collect();
+    until_created(&seen, 100);
+    let second = pair.app.server.take_over_with_flags(&FLAGS);
+    until_created(&seen, 100);
+    stop.store(true, Ordering::SeqCst);
+    for client in clients {
+        client.join().unwrap();
+    }
+    assert_eq!(seen.failed.load(Ordering::SeqCst), 0);
+    // What the new process revokes holds for the gateway, too.
+    let pair = Pair { app: App { server: second, root: pair.app.root }, ..pair };
+    assert_eq!(pair.gateway.request("GET", &own, &[&user]).status, 200);
+    pair.change_password(&id);
+    assert_eq!(pair.gateway.request("GET", &own, &[&user]).status, 404);
 }
 
 #[test]

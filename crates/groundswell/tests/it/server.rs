@@ -82,7 +82,12 @@ impl Server {
 
     /// Starts another one that takes this one's place.
     pub(crate) fn take_over(&self) -> Self {
-        Self::start_in(Arc::clone(&self.folder), &[], &["--take-over"])
+        self.take_over_with_flags(&[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn take_over_with_flags(&self, flags: &[&str]) -> Self {
+        Self::start_in(Arc::clone(&self.folder), &[], &[flags, &["--take-over"]].concat())
     }
 
     fn start_in(folder: Arc<TempDir>, variables: &[(&str, &str)], flags: &[&str]) -> Self {
