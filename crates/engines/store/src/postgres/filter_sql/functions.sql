@@ -222,6 +222,9 @@ BEGIN
     at := rtrim(v, 'Z')::timestamp;
   ELSIF v ~ '^\d{2}:\d{2}(:\d{2}(\.\d+)?)?$' THEN
     at := ('2000-01-01 ' || v)::timestamp;
+  ELSIF groundswell.number_in(v) BETWEEN 0 AND 5373484.5 THEN
+    -- A Julian day.
+    at := to_timestamp((groundswell.number_in(v) - 2440587.5) * 86400) AT TIME ZONE 'UTC';
   ELSE
     RETURN NULL;
   END IF;
