@@ -14,6 +14,7 @@ use model::filter::{Filter, Operator, Query, Sort, SortKey};
 use model::record::Record;
 use model::value::Value;
 
+use super::indexes;
 use super::layout::{ColumnKind, ROW_ID, column_kind, json_column, quoted};
 use super::sql::{Param, Sql};
 
@@ -632,6 +633,46 @@ impl Writer<'_> {
 
     /// Two sides that [`Writer::are_plain`].
     fn infix(&mut self, left: &Operand, operator: &str, right: &Operand) {
+        let by_beginning = operator == " = "
+            && [(left, right), (right, left)]
+                .into_iter()
+                .any(|(one, other)| self.finds_by_beginning(one, other));
+        if by_beginning {
+            self.text("(");
+            self.beginning(left);
+            self.text(" = ");
+            self.beginning(right);
+            self.text(" AND ");
+        }
+        self.plainly(left, operator, right);
+        if by_beginning {
+            self.text(")");
+        }
+    }
+
+    /// Whether an index has the beginnings of this column's texts, and one is looked for.
+    fn finds_by_beginning(&self, one: &Operand, other: &Operand) -> bool {
+        let Operand::Column(column) = one else { return false };
+        let collection = match column.row {
+            Row::Own if self.root.kind == RootKind::Table => self.collection,
+            Row::Joined(join) => match self.find(join).and_then(|join| join.kind.collection()) {
+                Some(collection) => collection,
+                None => return false,
+            },
+            _ => return false,
+        };
+        matches!(other, Operand::Constant(Cell::Text(_), _))
+            && indexes::is_indexed_by_beginning(collection, &column.name)
+    }
+
+    fn beginning(&mut self, operand: &Operand) {
+        self.text("\"left\"(");
+        self.one_plain(operand);
+        let end = format!(", {})", indexes::INDEXED_LETTERS);
+        self.text(&end);
+    }
+
+    fn plainly(&mut self, left: &Operand, operator: &str, right: &Operand) {
         self.one_plain(left);
         self.text(operator);
         self.one_plain(right);

@@ -2,6 +2,7 @@
 
 use model::collection::Collection;
 use model::collection::index::{Index, IndexColumn};
+use model::field::{Field, FieldKind};
 
 use super::layout::{ColumnKind, column_kind, quoted};
 
@@ -11,8 +12,11 @@ use super::layout::{ColumnKind, column_kind, quoted};
 /// conditions are PostgreSQL's own SQL, but for names in backticks, which are quoted anew.
 pub(super) fn statement(collection: &Collection, index: &Index) -> Result<String, String> {
     let unique = if index.unique { "UNIQUE " } else { "" };
-    let columns: Vec<String> =
-        index.columns.iter().map(|column| column_sql(collection, column)).collect::<Result<_, _>>()?;
+    let columns: Vec<String> = index
+        .columns
+        .iter()
+        .map(|column| column_sql(collection, column, index.unique))
+        .collect::<Result<_, _>>()?;
     let condition = if index.condition.is_empty() {
         String::new()
     } else {
@@ -22,7 +26,30 @@ pub(super) fn statement(collection: &Collection, index: &Index) -> Result<String
     Ok(format!("CREATE {unique}INDEX {name} ON {table} ({}){condition}", columns.join(", ")))
 }
 
-fn column_sql(collection: &Collection, column: &IndexColumn) -> Result<String, String> {
+/// So many characters of a text that may be long are indexed. An entry of an index holds 2,704 bytes at most, and a
+/// longer one makes its INSERT fail.
+pub(super) const INDEXED_LETTERS: usize = 600;
+
+/// Whether a column's text may be longer than an index takes.
+pub(super) fn may_be_long(field: &Field) -> bool {
+    match &field.kind {
+        // None means 5,000.
+        FieldKind::Text(options) => options.max == 0 || options.max > INDEXED_LETTERS as u64,
+        FieldKind::Editor(_) | FieldKind::Json(_) | FieldKind::Url(_) => true,
+        _ => field.is_multiple(),
+    }
+}
+
+/// Whether some index of the collection begins with this column, whose text may be long: then it is looked for by
+/// the beginning of its text, too.
+pub(super) fn is_indexed_by_beginning(collection: &Collection, name: &str) -> bool {
+    collection.field(name).is_some_and(may_be_long)
+        && collection.indexes.iter().filter_map(|text| Index::parse(text)).any(|index| {
+            index.columns.first().is_some_and(|first| first.name == name && first.collate.is_empty())
+        })
+}
+
+fn column_sql(collection: &Collection, column: &IndexColumn, unique: bool) -> Result<String, String> {
     let order = if column.order.eq_ignore_ascii_case("desc") { " DESC NULLS LAST" } else { " NULLS FIRST" };
     let field = collection.field(&column.name);
     let has_case =
@@ -32,13 +59,19 @@ fn column_sql(collection: &Collection, column: &IndexColumn) -> Result<String, S
         None if column.name.contains(['(', ' ']) => format!("({})", requoted(&column.name)),
         None => quoted(&column.name),
     };
-    match column.collate.to_ascii_lowercase().as_str() {
-        "" | "binary" => Ok(format!("{what}{order}")),
+    let what = match column.collate.to_ascii_lowercase().as_str() {
+        "" | "binary" => what,
+        "nocase" if !has_case => what,
         // In the collation "C" it is ASCII's.
-        "nocase" if !has_case => Ok(format!("{what}{order}")),
-        "nocase" => Ok(format!("lower({what}){order}")),
-        other => Err(format!("the collation {other} is not known here; NOCASE and BINARY are")),
+        "nocase" => format!("lower({what})"),
+        other => return Err(format!("the collation {other} is not known here; NOCASE and BINARY are")),
+    };
+    if !field.is_some_and(may_be_long) {
+        return Ok(format!("{what}{order}"));
     }
+    let beginning = format!("\"left\"({what}, {INDEXED_LETTERS}){order}");
+    // What makes it unique is all of the text.
+    Ok(if unique { format!("{beginning}, md5({what})") } else { beginning })
 }
 
 /// Names in backticks in double quotes. What stands in single quotes stays as it is.

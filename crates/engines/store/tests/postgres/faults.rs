@@ -1,0 +1,251 @@
+//! What goes wrong between a store and its server, and in what order others' transactions end.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::event::{Events, Interest};
+use contract::store::{Store, StoreError};
+use model::step::{Refused, Step, Why, WriteBatch};
+use store::postgres::{Options, PostgresStore};
+use tokio_postgres::NoTls;
+
+use crate::relay::Relay;
+use crate::{Fresh, database, until, with_server};
+
+const NOTES: &str =
+    r#"[{"id": "f1", "name": "n", "type": "number"}, {"id": "f2", "name": "title", "type": "text"}]"#;
+const UNIQUE: &str = r#"["CREATE UNIQUE INDEX idx_title ON notes (title)"]"#;
+
+async fn events(fresh: &Fresh, consumer: &str) -> Vec<(String, u64)> {
+    match fresh.store.events(consumer.to_owned(), 0, 1_000).await.unwrap().events {
+        Events::Some(events) => events.into_iter().map(|event| (event.record, event.sequence)).collect(),
+        Events::Resync { .. } => panic!("told to resync"),
+    }
+}
+
+#[test]
+fn a_step_that_the_server_refuses_late_undoes_the_batch_whichever_it_is() {
+    with_server(|| async {
+        let fresh = Fresh::open("late").await;
+        fresh.collection("notes", NOTES, UNIQUE).await;
+        fresh.store.register_consumer("all".to_owned(), Interest::All).await.unwrap();
+        fresh.create("notes", r#"{"title": "taken"}"#).await;
+        for position in 0..5 {
+            let steps = (0..5)
+                .map(|step| {
+                    let title =
+                        if step == position { "taken".to_owned() } else { format!("t{position}{step}") };
+                    fresh.creating("notes", &format!(r#"{{"title": "{title}"}}"#))
+                })
+                .collect();
+            let Err(Refused { step, why: Why::Fields(errors) }) = fresh.steps(steps).await else {
+                panic!("a batch with a title twice was written");
+            };
+            assert!(step == position && errors.contains("title"), "{step}");
+        }
+        // One that is refused in memory comes after one that the server has refused already.
+        let steps = vec![fresh.creating("notes", r#"{"title": "taken"}"#), Step::Impossible];
+        assert_eq!(fresh.steps(steps).await.unwrap_err().step, 0);
+        assert_eq!(fresh.all("notes").await.len(), 1);
+        // Others' transactions on the same server may hold events up for a moment.
+        until("the event", async || events(&fresh, "all").await.len() == 1).await;
+        // The connections are whole.
+        fresh.create("notes", r#"{"title": "free"}"#).await;
+    });
+}
+
+#[test]
+fn events_wait_for_a_transaction_that_may_come_before_them() {
+    with_server(|| async {
+        let fresh = Fresh::open("order").await;
+        fresh.collection("notes", NOTES, "[]").await;
+        fresh.store.register_consumer("all".to_owned(), Interest::All).await.unwrap();
+        // Somebody's transaction that has written, taken a number, and does not end.
+        let (slow, connection) = tokio_postgres::connect(&fresh.database.url(), NoTls).await.unwrap();
+        let driver = tokio::spawn(connection);
+        slow.batch_execute(
+            "BEGIN; INSERT INTO notes (id) VALUES ('slow'); \
+             INSERT INTO _gs_outbox (collection, record, action, schema_version, caller, written, loses_files, bytes, batch, sequence) \
+             SELECT 'c', 'slow', 'create', 0, '', 0, false, 1, n, n << 20 FROM (SELECT nextval('_gs_batches') AS n) AS x",
+        )
+        .await
+        .unwrap();
+        let quick = fresh.create("notes", r#"{"title": "quick"}"#).await;
+        for _ in 0..20 {
+            assert_eq!(events(&fresh, "all").await, [], "the quick one's event has a larger number");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        slow.batch_execute("COMMIT").await.unwrap();
+        until("both events", async || events(&fresh, "all").await.len() == 2).await;
+        let records: Vec<String> =
+            events(&fresh, "all").await.into_iter().map(|(record, _)| record).collect();
+        assert_eq!(records, ["slow", quick.id()]);
+        drop(slow);
+        driver.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn numbers_that_many_nodes_add_to_at_once_all_count() {
+    with_server(|| async {
+        let first = Fresh::open("modifiers").await;
+        first.collection("notes", NOTES, "[]").await;
+        let id = first.create("notes", "{}").await.id().to_owned();
+        let nodes = [
+            Arc::new(Fresh::over(first.database.clone()).await),
+            Arc::new(Fresh::over(first.database.clone()).await),
+            Arc::new(first),
+        ];
+        let mut writers = Vec::new();
+        for node in &nodes {
+            for _ in 0..4 {
+                let (node, id) = (node.clone(), id.clone());
+                writers.push(tokio::spawn(async move {
+                    for _ in 0..25 {
+                        let patch = node.patching("notes", &id, r#"{"n+": 1}"#);
+                        node.steps(vec![patch]).await.unwrap();
+                    }
+                }));
+            }
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        assert_eq!(nodes[0].all("notes").await[0].get("n").clone(), model::value::Value::Number(300.0));
+    });
+}
+
+#[test]
+fn no_relation_points_to_a_record_that_was_deleted_at_the_same_time() {
+    with_server(|| async {
+        let one = Arc::new(Fresh::open("race").await);
+        let teams = one.collection("teams", "[]", "[]").await;
+        let fields = format!(
+            r#"[{{"name": "team", "type": "relation", "collectionId": "{}", "required": true, "maxSelect": 1}}]"#,
+            teams.id
+        );
+        one.collection("people", &fields, "[]").await;
+        let other = Arc::new(Fresh::over(one.database.clone()).await);
+        for round in 0..30 {
+            let team = one.create("teams", "{}").await.id().to_owned();
+            let (deleting, creating) = (one.clone(), other.clone());
+            let delete = deleting.deleting("teams", &team);
+            let create = creating.creating("people", &format!(r#"{{"team": "{team}"}}"#));
+            let deleted = tokio::spawn(async move { deleting.steps(vec![delete]).await.is_ok() });
+            let created = tokio::spawn(async move { creating.steps(vec![create]).await.is_ok() });
+            let (deleted, created) = (deleted.await.unwrap(), created.await.unwrap());
+            assert!(deleted != created, "round {round}: one of them wins, {deleted} {created}");
+        }
+        let teams: HashSet<String> = one.all("teams").await.iter().map(|team| team.id().to_owned()).collect();
+        for person in one.all("people").await {
+            assert!(teams.contains(person.get("team").as_str()));
+        }
+    });
+}
+
+#[test]
+fn a_change_of_the_schema_is_known_to_another_node_at_once_or_the_write_is_planned_anew() {
+    with_server(|| async {
+        let one = Fresh::open("schema").await;
+        one.collection("notes", NOTES, "[]").await;
+        let other = Fresh::over(one.database.clone()).await;
+        one.change("notes", r#"{"fields": [{"name": "added", "type": "text", "required": true}]}"#)
+            .await
+            .unwrap();
+        let Err(refused) = other.steps(vec![other.creating("notes", "{}")]).await else {
+            panic!("written under the schema of before");
+        };
+        assert!(matches!(refused.why, Why::Fields(errors) if errors.contains("added")));
+        assert_eq!(other.find("notes").fields.len(), 2);
+    });
+}
+
+#[test]
+fn an_answer_to_a_commit_that_is_lost_is_told_as_unknown_and_nothing_else_is() {
+    with_server(|| async {
+        let database = database("unknown");
+        let relay = Relay::before(database.postgres().address()).await;
+        let store = PostgresStore::open(Options::new(database.url_at(relay.address))).await.unwrap();
+        let fresh = Fresh { store: Arc::new(store), database };
+        fresh.collection("notes", NOTES, "[]").await;
+        fresh.create("notes", r#"{"title": "before"}"#).await;
+        let write = |title: &str| {
+            let step = fresh.creating("notes", &format!(r#"{{"title": "{title}"}}"#));
+            fresh.store.write(WriteBatch::one(step))
+        };
+        relay.cut_after(b"lost");
+        // Perhaps COMMIT got through and perhaps not.
+        assert!(matches!(write("lost").await, Err(StoreError::Unknown(_))));
+        let cut = write("later").await.unwrap_err();
+        assert!(matches!(cut, StoreError::Unavailable(_)), "{cut:?}");
+        relay.mend();
+        until("a connection", async || write("after").await.is_ok()).await;
+        let titles: Vec<String> =
+            fresh.all("notes").await.iter().map(|note| note.get("title").as_str().to_owned()).collect();
+        assert!(titles == ["before", "after"] || titles == ["before", "lost", "after"], "{titles:?}");
+    });
+}
+
+#[test]
+fn connections_that_the_server_ends_are_made_anew() {
+    with_server(|| async {
+        let fresh = Fresh::open("ended").await;
+        fresh.collection("notes", NOTES, "[]").await;
+        for round in 0..3 {
+            let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                          WHERE datname = current_database() AND pid <> pg_backend_pid()";
+            fresh.database.sql(others).unwrap();
+            until("a write", async || {
+                let step = fresh.creating("notes", &format!(r#"{{"n": {round}}}"#));
+                fresh.store.write(WriteBatch::one(step)).await.is_ok()
+            })
+            .await;
+        }
+        assert_eq!(fresh.all("notes").await.len(), 3);
+    });
+}
+
+#[test]
+fn nodes_that_start_at_once_on_an_empty_database_all_start() {
+    with_server(|| async {
+        let database = database("starts");
+        let starts: Vec<_> = (0..4)
+            .map(|_| {
+                let url = database.url();
+                tokio::spawn(async move { PostgresStore::open(Options::new(url)).await })
+            })
+            .collect();
+        let mut stores = Vec::new();
+        for start in starts {
+            stores.push(start.await.unwrap().unwrap());
+        }
+        let versions: HashSet<u64> = stores.iter().map(|store| store.schema().version()).collect();
+        assert_eq!(versions.len(), 1);
+    });
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_in_a_sentence() {
+    with_server(|| async {
+        let database = database("refused");
+        let refusal =
+            async |url: String| PostgresStore::open(Options::new(url)).await.err().unwrap().to_string();
+        let wrong = database.url().replace(database.password(), "wrong");
+        let told = refusal(wrong).await;
+        assert!(
+            told.contains("cannot be reached") && told.contains("password authentication failed"),
+            "{told}"
+        );
+        let nowhere = database.url().replace(&format!("/{}", database.name()), "/nowhere");
+        let told = refusal(nowhere).await;
+        assert!(told.contains("cannot be reached") && !told.contains(database.password()), "{told}");
+        database.sql("CREATE TABLE public.others (n int)").unwrap();
+        let told = refusal(database.url()).await;
+        assert!(told.contains("holds other tables"), "{told}");
+        database.sql("DROP TABLE public.others").unwrap();
+        database.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC, pg_database_owner").unwrap();
+        let told = refusal(database.url()).await;
+        assert!(told.contains("GRANT USAGE, CREATE ON SCHEMA public TO"), "{told}");
+    });
+}
