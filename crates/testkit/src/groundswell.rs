@@ -1,11 +1,13 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
+use crate::postgres::Postgres;
 use crate::server::{Launch, Server};
 
 /// Our own server, with what it shall be started with. With `GROUNDSWELL_TOPOLOGY=gateway` it is two: a gateway node,
-/// which clients reach, before the server.
+/// which clients reach, before the server. With `GROUNDSWELL_STORE=postgres` its data are in a database of PostgreSQL.
 #[derive(Debug, Default, Clone)]
 pub struct Groundswell {
     args: Vec<String>,
@@ -34,10 +36,16 @@ impl Groundswell {
 
     /// Starts one with the arguments and variables given so far.
     pub fn launch(&self) -> Result<Server> {
+        let is_on_postgres = std::env::var_os("GROUNDSWELL_STORE").is_some_and(|name| name == "postgres");
+        let database =
+            if is_on_postgres { Some(Arc::new(Postgres::shared()?.database("server")?)) } else { None };
+        let mut env = self.env.clone();
+        env.extend(database.iter().map(|database| ("GROUNDSWELL__STORE__URL".to_owned(), database.url())));
         Server::start(Launch {
             binary: Self::binary()?,
             args: self.args.clone(),
-            env: self.env.clone(),
+            env,
+            database,
             announces_port: true,
             has_gateway: std::env::var_os("GROUNDSWELL_TOPOLOGY").is_some_and(|name| name == "gateway"),
         })

@@ -17,6 +17,7 @@ impl PocketBase {
             env: Vec::new(),
             announces_port: false,
             has_gateway: false,
+            database: None,
         })
     }
 

@@ -2,12 +2,14 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::client::{Client, Request};
+use crate::postgres::Database;
 
 /// A loaded two-core machine has been seen to need several seconds for a first start.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -36,6 +38,9 @@ pub(crate) struct Launch {
     pub(crate) announces_port: bool,
     /// Whether clients reach it through a gateway node.
     pub(crate) has_gateway: bool,
+    /// Where its data are, if that is a database. It goes after the server.
+    #[allow(dead_code, reason = "held, not read")]
+    pub(crate) database: Option<Arc<Database>>,
 }
 
 impl Server {
