@@ -42,7 +42,6 @@ use contract::store::{
 };
 use model::collection::view::Fault;
 use model::collection::{Collection, CollectionKind};
-use model::condition::Condition;
 use model::filter::Verdict;
 use model::record::Record;
 use model::schema::Schema;
@@ -104,8 +103,6 @@ pub struct PostgresStore {
 struct Inner {
     shared: Shared,
     pools: Pools,
-    /// For what a pooler cannot do.
-    direct: Arc<Connector>,
     options: Options,
     positions: Positions,
     horizon: tokio::sync::Mutex<Horizon>,
@@ -176,7 +173,6 @@ impl PostgresStore {
         let inner = Arc::new(Inner {
             shared: Shared::new(opened.known, options.observers.clone(), opened.jobs, opened.durability),
             pools: Pools::new(connector_of_url, options.pool),
-            direct,
             options,
             positions,
             horizon: tokio::sync::Mutex::default(),

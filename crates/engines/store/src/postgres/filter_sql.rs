@@ -610,10 +610,10 @@ impl Writer<'_> {
 
     /// Whether both are compared as they are: both texts, or both numbers.
     fn are_plain(&self, left: &Operand, right: &Operand) -> bool {
+        let is_number = |kind| matches!(kind, Kind::Number | Kind::Bool);
         match (self.kind(left), self.kind(right)) {
-            (Kind::Text, Kind::Text) => true,
-            (Kind::Number | Kind::Bool, Kind::Number | Kind::Bool) => true,
-            _ => false,
+            (Kind::Text, other) => other == Kind::Text,
+            (one, other) => is_number(one) && is_number(other),
         }
     }
 
