@@ -2,15 +2,16 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contract::event::{Events, Interest};
-use contract::store::{Store, StoreError};
+use contract::store::{ListRecords, Store, StoreError};
 use model::step::{Refused, Step, Why, WriteBatch};
-use store::postgres::{Options, PostgresStore};
+use store::postgres::{Options, PoolOptions, PostgresStore};
+use testkit::postgres::{Postgres, PostgresOptions};
+use testkit::wire::Proxy;
 use tokio_postgres::NoTls;
 
-use crate::relay::Relay;
 use crate::{Fresh, database, until, with_server};
 
 const NOTES: &str =
@@ -162,28 +163,100 @@ fn a_change_of_the_schema_is_known_to_another_node_at_once_or_the_write_is_plann
 }
 
 #[test]
-fn an_answer_to_a_commit_that_is_lost_is_told_as_unknown_and_nothing_else_is() {
+fn an_answer_to_a_commit_that_is_lost_is_told_as_unknown_and_a_lost_connection_before_it_is_not() {
     with_server(|| async {
         let database = database("unknown");
-        let relay = Relay::before(database.postgres().address()).await;
-        let store = PostgresStore::open(Options::new(database.url_at(relay.address))).await.unwrap();
+        let proxy = Proxy::before(database.postgres().address()).unwrap();
+        let store = PostgresStore::open(Options::new(database.url_at(proxy.address()))).await.unwrap();
         let fresh = Fresh { store: Arc::new(store), database };
         fresh.collection("notes", NOTES, "[]").await;
-        fresh.create("notes", r#"{"title": "before"}"#).await;
         let write = |title: &str| {
             let step = fresh.creating("notes", &format!(r#"{{"title": "{title}"}}"#));
             fresh.store.write(WriteBatch::one(step))
         };
-        relay.cut_after(b"lost");
-        // Perhaps COMMIT got through and perhaps not.
-        assert!(matches!(write("lost").await, Err(StoreError::Unknown(_))));
-        let cut = write("later").await.unwrap_err();
-        assert!(matches!(cut, StoreError::Unavailable(_)), "{cut:?}");
-        relay.mend();
+        // Twice, so that everything is prepared.
+        for _ in 0..2 {
+            write("before").await.unwrap().unwrap();
+        }
+        proxy.hold_answers();
+        let cut = async {
+            let stored = "SELECT 1 FROM notes WHERE title = 'lost'";
+            until("the row", async || fresh.database.sql(stored).unwrap().len() == 1).await;
+            proxy.refuse();
+        };
+        let (lost, ()) = tokio::join!(write("lost"), cut);
+        assert!(matches!(lost, Err(StoreError::Unknown(_))), "{lost:?}");
+        let refused = write("later").await.unwrap_err();
+        assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
+        proxy.pass();
         until("a connection", async || write("after").await.is_ok()).await;
         let titles: Vec<String> =
             fresh.all("notes").await.iter().map(|note| note.get("title").as_str().to_owned()).collect();
-        assert!(titles == ["before", "after"] || titles == ["before", "lost", "after"], "{titles:?}");
+        assert_eq!(titles, ["before", "before", "lost", "after"]);
+    });
+}
+
+#[test]
+fn a_server_that_hangs_costs_the_deadline_and_nothing_more() {
+    with_server(|| async {
+        let postgres = Postgres::start(PostgresOptions::default()).unwrap();
+        let database = Arc::new(postgres.database("hangs").unwrap());
+        let patience = Duration::from_millis(300);
+        let options = Options {
+            read_deadline: patience,
+            write_deadline: patience,
+            pool: PoolOptions { wait: patience, ..PoolOptions::default() },
+            ..Options::new(database.url())
+        };
+        let fresh = Fresh { store: Arc::new(PostgresStore::open(options).await.unwrap()), database };
+        fresh.collection("notes", NOTES, "[]").await;
+        let list = || {
+            let schema_version = fresh.store.schema().version();
+            fresh.store.list(ListRecords {
+                schema_version,
+                collection: fresh.find("notes"),
+                conditions: Vec::new(),
+                sort: None,
+                offset: 0,
+                limit: 1,
+                with_total: false,
+            })
+        };
+        let write = || fresh.store.write(WriteBatch::one(fresh.creating("notes", "{}")));
+        write().await.unwrap().unwrap();
+        list().await.unwrap();
+        postgres.pause().unwrap();
+        let started = Instant::now();
+        let (read, written) = tokio::join!(list(), write());
+        assert!(matches!(read, Err(StoreError::Deadline(_))), "{read:?}");
+        // Whether COMMIT was carried out nobody can say.
+        assert!(matches!(written, Err(StoreError::Unknown(_) | StoreError::Unavailable(_))), "{written:?}");
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+        postgres.resume().unwrap();
+        until("a write", async || write().await.is_ok()).await;
+        until("a read", async || list().await.is_ok()).await;
+    });
+}
+
+#[test]
+fn a_server_is_known_by_its_certificate() {
+    with_server(|| async {
+        let postgres = Postgres::start(PostgresOptions { tls: true, ..PostgresOptions::default() }).unwrap();
+        let database = postgres.database("tls").unwrap();
+        let root = postgres.root_certificate().unwrap();
+        let verified = format!("{}?sslmode=verify-full&sslrootcert={}", database.url(), root.display());
+        PostgresStore::open(Options::new(verified)).await.unwrap().close().await.unwrap();
+        for plain in ["?sslmode=require", "?sslmode=prefer", ""] {
+            PostgresStore::open(Options::new(database.url() + plain)).await.unwrap().close().await.unwrap();
+        }
+        let other = tempfile::NamedTempFile::new().unwrap();
+        let another = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(other.path(), another.cert.pem()).unwrap();
+        let unknown =
+            format!("{}?sslmode=verify-full&sslrootcert={}", database.url(), other.path().display());
+        assert!(PostgresStore::open(Options::new(unknown)).await.is_err());
+        let open = PostgresStore::open(Options::new(database.url() + "?sslmode=disable")).await;
+        assert!(open.is_err(), "the server takes nothing without TLS");
     });
 }
 

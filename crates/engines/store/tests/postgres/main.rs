@@ -5,7 +5,6 @@
 mod contract;
 mod faults;
 mod layout;
-mod relay;
 mod trips;
 
 use std::sync::Arc;
@@ -32,12 +31,8 @@ fn with_server<C: Future<Output = ()>>(test: impl FnOnce() -> C) {
     if Postgres::is_missing() {
         return;
     }
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(test());
+    // One thread, and so one pool of connections.
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
 }
 
 fn database(hint: &str) -> Arc<Database> {
