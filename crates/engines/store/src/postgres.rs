@@ -52,10 +52,11 @@ use tokio::sync::Semaphore;
 
 pub use connector::UrlError;
 pub use inspect::{Inspection, Place};
-pub use layout::FORMAT;
+pub use layout::{FORMAT, create_table};
 pub use open::OpenError;
 pub use outbox::OutboxBounds;
 pub use pool::PoolOptions;
+pub use rows::insert;
 
 use connector::Connector;
 use consumers::Positions;

@@ -516,6 +516,10 @@ impl Writer<'_> {
     /// A column as an array: a single value is a list of itself.
     fn list(&mut self, column: &Column) {
         self.text("groundswell.list(");
+        if self.kind_of_column(column) == ColumnKind::Text {
+            self.column(column);
+            return self.text(")");
+        }
         self.json_of_column(column);
         self.text(", ");
         self.as_text(&Operand::Column(column.clone()));
@@ -534,6 +538,9 @@ impl Writer<'_> {
         self.text("groundswell.cell_at(");
         self.column(column);
         self.text(", ");
+        for _ in path.iter().filter(|step| matches!(step, JsonStep::Index(_))) {
+            self.text("groundswell.item(");
+        }
         self.json_of_column(column);
         if path.is_empty() {
             return self.text(")");
@@ -545,7 +552,7 @@ impl Writer<'_> {
                     self.param(Param::Text(key.clone()));
                 }
                 JsonStep::Index(index) => {
-                    let step = format!(" -> {index}");
+                    let step = format!(", {index})");
                     self.text(&step);
                 }
             }

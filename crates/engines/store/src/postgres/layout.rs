@@ -176,7 +176,7 @@ pub(super) fn columns_of(field: &Field) -> Vec<String> {
 }
 
 /// `CREATE TABLE` of a collection, columns in the order of their names.
-pub(super) fn create_table(name: &str, fields: &[Field]) -> String {
+pub fn create_table(name: &str, fields: &[Field]) -> String {
     let mut sorted: Vec<&Field> = fields.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     let mut sql = String::from("CREATE TABLE ");

@@ -66,7 +66,7 @@ fn view_value(field: &Field, json: &Json) -> Value {
 }
 
 /// Writes a new row.
-pub(super) fn insert(record: &Record) -> Sql {
+pub fn insert(record: &Record) -> Sql {
     let collection = &record.collection;
     let mut sql = Sql::new("INSERT INTO ");
     sql.name(&collection.name);

@@ -20,7 +20,7 @@ use store::sqlite::filter_sql::{self, Expected, Root, RootKind};
 
 use crate::tables;
 
-const COLLECTIONS: &str = r#"[
+pub(crate) const COLLECTIONS: &str = r#"[
     {"id":"u","name":"users","type":"auth","listRule":"","fields":[{"type":"text","name":"id","primaryKey":true},{"type":"text","name":"role"},{"type":"number","name":"level"},{"type":"relation","name":"tags","collectionId":"t","maxSelect":5},{"type":"email","name":"email"},{"type":"bool","name":"emailVisibility"},{"type":"bool","name":"verified"}]},
     {"id":"t","name":"tags","type":"base","listRule":"rank>0","fields":[{"type":"text","name":"id","primaryKey":true},{"type":"text","name":"name"},{"type":"number","name":"rank"},{"type":"relation","name":"up","collectionId":"t"},{"type":"relation","name":"users","collectionId":"u","maxSelect":5}]},
     {"id":"m","name":"main","type":"base","listRule":"","fields":[{"type":"text","name":"id","primaryKey":true},{"type":"text","name":"title"},{"type":"number","name":"n"},{"type":"bool","name":"b"},{"type":"date","name":"d"},{"type":"select","name":"s"},{"type":"select","name":"sm","maxSelect":5},{"type":"relation","name":"tag","collectionId":"t"},{"type":"relation","name":"tags","collectionId":"t","maxSelect":5},{"type":"relation","name":"users","collectionId":"u","maxSelect":5},{"type":"json","name":"j"},{"type":"geoPoint","name":"g"}]}
@@ -116,7 +116,7 @@ const OPERANDS: &[&str] = &[
 const SIGNS: &[&str] =
     &["=", "!=", "~", "!~", "<", "<=", ">", ">=", "?=", "?!=", "?~", "?!~", "?<", "?<=", "?>", "?>="];
 
-const TEXTS: &[&str] = &["", "a", "b", "A", "1", "1.0", "a%", "_", "[1]", "é"];
+pub(crate) const TEXTS: &[&str] = &["", "a", "b", "A", "1", "1.0", "a%", "_", "[1]", "é"];
 const IDS: &[&str] = &["", "t0", "t1", "t2", "gone"];
 const JSONS: &[&str] = &[
     "null",
@@ -132,7 +132,7 @@ const JSONS: &[&str] = &[
     "\"\"",
 ];
 
-fn text_filter() -> impl Strategy<Value = String> {
+pub(crate) fn text_filter() -> impl Strategy<Value = String> {
     let operand = || proptest::sample::select(OPERANDS);
     let comparison = (operand(), proptest::sample::select(SIGNS), operand())
         .prop_map(|(left, sign, right)| format!("{left} {sign} {right}"));
@@ -178,7 +178,7 @@ fn value(kind: &FieldKind, multiple: bool, roll: u32) -> Value {
     }
 }
 
-fn record(collection: &Arc<Collection>, id: &str, rolls: &[u32]) -> Record {
+pub(crate) fn record(collection: &Arc<Collection>, id: &str, rolls: &[u32]) -> Record {
     let mut record = Record::empty(collection.clone());
     for (at, field) in collection.fields.iter().enumerate() {
         record.values[at] =
@@ -188,7 +188,7 @@ fn record(collection: &Arc<Collection>, id: &str, rolls: &[u32]) -> Record {
     record
 }
 
-fn insert(db: &Connection, record: &Record) {
+pub(crate) fn insert(db: &Connection, record: &Record) {
     let marks = vec!["?"; record.values.len()].join(", ");
     let row = filter_sql::new_row(record);
     db.execute(
@@ -198,7 +198,7 @@ fn insert(db: &Connection, record: &Record) {
     .unwrap();
 }
 
-fn context(caller: Caller) -> RequestContext {
+pub(crate) fn context(caller: Caller) -> RequestContext {
     RequestContext {
         origin: Origin::Default,
         method: "PATCH",
@@ -209,7 +209,7 @@ fn context(caller: Caller) -> RequestContext {
     }
 }
 
-fn ids(db: &Connection, sql: &str, values: Vec<rusqlite::types::Value>) -> Vec<String> {
+pub(crate) fn ids(db: &Connection, sql: &str, values: Vec<rusqlite::types::Value>) -> Vec<String> {
     let mut statement = db.prepare(sql).unwrap_or_else(|error| panic!("{error}: {sql}"));
     let mut found: Vec<String> = statement
         .query_map(params_from_iter(values), |row| row.get(0))
@@ -317,6 +317,6 @@ proptest! {
 }
 
 /// How many cases of each law; more where the environment says so.
-fn cases() -> u32 {
+pub(crate) fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(512)
 }

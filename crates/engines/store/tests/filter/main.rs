@@ -5,5 +5,6 @@
 mod agreement;
 mod differential;
 mod pocketbase;
+mod postgres;
 mod speed;
 mod tables;

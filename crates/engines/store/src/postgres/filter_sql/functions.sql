@@ -118,6 +118,12 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     ELSE groundswell.cell_of_json(j) END
 $$;
 
+-- An item of an array. The operator alone takes a scalar for an array of itself.
+CREATE OR REPLACE FUNCTION groundswell.item(j jsonb, place int) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT CASE WHEN jsonb_typeof(j) = 'array' THEN j -> place END
+$$;
+
 -- The value at a path, where j is; objects and arrays keep the text that they have in v.
 CREATE OR REPLACE FUNCTION groundswell.cell_at(v text, j jsonb, path text[]) RETURNS groundswell.cell
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -130,6 +136,13 @@ CREATE OR REPLACE FUNCTION groundswell.list(j jsonb, v text) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE WHEN jsonb_typeof(j) = 'array' THEN j WHEN v IS NULL THEN '[null]'::jsonb
     WHEN jsonb_typeof(j) = 'number' THEN jsonb_build_array(j) ELSE jsonb_build_array(v) END
+$$;
+
+-- The same of a column of text, in which a number is text.
+CREATE OR REPLACE FUNCTION groundswell.list(v text) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT CASE WHEN v LIKE '[%' AND jsonb_typeof(groundswell.json_of(v)) = 'array' THEN groundswell.json_of(v)
+    WHEN v IS NULL THEN '[null]'::jsonb ELSE jsonb_build_array(v) END
 $$;
 
 CREATE OR REPLACE FUNCTION groundswell.list_length(j jsonb, v text) RETURNS double precision
