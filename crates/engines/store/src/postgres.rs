@@ -310,17 +310,22 @@ impl Inner {
         let Some(record) = self.records(version, &query.collection, reads::get(&query)).await?.pop() else {
             return Ok(None);
         };
+        let mut needs_store = false;
         for condition in &query.conditions {
-            let holds = match condition.judge(&record) {
-                Verdict::Yes => true,
-                Verdict::No => false,
-                Verdict::NeedsStore => self.holds(reads::holds_stored(&record, condition)).await?,
-            };
-            if !holds {
-                return Ok(None);
+            match condition.judge(&record) {
+                Verdict::Yes => {}
+                Verdict::No => return Ok(None),
+                Verdict::NeedsStore => needs_store = true,
             }
         }
-        Ok(Some(record))
+        if !needs_store {
+            return Ok(Some(record));
+        }
+        // The row may have changed since: the one that is given is the one that is judged.
+        let GetRecord { schema_version, collection, id, conditions } = query;
+        let judged = GetRecords { schema_version, collection: collection.clone(), ids: vec![id], conditions };
+        let sql = reads::get_many(&judged).map_err(Error::into_store_error)?;
+        Ok(self.records(schema_version, &collection, sql).await?.pop())
     }
 
     async fn list(&self, query: ListRecords) -> Result<RecordPage, StoreError> {
@@ -341,15 +346,15 @@ impl Inner {
         Ok(RecordPage { records, total: Some(total) })
     }
 
-    /// Which conditions hold for a row as it is given. Where it is stored so, the stored row is asked.
+    /// Which conditions hold for a row as it is given.
     async fn judge(&self, query: JudgeRow) -> Result<Vec<bool>, StoreError> {
         if query.questions.len() > JudgeRow::MAX_QUESTIONS {
             return Err(StoreError::Internal(format!("{} questions in one call", query.questions.len())));
         }
         let row = &*query.row;
-        let by_id = reads::by_id(&row.collection, row.id());
-        let stored = self.records(query.schema_version, &row.collection, by_id).await?.pop();
-        let is_stored = stored.is_some_and(|stored| reads::is_same_row(&stored, row));
+        if self.shared.known.load().schema.version() != query.schema_version {
+            return Err(StoreError::SchemaChanged);
+        }
         let mut answers = Vec::with_capacity(query.questions.len());
         for question in &query.questions {
             let mut all_hold = true;
@@ -357,9 +362,6 @@ impl Inner {
                 all_hold = match condition.judge(row) {
                     Verdict::Yes => true,
                     Verdict::No => false,
-                    Verdict::NeedsStore if is_stored => {
-                        self.holds(reads::holds_stored(row, condition)).await?
-                    }
                     Verdict::NeedsStore => self.holds(reads::holds_given(&query, condition)).await?,
                 };
                 if !all_hold {
@@ -406,7 +408,7 @@ impl Inner {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
         }
-        let mut has_forgotten = false;
+        let (mut has_forgotten, mut has_retried) = (false, 0);
         loop {
             let lease = self.pools.lease().await.map_err(Error::into_store_error)?;
             let error = match self.run_on(lease, &sql).await? {
@@ -415,6 +417,8 @@ impl Inner {
             };
             match error.kind() {
                 Kind::Cancelled => return Err(StoreError::Deadline(self.options.read_deadline)),
+                // It met a change of the schema, and was the one to give way.
+                Kind::Conflict if has_retried < 3 => has_retried += 1,
                 // A statement that was prepared for other tables, or written for other ones.
                 Kind::Statement if !has_forgotten => {
                     has_forgotten = true;
@@ -470,7 +474,7 @@ impl Inner {
         if schema_changed {
             self.pools.forget_prepared();
         }
-        self.shared.learn(known);
+        self.shared.learn(&known);
         self.shared.tell(&Commit { schema_changed, settings, ..Commit::default() });
         Ok(())
     }

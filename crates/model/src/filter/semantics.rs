@@ -35,6 +35,8 @@ pub enum Cell<'a> {
 pub enum Affinity {
     /// Nothing: a parameter or an expression.
     None,
+    /// Nothing either, and text does nothing to it: a column without a type, such as the items of a list have.
+    Blob,
     /// Numbers become text.
     Text,
     /// Text that is a number becomes one.
@@ -226,6 +228,14 @@ mod tests {
         assert_eq!(equal((text("2"), Affinity::Text), (Cell::Real(2.0), Affinity::None)), Some(false));
         assert_eq!(equal((text("2.0"), Affinity::Text), (Cell::Real(2.0), Affinity::None)), Some(true));
         assert_eq!(equal((text("2"), Affinity::Text), (Cell::Integer(2), Affinity::None)), Some(true));
+    }
+
+    #[test]
+    fn an_item_stays_a_number_beside_a_text_column() {
+        let less = |item: (&Cell<'_>, Affinity)| compare(Operator::Less, item, (&text(""), Affinity::Text));
+        assert_eq!(less((&Cell::Integer(1), Affinity::Blob)), Some(true));
+        assert_eq!(less((&Cell::Integer(1), Affinity::None)), Some(false));
+        assert_eq!(equal((text("1"), Affinity::Blob), (Cell::Integer(1), Affinity::Numeric)), Some(true));
     }
 
     #[test]

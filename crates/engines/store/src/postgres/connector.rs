@@ -64,8 +64,9 @@ impl Connector {
         // Through a pooler nothing may be asked for at the start that it does not know.
         if !is_pooled {
             let longest = longest.as_millis();
+            let given = config.get_options().map(|given| format!("{given} ")).unwrap_or_default();
             config.options(format!(
-                "-c client_min_messages=warning -c standard_conforming_strings=on -c statement_timeout={longest} \
+                "{given}-c client_min_messages=warning -c standard_conforming_strings=on -c statement_timeout={longest} \
                  -c idle_in_transaction_session_timeout={longest} -c client_connection_check_interval=5000"
             ));
         }

@@ -16,6 +16,9 @@ pub(super) enum Error {
     /// An earlier step was refused, which was told late.
     #[error("a step was refused")]
     Late(Refused),
+    /// A record was made by somebody else that was to be made or changed.
+    #[error("the record was made meanwhile")]
+    MadeMeanwhile,
     /// Rows were judged that cannot be locked: the batch must run serializable.
     #[error("the batch must run serializable")]
     NeedsSerializable,
@@ -25,6 +28,9 @@ pub(super) enum Error {
     /// No connection was free, or could be made, in time.
     #[error("no connection to the database: {0}")]
     NoConnection(String),
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
     /// Too many wait for a connection.
     #[error("too many wait for a connection to the database")]
     Busy,
@@ -56,8 +62,8 @@ impl Error {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Error::Postgres(error) => kind(error),
-            Error::NoConnection(_) | Error::Busy => Kind::Unavailable,
-            Error::SchemaChanged | Error::NeedsSerializable => Kind::Conflict,
+            Error::NoConnection(_) | Error::Busy | Error::Closed => Kind::Unavailable,
+            Error::SchemaChanged | Error::NeedsSerializable | Error::MadeMeanwhile => Kind::Conflict,
             Error::Late(_) | Error::Commit(_) | Error::Unexpected(_) => Kind::Other,
         }
     }
@@ -65,6 +71,11 @@ impl Error {
     /// Whether the server said nothing in time: what it is at is not known.
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Error::NoConnection(_) | Error::Commit(_))
+    }
+
+    /// Whether a statement was prepared for tables that have changed.
+    pub(super) fn is_outdated(&self) -> bool {
+        matches!(self, Error::Postgres(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED))
     }
 
     /// Whether the server itself said so.
@@ -76,8 +87,9 @@ impl Error {
     pub(super) fn into_store_error(self) -> StoreError {
         match (&self, self.kind()) {
             (Error::SchemaChanged, _) => StoreError::SchemaChanged,
+            (Error::Closed, _) => StoreError::Closed,
             (Error::Busy, _) | (_, Kind::Conflict) => StoreError::Busy,
-            (_, Kind::Unavailable) => {
+            (_, Kind::Unavailable | Kind::Cancelled) => {
                 tracing::warn!(error = %self, "the database cannot be used");
                 StoreError::Unavailable(self.to_string())
             }
@@ -95,11 +107,14 @@ pub(super) fn kind(error: &tokio_postgres::Error) -> Kind {
         "40001" | "40P01" | "55P03" => Kind::Conflict,
         "57014" => Kind::Cancelled,
         "23505" => Kind::NotUnique,
-        // Too many connections, no memory or room, shutting down, starting up, read only (a standby).
-        "25006" => Kind::Unavailable,
-        code if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => Kind::Unavailable,
+        // Read only (a standby), idle for too long, no such database.
+        "25006" | "25P03" | "3D000" => Kind::Unavailable,
+        // Too many connections, no memory or room, shutting down, starting up, a password that counts no more.
+        code if ["08", "28", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
+            Kind::Unavailable
+        }
         "0A000" => Kind::Statement,
-        code if ["22", "42"].iter().any(|class| code.starts_with(class)) => Kind::Statement,
+        code if code.starts_with("42") => Kind::Statement,
         _ => Kind::Other,
     }
 }

@@ -347,6 +347,7 @@ impl Writer<'_> {
                 (Row::Own, RootKind::NewRow) | (Row::Caller, _) => Affinity::None,
                 _ => column.affinity,
             },
+            Operand::Item(_) => Affinity::Blob,
             _ => Affinity::None,
         }
     }
@@ -552,7 +553,8 @@ impl Writer<'_> {
                     self.param(Param::Text(key.clone()));
                 }
                 JsonStep::Index(index) => {
-                    let step = format!(", {index})");
+                    // No array has more.
+                    let step = format!(", {})", i32::try_from(*index).unwrap_or(i32::MAX));
                     self.text(&step);
                 }
             }
@@ -680,6 +682,11 @@ impl Writer<'_> {
     }
 
     fn plainly(&mut self, left: &Operand, operator: &str, right: &Operand) {
+        if let (Kind::Bool, Some(value)) = (self.kind(left), truth(right)) {
+            self.plain(left);
+            self.text(operator);
+            return self.text(if value { "true" } else { "false" });
+        }
         self.one_plain(left);
         self.text(operator);
         self.one_plain(right);
@@ -700,7 +707,7 @@ impl Writer<'_> {
     /// A cell with what the other side's affinity makes of it.
     fn converted(&mut self, operand: &Operand, other: &Operand) {
         let end = match (self.affinity(operand), self.affinity(other)) {
-            (Affinity::Text | Affinity::None, Affinity::Numeric) => {
+            (Affinity::Text | Affinity::None | Affinity::Blob, Affinity::Numeric) => {
                 self.text("groundswell.as_number(");
                 ")"
             }
@@ -845,6 +852,15 @@ impl Writer<'_> {
 /// point of all, which stands for it.
 fn without_nul(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{10FFFF}") } else { text }
+}
+
+/// The truth that a number stands for beside a column of booleans, so that its index is used.
+fn truth(operand: &Operand) -> Option<bool> {
+    match operand {
+        Operand::Constant(Cell::Integer(0), _) => Some(false),
+        Operand::Constant(Cell::Integer(1), _) => Some(true),
+        _ => None,
+    }
 }
 
 fn constant(operand: &Operand) -> Cell<'_> {

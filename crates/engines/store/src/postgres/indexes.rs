@@ -12,10 +12,13 @@ use super::layout::{ColumnKind, column_kind, quoted};
 /// conditions are PostgreSQL's own SQL, but for names in backticks, which are quoted anew.
 pub(super) fn statement(collection: &Collection, index: &Index) -> Result<String, String> {
     let unique = if index.unique { "UNIQUE " } else { "" };
+    let further = FURTHER_LETTERS / index.columns.len().saturating_sub(1).max(1);
+    let letters = |position: usize| if position == 0 { INDEXED_LETTERS } else { further };
     let columns: Vec<String> = index
         .columns
         .iter()
-        .map(|column| column_sql(collection, column, index.unique))
+        .enumerate()
+        .map(|(position, column)| column_sql(collection, column, (index.unique, letters(position))))
         .collect::<Result<_, _>>()?;
     let condition = if index.condition.is_empty() {
         String::new()
@@ -26,15 +29,18 @@ pub(super) fn statement(collection: &Collection, index: &Index) -> Result<String
     Ok(format!("CREATE {unique}INDEX {name} ON {table} ({}){condition}", columns.join(", ")))
 }
 
-/// So many characters of a text that may be long are indexed. An entry of an index holds 2,704 bytes at most, and a
-/// longer one makes its INSERT fail.
-pub(super) const INDEXED_LETTERS: usize = 600;
+/// So many characters of a text that may be long are indexed, of four bytes at most each, in the first column of an
+/// index. An entry of an index holds 2,704 bytes at most, and a longer one makes its INSERT fail.
+pub(super) const INDEXED_LETTERS: usize = 400;
+
+/// The same in all further columns together.
+const FURTHER_LETTERS: usize = 200;
 
 /// Whether a column's text may be longer than an index takes.
 pub(super) fn may_be_long(field: &Field) -> bool {
     match &field.kind {
         // None means 5,000.
-        FieldKind::Text(options) => options.max == 0 || options.max > INDEXED_LETTERS as u64,
+        FieldKind::Text(options) => options.max == 0 || options.max > FURTHER_LETTERS as u64,
         FieldKind::Editor(_) | FieldKind::Json(_) | FieldKind::Url(_) => true,
         _ => field.is_multiple(),
     }
@@ -49,7 +55,11 @@ pub(super) fn is_indexed_by_beginning(collection: &Collection, name: &str) -> bo
         })
 }
 
-fn column_sql(collection: &Collection, column: &IndexColumn, unique: bool) -> Result<String, String> {
+fn column_sql(
+    collection: &Collection,
+    column: &IndexColumn,
+    (unique, letters): (bool, usize),
+) -> Result<String, String> {
     let order = if column.order.eq_ignore_ascii_case("desc") { " DESC NULLS LAST" } else { " NULLS FIRST" };
     let field = collection.field(&column.name);
     let has_case =
@@ -69,7 +79,7 @@ fn column_sql(collection: &Collection, column: &IndexColumn, unique: bool) -> Re
     if !field.is_some_and(may_be_long) {
         return Ok(format!("{what}{order}"));
     }
-    let beginning = format!("\"left\"({what}, {INDEXED_LETTERS}){order}");
+    let beginning = format!("\"left\"({what}, {letters}){order}");
     // What makes it unique is all of the text.
     Ok(if unique { format!("{beginning}, md5({what})") } else { beginning })
 }

@@ -116,6 +116,7 @@ pub(super) async fn open(
     if !is_ours {
         create(session, options).await.map_err(other)?;
     }
+    session.run(&note_functions()).await.map_err(other)?;
     session.run_script("COMMIT").await.map_err(other)?;
     let (known, positions) = read_known(session).await.map_err(other)?;
     let numbers = session
@@ -272,9 +273,13 @@ async fn create(session: &Arc<Session>, options: &Options) -> Result<(), Error> 
         transaction.tell(schema_rows::save(&collection)).await?;
     }
     transaction.tell(schema_rows::save_settings(&Settings::default(), Timestamp(now.0))).await?;
-    let mut functions = Sql::new("INSERT INTO _gs_meta VALUES ('functions', ");
-    functions.param(Param::Integer(filter_sql::FUNCTIONS_VERSION));
-    functions.push(")");
-    transaction.tell(functions).await?;
     transaction.settle().await
+}
+
+/// Notes which functions there are, unless newer ones are.
+fn note_functions() -> Sql {
+    let mut sql = Sql::new("INSERT INTO _gs_meta VALUES ('functions', ");
+    sql.param(Param::Integer(filter_sql::FUNCTIONS_VERSION));
+    sql.push(") ON CONFLICT (key) DO UPDATE SET value = greatest(_gs_meta.value, excluded.value)");
+    sql
 }

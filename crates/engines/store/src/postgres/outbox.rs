@@ -84,30 +84,32 @@ pub(super) fn end_of_batch(sequence: i64) -> i64 {
 /// The newest sequence that may have been given, as SQL.
 pub(super) const NEWEST: &str = "((coalesce(pg_sequence_last_value('_gs_batches'), 0) + 1) << 20) - 1";
 
-/// Up to which sequence no event can come any more. A transaction has its id before its events have numbers:
-/// the row that an event tells of is written first. So once all transactions have ended that were under way
-/// when a number was the newest, nothing up to it is open.
+/// Up to which sequence no event can come any more.
+///
+/// A transaction has its id before its events have numbers: the row that an event tells of is locked or written first.
+/// So once a transaction id is given out after a number was read, every transaction that can still hold a number up to
+/// it has a smaller id; and when none of those runs any more, nothing up to the number is open. (A snapshot's own
+/// `xmax` is no such id: it is one past the newest that has *ended*, and newer ones may be running.)
 #[derive(Debug, Default)]
 pub(super) struct Horizon {
     settled: i64,
-    /// A number that was the newest, and the first transaction that had not begun then.
+    /// A number that was the newest, and a transaction id that was given out afterwards.
     next: Option<(i64, i64)>,
 }
 
 impl Horizon {
-    /// The sequence up to which all is settled, by now.
+    /// The sequence up to which all is settled, by now. One statement after the other: their order is what counts.
     pub(super) async fn advance(&mut self, session: &Session) -> Result<i64, Error> {
-        // The newest number first: the snapshot of the second statement is younger.
-        let newest = Sql::new(format!("SELECT {NEWEST}"));
-        let running = Sql::new(
-            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() AS s",
-        );
-        let (newest, running) =
-            futures_util::future::try_join(session.run(&newest), session.run(&running)).await?;
-        let (Some(newest), Some(running)) = (newest.rows.first(), running.rows.first()) else {
-            return Ok(self.settled);
-        };
-        self.observe(newest.try_get(0)?, running.try_get(0)?, running.try_get(1)?);
+        if self.next.is_none() {
+            let newest = number(session, &format!("SELECT {NEWEST}")).await?;
+            if newest <= self.settled {
+                return Ok(self.settled);
+            }
+            let given_out = number(session, "SELECT pg_current_xact_id()::text::bigint").await?;
+            self.next = Some((newest, given_out));
+        }
+        let oldest_running = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+        self.observe(number(session, oldest_running).await?);
         Ok(self.settled)
     }
 
@@ -116,20 +118,20 @@ impl Horizon {
         self.next.is_some()
     }
 
-    fn observe(&mut self, newest: i64, oldest_running: i64, not_begun: i64) {
-        if let Some((sequence, begun_before)) = self.next
-            && oldest_running >= begun_before
+    fn observe(&mut self, oldest_running: i64) {
+        if let Some((newest, given_out)) = self.next
+            && oldest_running >= given_out
         {
-            self.settled = self.settled.max(sequence);
-            self.next = None;
-        }
-        if oldest_running >= not_begun {
             self.settled = self.settled.max(newest);
             self.next = None;
-        } else if self.next.is_none() {
-            self.next = Some((newest, not_begun));
         }
     }
+}
+
+async fn number(session: &Session, sql: &str) -> Result<i64, Error> {
+    let outcome = session.run(&Sql::new(sql)).await?;
+    let row = outcome.rows.first().ok_or_else(|| Error::Unexpected("a number has no row".to_owned()))?;
+    Ok(row.try_get(0)?)
 }
 
 /// The events after a position and up to what is settled, that are wanted, or that some after it are gone.
@@ -170,7 +172,9 @@ async fn look(
     sql.param(Param::Integer(settled));
     sql.push(" ORDER BY sequence LIMIT ");
     sql.param(Param::Integer(looked_at));
-    let (floor, found) = futures_util::future::try_join(session.run(&floor), session.run(&sql)).await?;
+    // In this order: what is removed is noted before it goes.
+    let found = session.run(&sql).await?;
+    let floor = session.run(&floor).await?;
     let floor: i64 = floor.rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
     if after < floor {
         let from = floor.unsigned_abs();
@@ -333,21 +337,14 @@ mod tests {
 
     #[test]
     fn a_gap_holds_up_what_comes_after_it_until_no_transaction_can_fill_it() {
-        let mut horizon = Horizon::default();
-        // Nobody writes.
-        horizon.observe(5, 100, 100);
-        assert_eq!(horizon.settled, 5);
-        // Transaction 100 is under way: it may have taken any number up to 9.
-        horizon.observe(9, 100, 103);
-        assert_eq!(horizon.settled, 5);
-        horizon.observe(12, 100, 110);
-        assert_eq!(horizon.settled, 5);
-        // It has ended; 104 has not, and may hold 10, but none up to 9.
-        horizon.observe(14, 104, 111);
-        assert_eq!(horizon.settled, 9);
-        horizon.observe(20, 111, 112);
-        assert_eq!(horizon.settled, 14);
-        horizon.observe(21, 115, 115);
-        assert_eq!(horizon.settled, 21);
+        // Number 9 was the newest, and 104 the id that was given out then; 100 and 103 are under way.
+        let mut horizon = Horizon { settled: 5, next: Some((9, 104)) };
+        horizon.observe(100);
+        assert_eq!((horizon.settled, horizon.is_behind()), (5, true));
+        horizon.observe(103);
+        assert_eq!((horizon.settled, horizon.is_behind()), (5, true));
+        // What begins later cannot hold a number up to 9.
+        horizon.observe(105);
+        assert_eq!((horizon.settled, horizon.is_behind()), (9, false));
     }
 }

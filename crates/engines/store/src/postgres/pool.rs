@@ -4,7 +4,7 @@
 //! loops and two background threads: (loops + 2) × size for each node.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub(super) struct Pools {
     connector: Arc<Connector>,
     options: PoolOptions,
     by_thread: Mutex<HashMap<ThreadId, Arc<Pool>>>,
+    /// Grows when the tables have changed: what was prepared before may not fit them.
+    generation: AtomicU64,
 }
 
 /// The connections of one thread.
@@ -50,7 +52,7 @@ struct Pool {
 }
 
 /// A connection for a while. It goes back when it is [finished](Lease::finish) with; otherwise what it is at is
-/// stopped, and it goes back once the server has said so, or is closed.
+/// stopped, and it is closed.
 pub(super) struct Lease {
     session: Arc<Session>,
     pool: Arc<Pool>,
@@ -63,7 +65,7 @@ pub(super) struct Lease {
 
 impl Pools {
     pub(super) fn new(connector: Arc<Connector>, options: PoolOptions) -> Pools {
-        Pools { connector, options, by_thread: Mutex::default() }
+        Pools { connector, options, by_thread: Mutex::default(), generation: AtomicU64::new(0) }
     }
 
     /// A connection of this thread, made now when none is idle.
@@ -81,14 +83,13 @@ impl Pools {
                 })??)
             }
         };
+        session.keep_to(self.generation.load(Ordering::Acquire));
         Ok(Lease { session, pool, place: Some(place), is_finished: false })
     }
 
-    /// Forgets what is prepared on idle connections, when the tables have changed.
+    /// Has every connection forget what is prepared on it before it is used again, when the tables have changed.
     pub(super) fn forget_prepared(&self) {
-        for pool in lock(&self.by_thread).values() {
-            lock(&pool.idle).iter().for_each(|session| session.forget_prepared());
-        }
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Closes what is idle; nothing is made any more.
@@ -116,7 +117,6 @@ impl Pool {
     }
 
     async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let closed = || Error::NoConnection("the store is closed".to_owned());
         if let Ok(place) = self.places.clone().try_acquire_owned() {
             return Ok(place);
         }
@@ -132,7 +132,7 @@ impl Pool {
         if before >= WAITING {
             return Err(Error::Busy);
         }
-        self.places.clone().acquire_owned().await.map_err(|_| closed())
+        self.places.clone().acquire_owned().await.map_err(|_| Error::Closed)
     }
 
     fn put_back(&self, session: Arc<Session>) {
@@ -173,14 +173,10 @@ impl Drop for Lease {
         if self.is_finished {
             self.pool.put_back(self.session.clone());
         } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (session, pool, place) = (self.session.clone(), self.pool.clone(), self.place.take());
-            // Ends by itself, within two deadlines.
+            let (session, place) = (self.session.clone(), self.place.take());
+            // Ends by itself, within a deadline. Its place is free when the connection is gone.
             runtime.spawn(async move {
-                if session.stop().await {
-                    pool.put_back(session);
-                } else {
-                    session.abort();
-                }
+                session.stop().await;
                 drop(place);
             });
         }

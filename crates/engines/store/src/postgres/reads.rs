@@ -11,11 +11,11 @@ use contract::store::{FindByField, GetRecord, GetRecords, JudgeRow, ListRecords,
 use model::collection::Collection;
 use model::condition::Condition;
 use model::filter::Sort;
-use model::plan;
 use model::record::Record;
 
 use super::error::Error;
 use super::filter_sql::{self, Expected, Root, RootKind};
+use super::indexes;
 use super::layout::{ROW_ID, json_column, quoted};
 use super::rows;
 use super::session::Outcome;
@@ -121,22 +121,21 @@ pub(super) fn referring(query: &ReferringRecords) -> Result<Option<Sql>, Error> 
 /// A record by the value of one field; of several the oldest.
 pub(super) fn find_by_field(query: &FindByField) -> Sql {
     let mut select = Select::rows(&query.collection);
-    let column = quoted(&query.field);
-    if query.ignore_case {
-        let _ = write!(select.sql.text, " AND lower(r.{column}) = lower(");
-    } else {
-        let _ = write!(select.sql.text, " AND r.{column} = (");
-    }
+    let column = format!("r.{}", quoted(&query.field));
+    select.sql.push(" AND ");
     select.sql.param(Param::from(query.value.as_str()));
-    let _ = write!(select.sql.text, " COLLATE \"C\") ORDER BY r.{ROW_ID} LIMIT 1");
+    let value = format!("$1 COLLATE \"C\"");
+    let (column, value) = match query.ignore_case {
+        true => (format!("lower({column})"), format!("lower({value})")),
+        false => (column, format!("({value})")),
+    };
+    let _ = write!(select.sql.text, " IS NOT NULL AND {column} = {value}");
+    if query.collection.field(&query.field).is_some_and(indexes::may_be_long) {
+        let letters = indexes::INDEXED_LETTERS;
+        let _ = write!(select.sql.text, " AND \"left\"({column}, {letters}) = \"left\"({value}, {letters})");
+    }
+    let _ = write!(select.sql.text, " ORDER BY r.{ROW_ID} LIMIT 1");
     select.with_version()
-}
-
-/// Whether two rows of a collection are equal, but for what events leave out.
-pub(super) fn is_same_row(stored: &Record, given: &Record) -> bool {
-    let collection = &stored.collection;
-    let mut fields = collection.fields.iter().zip(stored.values.iter().zip(&given.values));
-    fields.all(|(field, (stored, given))| stored == given || plan::is_secret(collection, field))
 }
 
 /// A row if a condition holds for a record: for the stored one, or for one that is not stored.

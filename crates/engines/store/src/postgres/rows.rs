@@ -12,7 +12,7 @@ use model::value::Value;
 use tokio_postgres::Row;
 
 use super::error::Error;
-use super::layout::{ColumnKind, column_kind, identifier, push_columns};
+use super::layout::{ColumnKind, column_kind, identifier, key_name, push_columns};
 use super::sql::{Param, Sql};
 
 /// What is selected of a row: the columns of a table in field order, or a view's row as JSON.
@@ -118,7 +118,7 @@ pub(super) fn delete(record: &Record) -> Sql {
 /// The fields of the unique index that refused a row. Of one on expressions there is no field to report, and
 /// the contract reports none.
 pub(super) fn fields_of_index(collection: &Collection, index: &str) -> Vec<String> {
-    if index == identifier(&format!("{}_pkey", collection.name)) || index.ends_with("_pkey") {
+    if index == identifier(&key_name(&collection.name)) {
         return vec!["id".to_owned()];
     }
     let found = collection

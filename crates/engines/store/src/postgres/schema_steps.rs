@@ -26,6 +26,8 @@ pub(super) async fn save(
     effects: &mut Effects,
 ) -> Result<(), StepFailure> {
     refuse_taken_table(transaction, before, after).await?;
+    // What reads a view goes with it when it is made anew.
+    let there = if after.is_view() { views::there(transaction).await? } else { Vec::new() };
     let after =
         if after.is_view() { views::save(transaction, before, after, effects).await? } else { after.clone() };
     let changes = if after.is_view() { Vec::new() } else { diff(before, Some(&after)) };
@@ -33,13 +35,22 @@ pub(super) async fn save(
         use SchemaChange::{DropColumn, MultipleToSingle, SingleToMultiple};
         matches!(change, DropColumn { .. } | SingleToMultiple { .. } | MultipleToSingle { .. })
     });
-    let dropped =
-        if takes_columns_away { views::drop_all(transaction, &effects.schema).await? } else { Vec::new() };
+    // A view that reads whole rows would show a secret that is new among them.
+    let has_new_secrets = before.is_some_and(|before| views::secrets(before) != views::secrets(&after));
+    let dropped = if takes_columns_away || has_new_secrets {
+        views::drop_all(transaction, &effects.schema).await?
+    } else {
+        Vec::new()
+    };
     apply_all(transaction, &after, &changes).await?;
     transaction.tell(schema_rows::save(&after)).await?;
     let id = after.id.clone();
     put_one(transaction, after, effects).await?;
     views::make_all(transaction, &effects.schema, dropped).await?.map_err(Why::Engine)?;
+    let gone = views::gone(transaction, &effects.schema, &there).await?;
+    if let Err(why) = views::make_all(transaction, &effects.schema, gone).await? {
+        tracing::info!(collection = id, why, "a view cannot be made any more");
+    }
     // As in the contract: a view that cannot follow stays as it is, for its query to be changed.
     if let Err(why) = views::follow(transaction, &id, effects).await? {
         tracing::info!(collection = id, why, "the views stay as they are");
@@ -197,7 +208,7 @@ async fn alter(transaction: &mut BatchTransaction, sql: Sql, what: &str) -> Resu
 
 /// The index behind the primary key is named for its table, so that two tables never want one name.
 async fn rename_key(transaction: &mut BatchTransaction, from: &str, to: &str) -> Result<(), StepFailure> {
-    let key = |table: &str| quoted(&format!("{table}_pkey"));
+    let key = |table: &str| quoted(&layout::key_name(table));
     let sql = format!("ALTER INDEX IF EXISTS {} RENAME TO {}", key(from), key(to));
     alter(transaction, Sql::new(sql), "").await
 }

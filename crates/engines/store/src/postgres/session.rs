@@ -1,6 +1,7 @@
 //! One connection to the database, and the statements that are prepared on it.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::sql::{Param, Sql};
 /// kilobytes for each.
 const PREPARED: usize = 256;
 
-/// Longest time for a request to stop a statement, and for its end after it.
+/// Longest time for a request to stop a statement.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A connection.
@@ -27,6 +28,9 @@ pub(super) struct Session {
     prepared: Mutex<Prepared>,
     /// Reads from the socket and writes to it.
     driver: AbortHandle,
+    is_aborted: AtomicBool,
+    /// What is prepared is of this generation of the schema.
+    generation: AtomicU64,
 }
 
 #[derive(Default)]
@@ -50,7 +54,14 @@ pub(super) struct Outcome {
 
 impl Session {
     pub(super) fn new(client: Client, connector: Arc<Connector>, driver: AbortHandle) -> Session {
-        Session { client, connector, prepared: Mutex::default(), driver }
+        Session {
+            client,
+            connector,
+            prepared: Mutex::default(),
+            driver,
+            is_aborted: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+        }
     }
 
     /// Whether a pooler gives each transaction another connection.
@@ -59,7 +70,7 @@ impl Session {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.client.is_closed()
+        self.is_aborted.load(Ordering::Acquire) || self.client.is_closed()
     }
 
     /// Runs a statement. It is on its way with the first poll once it is prepared ([`Session::prepare`]): what
@@ -125,30 +136,32 @@ impl Session {
         self.prepared().statements.contains_key(&(sql.text.clone(), types))
     }
 
-    /// Forgets what is prepared, when the tables have changed.
-    pub(super) fn forget_prepared(&self) {
-        *self.prepared() = Prepared::default();
+    /// Forgets what is prepared if it is of another generation of the schema than this.
+    pub(super) fn keep_to(&self, generation: u64) {
+        if self.generation.swap(generation, Ordering::AcqRel) != generation {
+            *self.prepared() = Prepared::default();
+        }
     }
 
-    /// Stops what the connection is at, and its transaction. True once nothing is under way on it.
+    /// Asks the server to stop what the connection is at. It is not used any more afterwards: the request may reach
+    /// the server late, and would stop something else.
     ///
-    /// A pooler is not asked: PgBouncer 1.18 ends itself over a request to stop a statement (seen: "bad client
-    /// state"). There the server's own bound stops it.
-    pub(super) async fn stop(&self) -> bool {
-        if self.connector.is_pooled() {
-            return false;
+    /// A pooler is not asked: PgBouncer 1.18 ends itself over such a request (seen: "bad client state"). There the
+    /// server's own bound stops it.
+    pub(super) async fn stop(&self) {
+        if !self.connector.is_pooled() {
+            let cancelled = self.connector.cancel(self.client.cancel_token());
+            if tokio::time::timeout(CANCEL_DEADLINE, cancelled).await.is_err() {
+                tracing::warn!("the database did not take the request to stop a statement");
+            }
         }
-        let cancelled = self.connector.cancel(self.client.cancel_token());
-        if tokio::time::timeout(CANCEL_DEADLINE, cancelled).await.is_err() {
-            tracing::warn!("the database did not take the request to stop a statement");
-            return false;
-        }
-        let ended = self.client.batch_execute("ROLLBACK");
-        matches!(tokio::time::timeout(CANCEL_DEADLINE, ended).await, Ok(Ok(())))
+        self.abort();
     }
 
     /// Ends the connection without waiting for the server.
     pub(super) fn abort(&self) {
+        // The driver ends a moment later, and the client's end knows of it only then.
+        self.is_aborted.store(true, Ordering::Release);
         self.driver.abort();
     }
 

@@ -29,6 +29,7 @@ pub(super) struct Shared {
 }
 
 /// What was read of the database together, and counts while its versions do.
+#[derive(Clone)]
 pub(super) struct Known {
     pub(super) versions: Versions,
     pub(super) schema: Arc<Schema>,
@@ -66,15 +67,28 @@ impl Shared {
         }
     }
 
-    /// Puts what is newer in the place of what was known. An older state never replaces a newer one.
-    pub(super) fn learn(&self, known: Known) {
-        let before = self.known.load_full();
-        let is_newer = known.versions.schema >= before.versions.schema
-            && known.versions.settings >= before.versions.settings
-            && known.versions.consumers >= before.versions.consumers;
-        if is_newer {
-            self.known.store(Arc::new(known));
-        }
+    /// Puts what was read in the place of what was known, as far as it is newer.
+    pub(super) fn learn(&self, read: &Known) {
+        self.known.rcu(|known| {
+            let mut newer = known.with_schema(read.versions.schema, &read.schema);
+            newer = newer.with_settings(read.versions.settings, &read.settings);
+            if read.versions.consumers > known.versions.consumers {
+                newer.versions.consumers = read.versions.consumers;
+                newer.consumers = read.consumers.clone();
+                newer.wanted = read.wanted.clone();
+            }
+            newer
+        });
+    }
+
+    /// Puts a schema that this node has made in the place of an older one.
+    pub(super) fn learn_schema(&self, version: i64, schema: Arc<Schema>) {
+        self.known.rcu(|known| known.with_schema(version, &schema));
+    }
+
+    /// The same for settings.
+    pub(super) fn learn_settings(&self, version: i64, settings: Arc<Settings>) {
+        self.known.rcu(|known| known.with_settings(version, &settings));
     }
 
     pub(super) fn tell(&self, commit: &Commit) {
@@ -101,6 +115,28 @@ impl Shared {
             commits: self.commits.load(Ordering::Relaxed),
             batches: self.batches.load(Ordering::Relaxed),
         }
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn with_schema(&self, version: i64, schema: &Arc<Schema>) -> Known {
+        let mut known = self.clone();
+        if version > known.versions.schema {
+            known.versions.schema = version;
+            known.schema = schema.clone();
+        }
+        known
+    }
+
+    fn with_settings(&self, version: i64, settings: &Arc<Settings>) -> Known {
+        let mut known = self.clone();
+        if version > known.versions.settings {
+            known.versions.settings = version;
+            known.settings = settings.clone();
+        }
+        known
     }
 }
 

@@ -18,6 +18,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How often positions are stored and the outbox is tidied.
 const TIDY: Duration = Duration::from_secs(2);
 
+/// How long it may take.
+const LONGEST_TIDY: Duration = Duration::from_secs(60);
+
 /// The tasks of a store. They end with it.
 pub(super) struct Tasks {
     stop: watch::Sender<bool>,
@@ -60,7 +63,7 @@ async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()
 /// Tells observers of events when they are settled, those of other nodes too.
 async fn follow_events(inner: Arc<Inner>) {
     let mut told = 0;
-    let mut pause = LOOK;
+    let (mut pause, mut again) = (LOOK, LOOK_AGAIN);
     loop {
         let _ = tokio::time::timeout(pause, inner.event_left.notified()).await;
         pause = LOOK;
@@ -82,8 +85,10 @@ async fn follow_events(inner: Arc<Inner>) {
             told = settled.through;
             inner.shared.tell(&Commit { newest_event: Some(told.unsigned_abs()), ..Commit::default() });
         }
+        // A transaction that stays open, of whatever database of the server, is looked at less and less often.
+        again = if settled.is_behind { (again * 2).min(LOOK) } else { LOOK_AGAIN };
         if settled.is_behind {
-            pause = LOOK_AGAIN;
+            pause = again;
         }
     }
 }
@@ -125,8 +130,10 @@ async fn tidy(inner: Arc<Inner>) {
     loop {
         tokio::time::sleep(TIDY).await;
         inner.store_positions().await;
-        if let Err(error) = tidy_once(&inner).await {
-            tracing::warn!(%error, "the outbox could not be tidied");
+        match tokio::time::timeout(LONGEST_TIDY, tidy_once(&inner)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the outbox could not be tidied"),
+            Err(_) => tracing::warn!("the outbox could not be tidied in time"),
         }
     }
 }

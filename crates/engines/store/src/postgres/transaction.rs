@@ -39,6 +39,13 @@ use super::{jobs, outbox, reads, rows, schema_rows, schema_steps, uploads};
 /// Why a step could not be carried out.
 pub(super) type StepFailure = batch::StepFailure<Error>;
 
+/// How long one statement of a change of the schema may take: an index over many rows, a column made anew in all of
+/// them.
+const LONGEST_CHANGE: Duration = Duration::from_secs(600);
+
+/// Statements whose outcome is not looked at yet; past it all of them are.
+const MOST_SENT: usize = 512;
+
 /// How a transaction sees what others do meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Isolation {
@@ -114,6 +121,11 @@ impl BatchTransaction {
         if transaction.session.is_pooled() {
             transaction.send(session::bound(patience), Expected::Success).await?;
         }
+        if isolation == Isolation::Serializable {
+            // Its snapshot is made with the first statement that has one, and must be younger than the lock.
+            let lock = Sql::new("LOCK TABLE _gs_versions IN ACCESS SHARE MODE");
+            transaction.send(lock, Expected::Success).await?;
+        }
         // The read locks the table against those who change a version, until the end of the transaction.
         let mut guard = Sql::new("SELECT 1 / (schema = ");
         guard.param(Param::Integer(versions.schema));
@@ -131,10 +143,13 @@ impl BatchTransaction {
         versions: Versions,
         patience: Duration,
     ) -> Result<BatchTransaction, Error> {
-        let mut transaction = BatchTransaction::new(session, Isolation::ReadCommitted, versions, patience);
-        transaction.send(Sql::new("BEGIN"), Expected::Success).await?;
-        // What is done to a schema may take long, and is not to be cut off half way.
-        transaction.send(Sql::new("SET LOCAL statement_timeout = 0"), Expected::Success).await?;
+        // It is alone: what it judges cannot change.
+        let mut transaction =
+            BatchTransaction::new(session, Isolation::Serializable, versions, LONGEST_CHANGE);
+        transaction.send(Sql::new("BEGIN ISOLATION LEVEL READ COMMITTED"), Expected::Success).await?;
+        transaction.send(session::bound(LONGEST_CHANGE), Expected::Success).await?;
+        let waits = format!("SET LOCAL lock_timeout = {}", patience.as_millis());
+        transaction.send(Sql::new(waits), Expected::Success).await?;
         let lock = Sql::new("LOCK TABLE _gs_versions IN ACCESS EXCLUSIVE MODE");
         transaction.send(lock, Expected::Success).await?;
         let found = transaction.ask(Sql::new("SELECT schema, settings, consumers FROM _gs_versions")).await?;
@@ -215,12 +230,13 @@ impl BatchTransaction {
     pub(super) async fn settle(&mut self) -> Result<(), Error> {
         let mut failed = None;
         while let Some(sent) = self.sent.pop_front() {
-            let outcome = self.outcome_of(sent).await;
-            if let Err(error) = outcome
-                && failed.is_none()
-            {
-                failed = Some(error);
+            let Err(error) = self.outcome_of(sent).await else { continue };
+            // What does not answer to one will not answer to the next.
+            if error.is_silence() {
+                self.sent.clear();
+                return Err(failed.unwrap_or(error));
             }
+            failed.get_or_insert(error);
         }
         failed.map_or(Ok(()), Err)
     }
@@ -236,7 +252,8 @@ impl BatchTransaction {
     async fn send(&mut self, sql: Sql, expected: Expected) -> Result<(), Error> {
         let outcome = self.start(sql).await?;
         self.sent.push_back(Sent { step: self.step, expected, outcome });
-        Ok(())
+        // What waits is held in memory.
+        if self.sent.len() >= MOST_SENT { self.settle().await } else { Ok(()) }
     }
 
     /// Sends a statement that only has to succeed.

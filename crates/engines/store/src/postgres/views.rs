@@ -34,6 +34,9 @@ const SAMPLE_TIME: &str = "300ms";
 /// Functions that a view may call though they give something else every time.
 const VOLATILE: &str = "'random', 'clock_timestamp', 'timeofday', 'gen_random_uuid'";
 
+/// Functions of the server about itself that tell nothing of it. The others show settings, and what others run.
+const HARMLESS: &str = "'pg_typeof', 'pg_column_size', 'pg_collation_for'";
+
 /// What came of trying a query.
 pub(super) struct Tried {
     /// The fields, and what is wrong.
@@ -145,8 +148,25 @@ pub(super) async fn drop_all(
     Ok(views)
 }
 
+/// The views of these names that are there no more.
+pub(super) async fn gone(
+    transaction: &mut BatchTransaction,
+    schema: &Schema,
+    before: &[String],
+) -> Result<Vec<Arc<Collection>>, Error> {
+    if before.is_empty() {
+        return Ok(Vec::new());
+    }
+    let there = there(transaction).await?;
+    let is_gone = |view: &&Arc<Collection>| {
+        let name = identifier(&view.name);
+        view.is_view() && before.iter().any(|had| *had == name) && there.iter().all(|has| *has != name)
+    };
+    Ok(schema.collections().filter(is_gone).cloned().collect())
+}
+
 /// The views that the database has.
-async fn there(transaction: &mut BatchTransaction) -> Result<Vec<String>, Error> {
+pub(super) async fn there(transaction: &mut BatchTransaction) -> Result<Vec<String>, Error> {
     let sql = Sql::new("SELECT viewname::text FROM pg_catalog.pg_views WHERE schemaname = current_schema()");
     texts(&transaction.ask(sql).await?.rows)
 }
@@ -282,7 +302,8 @@ async fn forbidden(
     let functions = format!(
         "SELECT p.proname::text FROM regexp_matches({tree}, ':funcid ([0-9]+)', 'g') AS found \
          JOIN pg_catalog.pg_proc AS p ON p.oid = found[1]::oid \
-         WHERE (p.provolatile = 'v' AND p.proname NOT IN ({VOLATILE})) OR p.proname LIKE '%\\_to\\_xml%' LIMIT 1"
+         WHERE (p.provolatile = 'v' AND p.proname NOT IN ({VOLATILE})) OR p.proname LIKE '%\\_to\\_xml%' \
+         OR (p.proname LIKE 'pg\\_%' AND p.proname NOT IN ({HARMLESS})) OR p.proname = 'current_setting' LIMIT 1"
     );
     let found = transaction.ask(Sql::new(functions)).await?;
     let function: Option<String> = found.rows.first().map(|row| row.try_get(0)).transpose()?;
@@ -295,7 +316,13 @@ fn is_internal(table: &str) -> bool {
 }
 
 fn has_secrets(collection: &Collection) -> bool {
-    !collection.is_view() && collection.fields.iter().any(|field| plan::is_secret(collection, field))
+    !collection.is_view() && !secrets(collection).is_empty()
+}
+
+/// The names of the fields that no view shows.
+pub(super) fn secrets(collection: &Collection) -> Vec<&str> {
+    let secret = collection.fields.iter().filter(|field| plan::is_secret(collection, field));
+    secret.map(|field| field.name.as_str()).collect()
 }
 
 /// The collections with secret columns that a query seems to name.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use contract::event::Interest;
 use contract::jobs::MAX_JOBS;
 use contract::store::StoreError;
-use model::step::{Refused, Step, StepResult, WriteBatch};
+use model::step::{Refused, Step, StepResult, Why, WriteBatch};
 use rand::RngExt;
 
 use crate::batch::{self, Effects, Failure};
@@ -138,14 +138,10 @@ impl Inner {
                 return Attempt::Done(Err(StoreError::Busy));
             }
         };
-        if (effects.commit.schema_changed || effects.settings_changed)
-            && let Err(error) =
-                transaction.tell(Sql::new("SELECT pg_notify('groundswell', 'versions')")).await
-        {
-            return self.failed(lease, Some(transaction), error).await;
-        }
         if let Err(error) = transaction.commit().await {
-            return self.failed(lease, Some(transaction), error).await;
+            let was_made = matches!(&error, Error::Late(refused) if is_made_meanwhile(batch, refused));
+            let attempt = self.failed(lease, Some(transaction), error).await;
+            return if was_made { Attempt::Again(Error::MadeMeanwhile) } else { attempt };
         }
         lease.finish();
         effects.commit.newest_event = transaction.newest_event();
@@ -168,6 +164,11 @@ impl Inner {
             Error::Late(refused) => Attempt::Done(Ok(Err(refused))),
             Error::Commit(text) => Attempt::Done(Err(StoreError::Unknown(text))),
             Error::SchemaChanged | Error::NeedsSerializable => Attempt::Again(error),
+            // A statement that was prepared for other tables.
+            error if error.is_outdated() => {
+                self.pools.forget_prepared();
+                Attempt::Again(error)
+            }
             error if error.kind() == Kind::Conflict => Attempt::Again(error),
             error => Attempt::Done(Err(error.into_store_error())),
         }
@@ -181,20 +182,13 @@ impl Inner {
         if effects.settings_changed {
             effects.commit.settings = Some(effects.settings.clone());
         }
-        if effects.commit.schema_changed || effects.settings_changed {
-            let mut versions = before.versions;
-            versions.schema = i64::try_from(effects.schema.version()).unwrap_or(i64::MAX);
-            versions.settings += i64::from(effects.settings_changed);
-            self.shared.learn(Known {
-                versions,
-                schema: effects.schema,
-                settings: effects.settings,
-                consumers: before.consumers.clone(),
-                wanted: before.wanted.clone(),
-            });
-            if effects.commit.schema_changed {
-                self.pools.forget_prepared();
-            }
+        if effects.commit.schema_changed {
+            let version = i64::try_from(effects.schema.version()).unwrap_or(i64::MAX);
+            self.shared.learn_schema(version, effects.schema);
+            self.pools.forget_prepared();
+        }
+        if effects.settings_changed {
+            self.shared.learn_settings(before.versions.settings + 1, effects.settings);
         }
         if let Some(newest) = effects.commit.newest_event {
             let newest = i64::try_from(newest).unwrap_or(i64::MAX);
@@ -216,7 +210,6 @@ impl Inner {
                     BatchTransaction::begin_alone(session, versions, self.options.write_deadline).await?;
                 transaction.tell(sql.clone()).await?;
                 transaction.tell(Sql::new(consumers::COUNT)).await?;
-                transaction.tell(Sql::new("SELECT pg_notify('groundswell', 'versions')")).await?;
                 transaction.commit().await
             };
             match work.await {
@@ -235,6 +228,12 @@ impl Inner {
             }
         }
     }
+}
+
+/// Whether a record that was to be changed or made, and was not there, was made by somebody else meanwhile.
+fn is_made_meanwhile(batch: &WriteBatch, refused: &Refused) -> bool {
+    matches!(batch.steps.get(refused.step), Some(Step::Upsert(_)))
+        && matches!(&refused.why, Why::Fields(errors) if errors.contains("id"))
 }
 
 async fn roll_back(lease: Lease, mut transaction: BatchTransaction) {

@@ -10,7 +10,8 @@ use model::step::{Refused, Step, Why, WriteBatch};
 use store::postgres::{Options, PoolOptions, PostgresStore};
 use testkit::postgres::{Postgres, PostgresOptions};
 use testkit::wire::Proxy;
-use tokio_postgres::NoTls;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
 
 use crate::{Fresh, database, until, with_server};
 
@@ -56,34 +57,87 @@ fn a_step_that_the_server_refuses_late_undoes_the_batch_whichever_it_is() {
     });
 }
 
+/// Somebody's connection, whose transactions end when the test says so.
+struct Slow {
+    client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Slow {
+    async fn connect(fresh: &Fresh) -> Slow {
+        let (client, connection) = tokio_postgres::connect(&fresh.database.url(), NoTls).await.unwrap();
+        let driver = tokio::spawn(async move { connection.await.unwrap() });
+        Slow { client, driver }
+    }
+
+    async fn run(&self, sql: &str) {
+        self.client.batch_execute(sql).await.unwrap();
+    }
+
+    /// Writes a row and its event, and does not end.
+    async fn begin(&self, id: &str) {
+        self.run(&format!(
+            "BEGIN; INSERT INTO notes (id) VALUES ('{id}'); \
+             INSERT INTO _gs_outbox (collection, record, action, schema_version, caller, written, loses_files, \
+             bytes, batch, sequence) SELECT 'c', '{id}', 'create', 0, '', 0, false, 1, n, n << 20 \
+             FROM (SELECT nextval('_gs_batches') AS n) AS x"
+        ))
+        .await;
+    }
+
+    async fn end(self) {
+        drop(self.client);
+        self.driver.await.unwrap();
+    }
+}
+
+async fn records(fresh: &Fresh) -> Vec<String> {
+    events(fresh, "all").await.into_iter().map(|(record, _)| record).collect()
+}
+
 #[test]
 fn events_wait_for_a_transaction_that_may_come_before_them() {
     with_server(|| async {
         let fresh = Fresh::open("order").await;
         fresh.collection("notes", NOTES, "[]").await;
         fresh.store.register_consumer("all".to_owned(), Interest::All).await.unwrap();
-        // Somebody's transaction that has written, taken a number, and does not end.
-        let (slow, connection) = tokio_postgres::connect(&fresh.database.url(), NoTls).await.unwrap();
-        let driver = tokio::spawn(connection);
-        slow.batch_execute(
-            "BEGIN; INSERT INTO notes (id) VALUES ('slow'); \
-             INSERT INTO _gs_outbox (collection, record, action, schema_version, caller, written, loses_files, bytes, batch, sequence) \
-             SELECT 'c', 'slow', 'create', 0, '', 0, false, 1, n, n << 20 FROM (SELECT nextval('_gs_batches') AS n) AS x",
-        )
-        .await
-        .unwrap();
+        let slow = Slow::connect(&fresh).await;
+        slow.begin("slow").await;
         let quick = fresh.create("notes", r#"{"title": "quick"}"#).await;
         for _ in 0..20 {
-            assert_eq!(events(&fresh, "all").await, [], "the quick one's event has a larger number");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            assert!(records(&fresh).await.is_empty(), "the quick one's event has a larger number");
         }
-        slow.batch_execute("COMMIT").await.unwrap();
-        until("both events", async || events(&fresh, "all").await.len() == 2).await;
-        let records: Vec<String> =
-            events(&fresh, "all").await.into_iter().map(|(record, _)| record).collect();
-        assert_eq!(records, ["slow", quick.id()]);
-        drop(slow);
-        driver.await.unwrap().unwrap();
+        slow.run("COMMIT").await;
+        until("both events", async || records(&fresh).await.len() == 2).await;
+        assert_eq!(records(&fresh).await, ["slow", quick.id()]);
+        slow.end().await;
+    });
+}
+
+#[test]
+fn events_come_in_order_whichever_of_several_transactions_ends_first() {
+    with_server(|| async {
+        let fresh = Fresh::open("orders").await;
+        fresh.collection("notes", NOTES, "[]").await;
+        fresh.store.register_consumer("all".to_owned(), Interest::All).await.unwrap();
+        let (oldest, first, second) =
+            (Slow::connect(&fresh).await, Slow::connect(&fresh).await, Slow::connect(&fresh).await);
+        oldest.run("BEGIN; SELECT pg_current_xact_id()").await;
+        first.begin("first").await;
+        second.begin("second").await;
+        assert!(records(&fresh).await.is_empty());
+        oldest.run("COMMIT").await;
+        assert!(records(&fresh).await.is_empty());
+        second.run("COMMIT").await;
+        for _ in 0..20 {
+            assert!(records(&fresh).await.is_empty(), "the first is open");
+        }
+        first.run("COMMIT").await;
+        until("both events", async || records(&fresh).await.len() == 2).await;
+        assert_eq!(records(&fresh).await, ["first", "second"]);
+        for slow in [oldest, first, second] {
+            slow.end().await;
+        }
     });
 }
 

@@ -27,7 +27,7 @@ impl<'a> Judge<'a> {
             Operand::Column(column) => self.column(column),
             Operand::Json(column, path) => plain(json_value_at(self.value_of(column)?, path)?),
             Operand::Length(column) => plain(Cell::Integer(length(self.value_of(column)?))),
-            Operand::Item(join) => plain(self.value_of_item(*join, rows)?),
+            Operand::Item(join) => Some((self.value_of_item(*join, rows)?, Affinity::Blob)),
             Operand::Lower(inner) => plain(lower(&self.value(inner, rows)?.0)),
             Operand::Truth(expr) => match self.verdict(expr, rows) {
                 Verdict::Yes => plain(Cell::Integer(1)),

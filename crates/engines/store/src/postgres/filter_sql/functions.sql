@@ -7,8 +7,9 @@ EXCEPTION WHEN duplicate_object THEN NULL;
 END $$;
 
 -- JSON of a text; NULL of what is none, or what jsonb cannot hold.
+-- Not for parallel plans: a worker can begin no subtransaction, which catching an error is.
 CREATE OR REPLACE FUNCTION groundswell.json_of(v text) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL UNSAFE AS $$
 BEGIN
   IF v IS NULL OR v = '' OR left(ltrim(v, E' \t\r\n'), 1) !~ '[\[{"0-9tfn-]' THEN
     RETURN NULL;
@@ -89,13 +90,21 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE WHEN v IS NOT NULL THEN ROW(v, groundswell.text_of_real(v))::groundswell.cell END
 $$;
 
+-- A number of any size as the nearest that there is: the cast alone fails past both ends.
+CREATE OR REPLACE FUNCTION groundswell.real_of(v numeric) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT CASE WHEN v > 1.7976931348623157e308 THEN 'Infinity'::double precision
+    WHEN v < -1.7976931348623157e308 THEN '-Infinity'::double precision
+    WHEN abs(v) < 4.95e-324 THEN 0::double precision ELSE v::double precision END
+$$;
+
 -- A scalar of JSON; objects and arrays are told by whoever has their own text.
 CREATE OR REPLACE FUNCTION groundswell.cell_of_json(v jsonb) RETURNS groundswell.cell
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE jsonb_typeof(v)
     WHEN 'string' THEN ROW(NULL, v #>> '{}')::groundswell.cell
     WHEN 'number' THEN CASE WHEN (v #>> '{}') ~ '^-?[0-9]{1,18}$' THEN ROW((v #>> '{}')::double precision, v #>> '{}')::groundswell.cell
-      ELSE groundswell.cell_of_real((v #>> '{}')::double precision) END
+      ELSE groundswell.cell_of_real(groundswell.real_of((v #>> '{}')::numeric)) END
     WHEN 'boolean' THEN CASE WHEN v = 'true' THEN ROW(1, '1')::groundswell.cell ELSE ROW(0, '0')::groundswell.cell END
     WHEN 'object' THEN ROW(NULL, v::text)::groundswell.cell
     WHEN 'array' THEN ROW(NULL, v::text)::groundswell.cell
@@ -140,7 +149,7 @@ $$;
 
 -- The same of a column of text, in which a number is text.
 CREATE OR REPLACE FUNCTION groundswell.list(v text) RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE sql IMMUTABLE PARALLEL UNSAFE AS $$
   SELECT CASE WHEN v LIKE '[%' AND jsonb_typeof(groundswell.json_of(v)) = 'array' THEN groundswell.json_of(v)
     WHEN v IS NULL THEN '[null]'::jsonb ELSE jsonb_build_array(v) END
 $$;
@@ -224,7 +233,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT CASE WHEN (c).n IS NULL THEN (
 
 -- SQLite's strftime for the formats and modifiers that are used most; NULL of what is no time, and of others.
 CREATE OR REPLACE FUNCTION groundswell.strftime(format text, v text, modifiers text[]) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
 DECLARE
   at timestamp; shown text := ''; letter text; modifier text; parts text[]; place int := 1;
 BEGIN
