@@ -230,9 +230,9 @@ impl Writer<'_> {
             JoinKind::Items(list) => {
                 self.text("jsonb_array_elements(");
                 self.items(list);
-                self.text(") AS ");
+                self.text(") WITH ORDINALITY AS ");
                 self.alias(join);
-                self.text("(value)");
+                self.text("(value, place)");
             }
             other => {
                 let name = other.collection().map_or("", |collection| collection.name.as_str());
@@ -842,7 +842,10 @@ impl Writer<'_> {
         }
         if is_joined {
             self.text(" FROM ");
-            self.from((0..self.private.len()).map(|position| JoinId(JoinId::PRIVATE + position as u16)));
+            let joins: Vec<JoinId> =
+                (0..self.private.len()).map(|position| JoinId(JoinId::PRIVATE + position as u16)).collect();
+            self.from(joins.iter().copied());
+            self.in_their_order(&joins);
             self.text(" LIMIT 1)");
         }
     }
@@ -852,6 +855,24 @@ impl Writer<'_> {
 /// point of all, which stands for it.
 fn without_nul(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{10FFFF}") } else { text }
+}
+
+impl Writer<'_> {
+    /// Joined rows as they come: items by their place, records as they were made.
+    fn in_their_order(&mut self, joins: &[JoinId]) {
+        let mut before = " ORDER BY ";
+        for join in joins {
+            let place = match self.find(*join).map(|found| &found.kind) {
+                Some(JoinKind::Items(_)) => ".place",
+                Some(kind) if kind.collection().is_some_and(|collection| !collection.is_view()) => "._rowid",
+                _ => continue,
+            };
+            self.text(before);
+            self.alias(*join);
+            self.text(place);
+            before = ", ";
+        }
+    }
 }
 
 /// The truth that a number stands for beside a column of booleans, so that its index is used.

@@ -124,7 +124,7 @@ pub(super) fn find_by_field(query: &FindByField) -> Sql {
     let column = format!("r.{}", quoted(&query.field));
     select.sql.push(" AND ");
     select.sql.param(Param::from(query.value.as_str()));
-    let value = format!("$1 COLLATE \"C\"");
+    let value = "$1 COLLATE \"C\"".to_owned();
     let (column, value) = match query.ignore_case {
         true => (format!("lower({column})"), format!("lower({value})")),
         false => (column, format!("({value})")),

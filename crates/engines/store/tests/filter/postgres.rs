@@ -235,7 +235,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_a_number_in_a_text_is_one_to_the_model(text in "[ ]?[-+]?[0-9]{0,4}[.]?[0-9]{0,3}(e[-+]?[0-9]{1,2})?[ x]?") {
+    fn what_is_a_number_in_a_text_is_one_to_the_model(text in "[ ]?[-+]?[0-9]{0,4}[.]?[0-9]{0,3}(e[-+]?[0-9]{1,3})?[ x]?") {
         if Postgres::is_missing() {
             return Ok(());
         }

@@ -67,12 +67,19 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     ELSE groundswell.text_of_real(v) END
 $$;
 
+-- A number of any size as the nearest that there is: the cast alone fails past both ends.
+CREATE OR REPLACE FUNCTION groundswell.real_of(v numeric) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT CASE WHEN v > 1.7976931348623157e308 THEN 'Infinity'::double precision
+    WHEN v < -1.7976931348623157e308 THEN '-Infinity'::double precision
+    WHEN abs(v) < 4.95e-324 THEN 0::double precision ELSE v::double precision END
+$$;
+
 -- The number that a text is, blanks around it aside; NULL of what is none.
 CREATE OR REPLACE FUNCTION groundswell.number_in(v text) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-  SELECT CASE WHEN btrim(v, E' \t\n\v\f\r') ~ '^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$'
-      AND length(v) < 300 AND btrim(v, E' \t\n\v\f\r') !~ '[eE]\+?[0-9]{3}$' AND btrim(v, E' \t\n\v\f\r') !~ '[eE]-[0-9]{3}$'
-    THEN btrim(v, E' \t\n\v\f\r')::double precision END
+  SELECT CASE WHEN length(v) < 400 AND btrim(v, E' \t\n\v\f\r') ~ '^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$'
+    THEN groundswell.real_of(btrim(v, E' \t\n\v\f\r')::numeric) END
 $$;
 
 CREATE OR REPLACE FUNCTION groundswell.cell_of_text(v text) RETURNS groundswell.cell
@@ -88,14 +95,6 @@ $$;
 CREATE OR REPLACE FUNCTION groundswell.cell_of_real(v double precision) RETURNS groundswell.cell
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE WHEN v IS NOT NULL THEN ROW(v, groundswell.text_of_real(v))::groundswell.cell END
-$$;
-
--- A number of any size as the nearest that there is: the cast alone fails past both ends.
-CREATE OR REPLACE FUNCTION groundswell.real_of(v numeric) RETURNS double precision
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-  SELECT CASE WHEN v > 1.7976931348623157e308 THEN 'Infinity'::double precision
-    WHEN v < -1.7976931348623157e308 THEN '-Infinity'::double precision
-    WHEN abs(v) < 4.95e-324 THEN 0::double precision ELSE v::double precision END
 $$;
 
 -- A scalar of JSON; objects and arrays are told by whoever has their own text.
