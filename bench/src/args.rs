@@ -19,6 +19,8 @@ const USAGE: &str =
   --edge           instead of all this: the same with TLS, what each layer of the edge costs, and what the edge costs the
                    services of this process (30 minutes; --quick: 4); --case tls, layers or in-process for one of them
 
+  --postgres       instead of all this: the store on PostgreSQL beside pgbench with the same statements (4 minutes; --quick: 1)
+
 cases:";
 
 /// What one run does: the command line, resolved.
@@ -29,6 +31,7 @@ pub(crate) struct Args {
     pub(crate) compares_accepting: bool,
     pub(crate) compares_proxies: bool,
     pub(crate) compares_edges: bool,
+    pub(crate) compares_postgres: bool,
     /// Whether PocketBase writes its log of requests, as it does by default.
     pub(crate) peer_logs: bool,
     /// The value of GROUNDSWELL__STORE__SYNCHRONOUS.
@@ -47,6 +50,7 @@ impl Args {
             compares_accepting: false,
             compares_proxies: false,
             compares_edges: false,
+            compares_postgres: false,
             peer_logs: true,
             synchronous: "NORMAL",
             with_subject: true,
@@ -61,6 +65,7 @@ impl Args {
                 "--accept" => args.compares_accepting = true,
                 "--proxy" => args.compares_proxies = true,
                 "--edge" => args.compares_edges = true,
+                "--postgres" => args.compares_postgres = true,
                 "--peer-logs-off" => args.peer_logs = false,
                 "--full-sync" => args.synchronous = "FULL",
                 "--subject-only" => args.with_peer = false,

@@ -2,8 +2,8 @@
 //!
 //! [`servers`] starts and stops the two, [`data`] fills them, [`cases`] says what is asked, [`rounds`] asks it
 //! and [`report`] tells the outcome. [`fan_out`], [`idle`] and [`files`] are loads of their own, on [`sse`] and [`http1`].
-//! [`accept`] and [`proxy`] stand apart: two ways to share connections between loops, and the gateway beside other
-//! reverse proxies, with what its parts cost.
+//! [`accept`], [`proxy`] and [`postgres`] stand apart: two ways to share connections between loops, the gateway beside other
+//! reverse proxies, with what its parts cost, and what the API costs over PostgreSQL.
 //! `bench/README.md` says what is measured and why so.
 #![expect(clippy::print_stdout, reason = "a command-line tool")]
 
@@ -18,6 +18,7 @@ mod files;
 mod http1;
 mod idle;
 mod machine;
+mod postgres;
 mod proxy;
 mod report;
 mod rounds;
@@ -45,6 +46,9 @@ fn main() -> Result<()> {
     }
     if args.compares_edges {
         return proxy::compare_edges(&args);
+    }
+    if args.compares_postgres {
+        return postgres::compare(&args);
     }
     let cases = Case::named(&args.cases)?;
     check_open_files(&cases)?;

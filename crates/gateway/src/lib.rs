@@ -58,7 +58,7 @@
 //! | an answer of which a client takes nothing (60 s; of HTTP/2 up to 120 s) | closed; of HTTP/2 the stream is reset |
 //! | rules (200, 8 KiB each, patterns 256 KiB) | refused with the configuration |
 //! | a request's body, where its route has `max_body` | 413, and no more of it goes on |
-//! | time that a body lets us wait (10 s, and a second for each 256 bytes, before the answer) | 408 |
+//! | time that a body lets us wait (10 s, 60 s over HTTP/2, and a second for each 256 bytes, before the answer) | 408 |
 //! | requests that a server has at once | it is passed over; 503 when all are full |
 //! | tries of a request, their time, retries in all | 502 or 504 |
 //! | unanswered requests, in all and of a route, if so configured; those that wait for a place | 503 |

@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use axum::Error;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::Request;
+use axum::http::{Request, Version};
 use http_body::{Frame, SizeHint};
 use kit::body::TooSlow;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long a client may let us wait, in all, beside what its bytes have earned it.
 const GRACE: Duration = Duration::from_secs(10);
+/// The same over HTTP/2: there a body also waits for those of other requests on its connection, which is no fault of
+/// the client's.
+const GRACE_BESIDE_OTHERS: Duration = Duration::from_secs(60);
 
 /// Whether a request has its answer. From then on its body takes its time: it may be half of a conversation, as those of
 /// gRPC are.
@@ -28,6 +31,7 @@ struct Paced {
     body: Body,
     /// Bytes a second.
     rate: NonZeroU32,
+    grace: Duration,
     is_answered: Arc<AtomicBool>,
     came: u64,
     waited: Duration,
@@ -39,9 +43,10 @@ struct Paced {
 /// Has the body of this request come at a rate, until its answer is told of. One without a body is left as it is.
 pub(crate) fn pace(request: &mut Request<Body>, rate: Option<NonZeroU32>) -> Option<Awaited> {
     let rate = rate.filter(|_| !request.body().is_end_stream())?;
+    let grace = if request.version() == Version::HTTP_2 { GRACE_BESIDE_OTHERS } else { GRACE };
     let body = std::mem::take(request.body_mut());
     let is_answered = Arc::<AtomicBool>::default();
-    *request.body_mut() = Body::new(Paced::new(body, rate, is_answered.clone()));
+    *request.body_mut() = Body::new(Paced::new(body, (rate, grace), is_answered.clone()));
     Some(Awaited(is_answered))
 }
 
@@ -57,8 +62,17 @@ impl Awaited {
 // === impl Paced ===
 
 impl Paced {
-    fn new(body: Body, rate: NonZeroU32, is_answered: Arc<AtomicBool>) -> Self {
-        Self { body, rate, is_answered, came: 0, waited: Duration::ZERO, waiting_since: None, alarm: None }
+    fn new(body: Body, (rate, grace): (NonZeroU32, Duration), is_answered: Arc<AtomicBool>) -> Self {
+        Self {
+            body,
+            rate,
+            grace,
+            is_answered,
+            came: 0,
+            waited: Duration::ZERO,
+            waiting_since: None,
+            alarm: None,
+        }
     }
 
     fn note(&mut self, bytes: usize) {
@@ -70,7 +84,7 @@ impl Paced {
 
     /// Until when the next bytes have to be here.
     fn until(&self, since: Instant) -> Instant {
-        let earned = GRACE + Duration::from_secs(self.came / u64::from(self.rate.get()));
+        let earned = self.grace + Duration::from_secs(self.came / u64::from(self.rate.get()));
         since + earned.saturating_sub(self.waited)
     }
 
@@ -153,6 +167,16 @@ mod tests {
         let mut drips = request(1, 600);
         assert!(pace(&mut drips, None).is_none());
         assert_eq!(drips.into_body().collect().await.unwrap().to_bytes().len(), 600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_beside_others_on_its_connection_may_wait_longer() {
+        let begun = Instant::now();
+        let mut drips = request(1, 600);
+        *drips.version_mut() = Version::HTTP_2;
+        let _awaited = pace(&mut drips, RATE);
+        assert!(is_too_slow(&drips.into_body().collect().await.unwrap_err()));
+        assert_eq!(begun.elapsed(), GRACE_BESIDE_OTHERS);
     }
 
     #[tokio::test(start_paused = true)]

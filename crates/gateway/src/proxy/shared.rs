@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody as _};
@@ -14,7 +16,7 @@ use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tracing::debug;
 
@@ -40,6 +42,12 @@ const MAX_HEAD_BYTES: u32 = 128 << 10;
 /// connections that ask more often.
 const PING_EVERY: Duration = Duration::from_secs(5 * 60 + 10);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What stands for the most requests that a server takes at once until it has said so. A server that says just this is
+/// waited for in vain.
+const UNTOLD: usize = 97;
+/// How long a server may take to say it, which comes with its first bytes.
+const TELLS_WITHIN: Duration = Duration::from_millis(200);
 
 /// The connections, by their servers. A clone shares everything.
 #[derive(Clone, Default)]
@@ -145,19 +153,30 @@ impl Shared {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(MAX_SEND_BUFFER)
             .max_header_list_size(MAX_HEAD_BYTES)
+            .initial_max_send_streams(UNTOLD)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
+        let heard = Arc::new(Notify::new());
+        let stream = Listened { stream, heard: Some(heard.clone()) };
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.ok()?;
         let load = Arc::new(Load::new());
         let place = Place::new(sender.clone(), load.clone());
         let (told, counted) = (load.clone(), Open::count(&server.meter));
+        let has_told = Arc::new(Notify::new());
+        let telling = has_told.clone();
         tokio::spawn(async move {
             let _counted = counted;
             let mut connection = pin!(connection);
+            let mut heard = pin!(heard.notified());
             let ended = poll_fn(|cx| {
                 let polled = connection.as_mut().poll(cx);
-                let most = connection.current_max_send_streams().clamp(1, MAX_STREAMS);
-                told.most.store(most, Ordering::Relaxed);
+                // The frames are read by a task of hyper's own: this one is woken to look what they said.
+                _ = heard.as_mut().poll(cx);
+                let most = connection.current_max_send_streams();
+                if most != UNTOLD {
+                    told.most.store(most.clamp(1, MAX_STREAMS), Ordering::Relaxed);
+                    telling.notify_one();
+                }
                 polled
             });
             if let Err(error) = ended.await {
@@ -165,6 +184,8 @@ impl Shared {
             }
             told.retire();
         });
+        // Those who wait would all be sent at once, and refused past the most that it takes.
+        _ = tokio::time::timeout(TELLS_WITHIN, has_told.notified()).await;
         let mut all = self.lock();
         if !std::mem::replace(&mut all.are_swept, true) {
             tokio::spawn(self.clone().sweep());
@@ -202,6 +223,55 @@ impl Shared {
                 return;
             }
         }
+    }
+}
+
+/// A connection that tells when the first bytes come.
+struct Listened<S> {
+    stream: S,
+    heard: Option<Arc<Notify>>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Listened<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before
+            && let Some(heard) = self.heard.take()
+        {
+            heard.notify_one();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Listened<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -214,7 +214,8 @@ fn a_full_connection_is_joined_by_others() {
             .collect();
         for answer in answers {
             let text = answer.await.unwrap().to_bytes();
-            assert!(String::from_utf8_lossy(&text).contains("bytes: 1048576\n"));
+            let text = String::from_utf8_lossy(&text);
+            assert!(text.contains("bytes: 1048576\n"), "{text}");
         }
     }));
     let connections = connections.load(Ordering::SeqCst);
