@@ -40,7 +40,11 @@ impl Groundswell {
         let database =
             if is_on_postgres { Some(Arc::new(Postgres::shared()?.database("server")?)) } else { None };
         let mut env = self.env.clone();
-        env.extend(database.iter().map(|database| ("GROUNDSWELL__STORE__URL".to_owned(), database.url())));
+        if let Some(database) = &database {
+            env.push(("GROUNDSWELL__STORE__URL".to_owned(), database.url()));
+            // Many servers share the database's connections.
+            env.push(("GROUNDSWELL__STORE__POOL".to_owned(), "2".to_owned()));
+        }
         Server::start(Launch {
             binary: Self::binary()?,
             args: self.args.clone(),

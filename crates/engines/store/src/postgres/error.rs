@@ -68,6 +68,11 @@ impl Error {
         }
     }
 
+    /// Whether the server takes no more connections for now.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Error::Postgres(error) if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
+    }
+
     /// Whether the server said nothing in time: what it is at is not known.
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Error::NoConnection(_) | Error::Commit(_))

@@ -19,6 +19,9 @@ use super::session::Session;
 /// Who may wait for a connection of one pool; one more is refused as busy.
 const WAITING: usize = 1_024;
 
+/// How long a server that takes no more connections is left alone.
+const FULL_PAUSE: Duration = Duration::from_millis(50);
+
 /// The bounds of pools.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolOptions {
@@ -74,17 +77,25 @@ impl Pools {
         let place = timeout(self.options.wait, pool.place())
             .await
             .map_err(|_| Error::NoConnection(format!("all were in use for {:?}", self.options.wait)))??;
-        let session = match pool.take_idle() {
-            Some(session) => session,
-            None => {
-                let connected = timeout(self.options.wait, self.connector.connect()).await;
-                Arc::new(connected.map_err(|_| {
-                    Error::NoConnection(format!("the server took none in {:?}", self.options.wait))
-                })??)
-            }
-        };
+        let session = timeout(self.options.wait, self.session(&pool))
+            .await
+            .map_err(|_| Error::NoConnection(format!("the server took none in {:?}", self.options.wait)))??;
         session.keep_to(self.generation.load(Ordering::Acquire));
         Ok(Lease { session, pool, place: Some(place), is_finished: false })
+    }
+
+    /// An idle connection, or a new one. While the server takes no more, whichever is there first.
+    async fn session(&self, pool: &Pool) -> Result<Arc<Session>, Error> {
+        loop {
+            if let Some(session) = pool.take_idle() {
+                return Ok(session);
+            }
+            match self.connector.connect().await {
+                Ok(session) => return Ok(Arc::new(session)),
+                Err(error) if error.is_full() => tokio::time::sleep(FULL_PAUSE).await,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Has every connection forget what is prepared on it before it is used again, when the tables have changed.
