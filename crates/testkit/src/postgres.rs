@@ -246,7 +246,7 @@ fn configuration(folder: &Path, options: &PostgresOptions) -> Result<String> {
     let on_if = |is_on| if is_on { "on" } else { "off" }.to_owned();
     let fixed = [
         ("listen_addresses", "127.0.0.1"),
-        ("max_connections", "200"),
+        ("max_connections", "600"),
         ("max_prepared_transactions", "64"),
         ("shared_buffers", "32MB"),
         ("wal_level", "replica"),
